@@ -1,0 +1,27 @@
+use burn::config::Config;
+use burn::tensor::{Tensor, activation};
+
+/// The element-wise function behind a layer.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// None: the layer stays linear.
+    Identity,
+    /// max(0, x).
+    Relu,
+    /// The hyperbolic tangent, LeNet's.
+    Tanh,
+    /// The logistic function.
+    Sigmoid,
+}
+
+impl Activation {
+    /// Applies the function to every element.
+    pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
+        match self {
+            Self::Identity => input,
+            Self::Relu => activation::relu(input),
+            Self::Tanh => activation::tanh(input),
+            Self::Sigmoid => activation::sigmoid(input),
+        }
+    }
+}

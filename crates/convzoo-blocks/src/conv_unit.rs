@@ -1,0 +1,194 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
+use burn::tensor::{Device, Tensor};
+
+use crate::observe::{self, Layer, Window, output_size};
+use crate::{Activation, Init, Norm, NormConfig};
+
+/// Configures a [`ConvUnit`] or a [`PreActUnit`].
+#[derive(Config, Debug)]
+pub struct ConvUnitConfig {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Height and width of the kernel.
+    pub kernel_size: [usize; 2],
+    /// Steps between windows.
+    #[config(default = "[1, 1]")]
+    pub stride: [usize; 2],
+    /// Rows and columns of zeros on each side.
+    #[config(default = "[0, 0]")]
+    pub padding: [usize; 2],
+    /// Distance between the kernel's taps.
+    #[config(default = "[1, 1]")]
+    pub dilation: [usize; 2],
+    /// Groups that channels are divided into.
+    #[config(default = 1)]
+    pub groups: usize,
+    /// Whether the convolution adds a bias.
+    #[config(default = true)]
+    pub bias: bool,
+    /// What normalises the result, if anything.
+    pub norm: Option<NormConfig>,
+    /// What follows.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// How the weights begin.
+    #[config(default = "Init::Torch")]
+    pub init: Init,
+}
+
+impl ConvUnitConfig {
+    /// A square `size`×`size` convolution, stride 1, no padding.
+    pub fn square(inputs: usize, outputs: usize, size: usize) -> Self {
+        Self::new([inputs, outputs], [size, size])
+    }
+
+    /// Batch normalisation behind the convolution, which then needs no bias.
+    pub fn with_batch_norm(self) -> Self {
+        self.with_norm(Some(NormConfig::BATCH)).with_bias(false)
+    }
+
+    /// The same stride in both directions.
+    pub fn strided(self, stride: usize) -> Self {
+        self.with_stride([stride, stride])
+    }
+
+    /// The same padding on all sides.
+    pub fn padded(self, padding: usize) -> Self {
+        self.with_padding([padding, padding])
+    }
+
+    /// No activation.
+    pub fn linear(self) -> Self {
+        self.with_activation(Activation::Identity)
+    }
+
+    /// Convolution → normalisation → activation.
+    pub fn init(&self, device: &Device) -> ConvUnit {
+        ConvUnit {
+            conv: self.conv(device),
+            norm: self.norm.map(|norm| norm.init(self.channels[1], device)),
+            activation: self.activation,
+        }
+    }
+
+    /// Normalisation → activation → convolution.
+    pub fn init_preact(&self, device: &Device) -> PreActUnit {
+        PreActUnit {
+            norm: self.norm.map(|norm| norm.init(self.channels[0], device)),
+            activation: self.activation,
+            conv: self.conv(device),
+        }
+    }
+
+    fn conv(&self, device: &Device) -> Conv2d {
+        let ([inputs, outputs], [height, width]) = (self.channels, self.kernel_size);
+        assert!(
+            inputs.is_multiple_of(self.groups) && outputs.is_multiple_of(self.groups),
+            "{inputs} and {outputs} channels do not divide into {} groups",
+            self.groups
+        );
+        let shape = [outputs, inputs / self.groups, height, width];
+        let fan_in = inputs / self.groups * height * width;
+        let [top, left] = self.padding;
+        Conv2d {
+            weight: self.init.weight(shape, device),
+            bias: self.bias.then(|| self.init.bias(outputs, fan_in, device)),
+            stride: self.stride,
+            kernel_size: self.kernel_size,
+            dilation: self.dilation,
+            groups: self.groups,
+            padding: PaddingConfig2d::Explicit(top, left, top, left),
+        }
+    }
+}
+
+/// Convolution, optional normalisation, optional activation: what every network here is made of.
+#[derive(Module, Debug)]
+pub struct ConvUnit {
+    /// Weight `[outputs, inputs / groups, height, width]`, bias `[outputs]`.
+    pub conv: Conv2d,
+    /// Over the outputs.
+    pub norm: Option<Norm>,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl ConvUnit {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.activation.forward(self.forward_linear(input))
+    }
+
+    /// [`forward`](Self::forward) with `residual`, of the output's shape, added in front of the activation.
+    pub fn forward_residual(&self, input: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
+        self.activation.forward(self.forward_linear(input) + residual)
+    }
+
+    fn forward_linear(&self, input: Tensor<4>) -> Tensor<4> {
+        let output = convolve(&self.conv, input);
+        match &self.norm {
+            Some(norm) => norm.forward(output),
+            None => output,
+        }
+    }
+}
+
+/// The other order: normalisation, activation, convolution
+/// ([He et al., 2016](https://arxiv.org/abs/1603.05027)).
+#[derive(Module, Debug)]
+pub struct PreActUnit {
+    /// Over the inputs.
+    pub norm: Option<Norm>,
+    #[module(skip)]
+    activation: Activation,
+    /// Weight `[outputs, inputs / groups, height, width]`, bias `[outputs]`.
+    pub conv: Conv2d,
+}
+
+impl PreActUnit {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.convolve(self.activate(input))
+    }
+
+    /// The first half, normalisation and activation, where a shortcut leaves behind it. Keeps the shape.
+    pub fn activate(&self, input: Tensor<4>) -> Tensor<4> {
+        let input = match &self.norm {
+            Some(norm) => norm.forward(input),
+            None => input,
+        };
+        self.activation.forward(input)
+    }
+
+    /// The second half: the convolution alone.
+    pub fn convolve(&self, input: Tensor<4>) -> Tensor<4> {
+        convolve(&self.conv, input)
+    }
+}
+
+/// The one place where a convolution runs.
+fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
+    let describe = |[batch, _, height, width]: [usize; 4]| {
+        let [outputs, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
+        let [kh, kw] = conv.kernel_size;
+        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
+            unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
+        };
+        let (kernel, stride, dilation) = (conv.kernel_size, conv.stride, conv.dilation);
+        let window = Window { kernel, stride, padding: [top, left], dilation };
+        let out = |i: usize, size| {
+            output_size(size, window.kernel[i], window.stride[i], window.padding[i], window.dilation[i], false)
+        };
+        let (rows, columns) = (out(0, height), out(1, width));
+        let weights = outputs * inputs * kh * kw;
+        let bias = if conv.bias.is_some() { outputs } else { 0 };
+        let layer = Layer::new("Conv2d", conv.weight.id, weights + bias)
+            .with_macs(weights * rows * columns)
+            .with_window(window);
+        (layer, [batch, outputs, rows, columns])
+    };
+    observe::layer(input, describe, |input| conv.forward(input))
+}

@@ -1,0 +1,70 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+
+use crate::{Activation, Init, Linear, LinearConfig};
+
+/// Configures a [`ClassifierHead`].
+#[derive(Config, Debug)]
+pub struct ClassifierHeadConfig {
+    /// Features at each step, from the flattened map to the classes: `[9216, 4096, 4096, 1000]`.
+    pub features: Vec<usize>,
+    /// Probability of dropping a feature.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+    /// Whether dropout stands in front of each hidden layer (AlexNet) or behind it (VGG).
+    #[config(default = true)]
+    pub dropout_first: bool,
+    /// What follows each hidden layer.
+    #[config(default = "Activation::Relu")]
+    pub activation: Activation,
+    /// How the weights begin.
+    #[config(default = "Init::Torch")]
+    pub init: Init,
+}
+
+/// Fully-connected layers with dropout between them, the head of the early networks.
+#[derive(Module, Debug)]
+pub struct ClassifierHead {
+    /// The layers, the last one giving the logits.
+    pub layers: Vec<Linear>,
+    dropout: Dropout,
+    dropout_first: bool,
+    #[module(skip)]
+    activation: Activation,
+}
+
+impl ClassifierHeadConfig {
+    /// Makes the head; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> ClassifierHead {
+        let layer = |pair: &[usize]| LinearConfig::new(pair[0], pair[1]).with_init(self.init).init(device);
+        ClassifierHead {
+            layers: self.features.windows(2).map(layer).collect(),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            dropout_first: self.dropout_first,
+            activation: self.activation,
+        }
+    }
+}
+
+impl ClassifierHead {
+    /// `[batch, features]` to logits `[batch, classes]`.
+    pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+        let last = self.layers.len() - 1;
+        self.layers.iter().enumerate().fold(features, |x, (i, layer)| match i {
+            _ if i == last => layer.forward(x),
+            _ if self.dropout_first => self.activation.forward(layer.forward(self.dropout.forward(x))),
+            _ => self.dropout.forward(self.activation.forward(layer.forward(x))),
+        })
+    }
+
+    /// Exchanges the last layer for a fresh one of `classes` outputs.
+    pub fn replace_classes(mut self, classes: usize) -> Self {
+        if let Some(last) = self.layers.last_mut() {
+            let [_, inputs] = last.weight.lazy_shape().dims();
+            *last = LinearConfig::new(inputs, classes).init(&last.weight.lazy_device());
+        }
+        self
+    }
+}

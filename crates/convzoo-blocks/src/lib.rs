@@ -1,0 +1,27 @@
+//! The parts that the papers on convolutional networks name, as Burn modules.
+//!
+//! Every block follows Burn's idiom: a `Config` with defaults, `init(&device)`, `forward` with its shapes
+//! documented. Every convolution goes through one unit, [`ConvUnit`] (convolution, normalisation, activation) or its
+//! pre-activation twin [`PreActUnit`], so that a faster operation replaces it in one place. Every layer reports to
+//! one observer, [`observe`], from which summaries, receptive fields, feature maps and profiles are read.
+//!
+//! Feature maps are `[batch, channels, height, width]` throughout.
+
+mod activation;
+mod conv_unit;
+mod head;
+mod init;
+mod linear;
+mod norm;
+pub mod observe;
+mod pool;
+mod vgg;
+
+pub use activation::Activation;
+pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use head::{ClassifierHead, ClassifierHeadConfig};
+pub use init::Init;
+pub use linear::{Linear, LinearConfig};
+pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
+pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
+pub use vgg::{VggBlock, VggBlockConfig};

@@ -1,0 +1,52 @@
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use crate::Init;
+use crate::observe::{self, Layer};
+
+/// Configures a [`Linear`].
+#[derive(Config, Debug)]
+pub struct LinearConfig {
+    /// Features in.
+    pub inputs: usize,
+    /// Features out.
+    pub outputs: usize,
+    /// How the weights begin.
+    #[config(default = "Init::Torch")]
+    pub init: Init,
+}
+
+/// A fully-connected layer that keeps its weight as state dicts do, `[outputs, inputs]`.
+#[derive(Module, Debug)]
+pub struct Linear {
+    /// `[outputs, inputs]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[outputs]`.
+    pub bias: Param<Tensor<1>>,
+}
+
+impl LinearConfig {
+    /// Makes the layer; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> Linear {
+        Linear {
+            weight: self.init.weight([self.outputs, self.inputs], device),
+            bias: self.init.bias(self.outputs, self.inputs, device),
+        }
+    }
+}
+
+impl Linear {
+    /// `[batch, inputs]` to `[batch, outputs]`.
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let describe = |[batch, _]: [usize; 2]| {
+            let [outputs, inputs] = self.weight.lazy_shape().dims();
+            let layer = Layer::new("Linear", self.weight.id, outputs * inputs + outputs);
+            (layer.with_macs(outputs * inputs).seeing_all(), [batch, outputs])
+        };
+        observe::layer(input, describe, |input| {
+            let weight = self.weight.val().transpose();
+            burn::tensor::module::linear(input, weight, Some(self.bias.val()))
+        })
+    }
+}

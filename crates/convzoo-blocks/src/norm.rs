@@ -1,0 +1,168 @@
+use burn::config::Config;
+use burn::module::{Flag, Module, Param, RunningState};
+use burn::nn::Initializer;
+use burn::tensor::module::{batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor};
+
+use crate::observe::{self, Layer};
+
+/// The normalisation of a conv unit.
+#[derive(Config, Debug, Copy, PartialEq)]
+pub enum NormConfig {
+    /// Batch normalisation with this epsilon and PyTorch's momentum, 0.1.
+    Batch {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// Local response normalisation over `size` channels: x / (k + α/size · Σx²)^β.
+    LocalResponse {
+        /// Channels in the window.
+        size: usize,
+        /// α.
+        alpha: f64,
+        /// β.
+        beta: f64,
+        /// k.
+        k: f64,
+    },
+}
+
+impl NormConfig {
+    /// Batch normalisation with epsilon 1e-5, PyTorch's default.
+    pub const BATCH: Self = Self::Batch { epsilon: 1e-5 };
+
+    /// Makes the normalisation of `channels` channels.
+    pub fn init(&self, channels: usize, device: &Device) -> Norm {
+        match *self {
+            Self::Batch { epsilon } => Norm::Batch(BatchNorm2dConfig::new(channels).with_epsilon(epsilon).init(device)),
+            Self::LocalResponse { size, alpha, beta, k } => {
+                Norm::LocalResponse(LocalResponseNorm::new(size, alpha, beta, k))
+            }
+        }
+    }
+}
+
+/// Any of the normalisations.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // nearly all are batch norms
+pub enum Norm {
+    /// Ioffe and Szegedy's.
+    Batch(BatchNorm2d),
+    /// Krizhevsky's.
+    LocalResponse(LocalResponseNorm),
+}
+
+impl Norm {
+    /// Keeps the shape, `[batch, channels, height, width]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Batch(norm) => norm.forward(input),
+            Self::LocalResponse(norm) => norm.forward(input),
+        }
+    }
+}
+
+/// Configures a [`BatchNorm2d`].
+#[derive(Config, Debug)]
+pub struct BatchNorm2dConfig {
+    /// Channels.
+    pub channels: usize,
+    /// Added to the variance.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+    /// The new batch's share in the running statistics.
+    #[config(default = 0.1)]
+    pub momentum: f64,
+}
+
+/// Batch normalisation ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)) with PyTorch's bookkeeping.
+///
+/// Burn's own feeds the biased batch variance to the running variance; PyTorch, and so every published network,
+/// feeds the unbiased one, N / (N − 1) times as large. Fields are named as in a state dict.
+#[derive(Module, Debug)]
+pub struct BatchNorm2d {
+    /// γ, `[channels]`.
+    pub weight: Param<Tensor<1>>,
+    /// β, `[channels]`.
+    pub bias: Param<Tensor<1>>,
+    /// Mean of the past batches, `[channels]`.
+    pub running_mean: RunningState<Tensor<1>>,
+    /// Unbiased variance of the past batches, `[channels]`.
+    pub running_var: RunningState<Tensor<1>>,
+    /// Cleared by [`freeze`](Module::freeze): the layer then keeps its statistics.
+    pub training: Param<Flag>,
+    epsilon: f64,
+    momentum: f64,
+}
+
+impl BatchNorm2dConfig {
+    /// Makes the layer: γ 1, β 0, mean 0, variance 1.
+    pub fn init(&self, device: &Device) -> BatchNorm2d {
+        BatchNorm2d {
+            weight: Initializer::Ones.init([self.channels], device),
+            bias: Initializer::Zeros.init([self.channels], device),
+            running_mean: RunningState::new(Tensor::zeros([self.channels], device)),
+            running_var: RunningState::new(Tensor::ones([self.channels], device)),
+            training: Param::from_bool(true),
+            epsilon: self.epsilon,
+            momentum: self.momentum,
+        }
+    }
+}
+
+impl BatchNorm2d {
+    /// Keeps the shape, `[batch, channels, height, width]`.
+    ///
+    /// On an autodiff device, and unless frozen, normalises by the batch and updates the running statistics;
+    /// otherwise by the running statistics.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let describe =
+            |dims| (Layer::new("BatchNorm2d", self.weight.id, 2 * self.weight.lazy_shape().num_elements()), dims);
+        observe::layer(input, describe, |input| {
+            if input.device().is_autodiff() && self.training.is_enabled() {
+                self.forward_train(input)
+            } else {
+                let (mean, var) = (self.running_mean.value(), self.running_var.value());
+                batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
+            }
+        })
+    }
+
+    fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
+        let [batch, _, height, width] = input.dims();
+        let count = (batch * height * width) as f64;
+        let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+
+        let blend = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
+            // `value()` would miss the last update: it is only folded in by `value_sync()`.
+            let old = running.value_sync().to_device(&batch.device());
+            running.update(old.mul_scalar(1.0 - self.momentum).add(batch.mul_scalar(self.momentum)).detach());
+        };
+        blend(&self.running_mean, result.mean.detach());
+        let unbiased = result.variance.detach().mul_scalar(count / (count - 1.0).max(1.0));
+        blend(&self.running_var, unbiased);
+        result.output
+    }
+}
+
+/// Local response normalisation
+/// ([Krizhevsky et al., 2012](https://papers.nips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html)).
+#[derive(Module, Debug)]
+pub struct LocalResponseNorm {
+    id: Param<Flag>,
+    inner: burn::nn::LocalResponseNorm,
+}
+
+impl LocalResponseNorm {
+    /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
+    pub fn new(size: usize, alpha: f64, beta: f64, k: f64) -> Self {
+        let config = burn::nn::LocalResponseNormConfig::new(size).with_alpha(alpha).with_beta(beta).with_k(k);
+        Self { id: Param::from_bool(true), inner: config.init() }
+    }
+
+    /// Keeps the shape, `[batch, channels, height, width]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let describe = |dims| (Layer::new("LocalResponseNorm", self.id.id, 0), dims);
+        observe::layer(input, describe, |input| self.inner.forward(input))
+    }
+}

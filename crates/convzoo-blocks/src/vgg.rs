@@ -1,0 +1,47 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
+
+/// Configures a [`VggBlock`].
+#[derive(Config, Debug)]
+pub struct VggBlockConfig {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// How many convolutions.
+    pub convolutions: usize,
+    /// What follows each convolution, if anything.
+    pub norm: Option<NormConfig>,
+    /// How the weights begin.
+    #[config(default = "Init::KaimingNormalFanOut")]
+    pub init: Init,
+}
+
+/// 3×3 convolutions and a 2×2 maximum that halves the map
+/// ([Simonyan and Zisserman, 2014](https://arxiv.org/abs/1409.1556)).
+#[derive(Module, Debug)]
+pub struct VggBlock {
+    convs: Vec<ConvUnit>,
+    pool: Pool,
+}
+
+impl VggBlockConfig {
+    /// Makes the block; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> VggBlock {
+        let [inputs, outputs] = self.channels;
+        let convs = (0..self.convolutions).map(|i| {
+            let inputs = if i == 0 { inputs } else { outputs };
+            ConvUnitConfig::square(inputs, outputs, 3).padded(1).with_norm(self.norm).with_init(self.init).init(device)
+        });
+        VggBlock { convs: convs.collect(), pool: PoolConfig::max(2, 2).init() }
+    }
+}
+
+impl VggBlock {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let output = self.convs.iter().fold(input, |x, conv| conv.forward(x));
+        self.pool.forward(output)
+    }
+}

@@ -1,0 +1,91 @@
+use thiserror::Error;
+
+/// Why a network cannot be made or run.
+#[derive(Debug, Error, Clone, PartialEq, Eq)]
+pub enum ModelError {
+    /// No network of this name.
+    #[error("there is no network named '{name}'; {}", did_you_mean(.nearest))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// The nearest names there are.
+        nearest: Vec<&'static str>,
+    },
+    /// Zero classes.
+    #[error("{name} needs at least one class")]
+    NoClasses {
+        /// The network.
+        name: &'static str,
+    },
+    /// Zero input channels.
+    #[error("{name} needs at least one input channel")]
+    NoChannels {
+        /// The network.
+        name: &'static str,
+    },
+    /// An option that the network has no use for.
+    #[error("{name} has no option '{option}'; it takes {}", list(.takes))]
+    Option {
+        /// The network.
+        name: &'static str,
+        /// The option set.
+        option: &'static str,
+        /// The options it takes.
+        takes: Vec<&'static str>,
+    },
+    /// An option's value that makes no sense.
+    #[error("{option} must be {expected}, not {value}")]
+    Value {
+        /// The option set.
+        option: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Images smaller than the network can halve as often as it does.
+    #[error("{name} needs images of at least {minimum}×{minimum}, not {}×{}", .size[0], .size[1])]
+    TooSmall {
+        /// The network.
+        name: &'static str,
+        /// Height and width offered.
+        size: [usize; 2],
+        /// The smallest side.
+        minimum: usize,
+    },
+    /// An image size that the network's fully-connected layers do not fit.
+    #[error("{name} takes images of exactly {0}×{1}, not {2}×{3}", .expected[0], .expected[1], .size[0], .size[1])]
+    FixedSize {
+        /// The network.
+        name: &'static str,
+        /// Height and width offered.
+        size: [usize; 2],
+        /// Height and width needed.
+        expected: [usize; 2],
+    },
+    /// Images with other channels than the network was made for.
+    #[error("{name} was made for {expected} input channels and is given {found}")]
+    Channels {
+        /// The network.
+        name: &'static str,
+        /// Channels it was made for.
+        expected: usize,
+        /// Channels offered.
+        found: usize,
+    },
+}
+
+fn did_you_mean(nearest: &[&str]) -> String {
+    match nearest {
+        [] => "`convzoo list` names them all".to_owned(),
+        _ => format!("did you mean {}? `convzoo list` names them all", list(nearest)),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        [one] => one.to_string(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}

@@ -1,0 +1,60 @@
+//! One file per family of networks.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::registry::Variant;
+use crate::{Classifier, NameRules, Outputs, Preprocessing};
+
+/// Declares the families: for each, its file, its network, and thereby its names in the registry. A new family is
+/// its file and one line here.
+macro_rules! families {
+    ($($(#[$doc:meta])* $module:ident::$network:ident,)*) => {
+        $($(#[$doc])* pub mod $module;)*
+
+        /// A network of any family.
+        #[derive(Module, Debug)]
+        #[allow(clippy::large_enum_variant)] // one network exists at a time; boxing would not shrink it
+        pub(crate) enum Family {
+            $($network($module::$network),)*
+        }
+
+        $(impl From<$module::$network> for Family {
+            fn from(network: $module::$network) -> Self {
+                Self::$network(network)
+            }
+        })*
+
+        impl Classifier for Family {
+            fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+                match self { $(Self::$network(network) => network.forward_features(images),)* }
+            }
+            fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+                match self { $(Self::$network(network) => network.forward_head(features),)* }
+            }
+            fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+                match self { $(Self::$network(network) => network.forward(images),)* }
+            }
+            fn forward_train(&self, images: Tensor<4>) -> Outputs {
+                match self { $(Self::$network(network) => network.forward_train(images),)* }
+            }
+            fn replace_head(self, classes: usize) -> Self {
+                match self { $(Self::$network(network) => Self::$network(network.replace_head(classes)),)* }
+            }
+            fn preprocessing(&self) -> Preprocessing {
+                match self { $(Self::$network(network) => network.preprocessing(),)* }
+            }
+            fn names(&self) -> NameRules {
+                match self { $(Self::$network(network) => network.names(),)* }
+            }
+        }
+
+        pub(crate) const FAMILIES: &[&[Variant]] = &[$($module::VARIANTS,)*];
+    };
+}
+
+families! {
+    lenet::LeNet5,
+    alexnet::AlexNet,
+    vgg::Vgg,
+}

@@ -1,0 +1,73 @@
+//! LeNet-5: LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998.
+//!
+//! As courses teach it: average pooling without weights, every map of C3 connected to every map of S2, and a linear
+//! output layer in place of radial basis functions. 61,706 parameters on one channel, 62,006... see the table of
+//! [`summary`](crate::Network::summary).
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use convzoo_blocks::{Activation, ConvUnit, ConvUnitConfig, ClassifierHead, ClassifierHeadConfig, Pool, PoolConfig};
+
+use crate::registry::{Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
+
+pub(crate) const VARIANTS: &[Variant] = &[Variant {
+    name: "lenet5",
+    family: "lenet",
+    year: 1998,
+    paper: "http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf",
+    input: [1, 32, 32],
+    classes: 10,
+    sizes: Sizes::Fixed,
+    takes: &[Opt::Activation],
+    build: |spec, device| LeNet5::new(spec, device).into(),
+}];
+
+/// C1, S2, C3, S4, C5, F6 and the output layer.
+#[derive(Module, Debug)]
+pub struct LeNet5 {
+    c1: ConvUnit,
+    s2: Pool,
+    c3: ConvUnit,
+    s4: Pool,
+    classifier: ClassifierHead,
+}
+
+impl LeNet5 {
+    fn new(spec: &Spec, device: &Device) -> Self {
+        let activation = spec.options.activation.unwrap_or(Activation::Tanh);
+        let conv = |inputs, outputs| {
+            ConvUnitConfig::square(inputs, outputs, 5).with_activation(activation).init(device)
+        };
+        Self {
+            c1: conv(spec.channels, 6),
+            s2: PoolConfig::avg(2, 2).init(),
+            c3: conv(6, 16),
+            s4: PoolConfig::avg(2, 2).init(),
+            // C5's 120 maps of 1×1 are fully connected to S4's 16 maps of 5×5.
+            classifier: ClassifierHeadConfig::new(vec![400, 120, 84, spec.classes])
+                .with_dropout(0.0)
+                .with_activation(activation)
+                .init(device),
+        }
+    }
+}
+
+impl Classifier for LeNet5 {
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        let x = self.s2.forward(self.c1.forward(images));
+        self.s4.forward(self.c3.forward(x))
+    }
+
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        self.classifier.forward(features.flatten(1, 3))
+    }
+
+    fn replace_head(self, classes: usize) -> Self {
+        Self { classifier: self.classifier.replace_classes(classes), ..self }
+    }
+
+    fn preprocessing(&self) -> Preprocessing {
+        Preprocessing { mean: [0.0; 3], std: [1.0; 3], ..Preprocessing::small(32) }
+    }
+}

@@ -1,0 +1,29 @@
+//! The classic convolutional networks, each defined once and numerically equal to its reference.
+//!
+//! [`create`] makes any of them by name; a family's file reads like its paper: citation, table of variants, network,
+//! forward. All of them are [`Classifier`]s.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use convzoo_models::{Classifier, Options, create};
+//!
+//! let device = Device::flex();
+//! let network = create("lenet5", &Options::default(), &device)?;
+//! let logits = network.forward(Tensor::zeros([1, 1, 32, 32], &device));
+//! assert_eq!(logits.dims(), [1, 10]);
+//! # Ok::<(), convzoo_models::ModelError>(())
+//! ```
+
+mod classifier;
+mod error;
+pub mod families;
+mod names;
+mod registry;
+mod summary;
+pub mod weights;
+
+pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
+pub use error::ModelError;
+pub use names::{NameRules, StateEntry};
+pub use registry::*;
+pub use summary::{LayerSummary, Summary, summarize};

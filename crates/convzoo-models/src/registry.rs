@@ -1,0 +1,256 @@
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use convzoo_blocks::Activation;
+
+use crate::families::{FAMILIES, Family};
+use crate::{Classifier, ModelError, NameRules, Outputs, Preprocessing, StateEntry, Summary, names, summarize};
+
+/// One named network: what is known of it before it is made.
+pub struct Variant {
+    /// The name it is created by.
+    pub name: &'static str,
+    /// The family it belongs to, as `list --family` names it.
+    pub family: &'static str,
+    /// Year of the paper.
+    pub year: u16,
+    /// Where the paper is.
+    pub paper: &'static str,
+    /// Channels, height and width of the images it was made for.
+    pub input: [usize; 3],
+    /// Classes it was made for.
+    pub classes: usize,
+    /// Which other images it takes.
+    pub sizes: Sizes,
+    /// The options it takes besides classes and channels.
+    pub takes: &'static [Opt],
+    /// Makes it.
+    pub(crate) build: fn(&Spec, &Device) -> Family,
+}
+
+/// Which image sizes a network takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sizes {
+    /// Any whose sides are no smaller than this.
+    From(usize),
+    /// Only the variant's own: fully-connected layers follow a map that is not pooled to a fixed size.
+    Fixed,
+}
+
+/// Options that only some networks take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opt {
+    /// [`Options::dropout`].
+    Dropout,
+    /// [`Options::drop_path`].
+    DropPath,
+    /// [`Options::activation`].
+    Activation,
+    /// [`Options::batch_norm`].
+    BatchNorm,
+    /// [`Options::memory_efficient`].
+    MemoryEfficient,
+}
+
+impl Opt {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Dropout => "dropout",
+            Self::DropPath => "drop_path",
+            Self::Activation => "activation",
+            Self::BatchNorm => "batch_norm",
+            Self::MemoryEfficient => "memory_efficient",
+        }
+    }
+}
+
+/// How a network shall differ from its variant; `None` leaves all as the reference has it.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Classes to tell apart.
+    pub classes: Option<usize>,
+    /// Channels of the images.
+    pub channels: Option<usize>,
+    /// Probability of dropping a feature in front of the classifier, 0 to below 1.
+    pub dropout: Option<f64>,
+    /// Probability of dropping the last residual path, or a fractal's local paths, 0 to below 1.
+    pub drop_path: Option<f64>,
+    /// The activation of LeNet's layers.
+    pub activation: Option<Activation>,
+    /// Whether to normalise by batches, where reference and paper differ.
+    pub batch_norm: Option<bool>,
+    /// Whether to recompute rather than keep what dense blocks concatenate.
+    pub memory_efficient: Option<bool>,
+}
+
+impl Options {
+    /// The options with another number of classes.
+    pub fn with_classes(self, classes: usize) -> Self {
+        Self { classes: Some(classes), ..self }
+    }
+
+    /// The options with another number of input channels.
+    pub fn with_channels(self, channels: usize) -> Self {
+        Self { channels: Some(channels), ..self }
+    }
+
+    fn set(&self) -> impl Iterator<Item = Opt> {
+        let set = [
+            self.dropout.map(|_| Opt::Dropout),
+            self.drop_path.map(|_| Opt::DropPath),
+            self.activation.map(|_| Opt::Activation),
+            self.batch_norm.map(|_| Opt::BatchNorm),
+            self.memory_efficient.map(|_| Opt::MemoryEfficient),
+        ];
+        set.into_iter().flatten()
+    }
+}
+
+/// What a family's constructor is given: a name of its own table, and the options with classes and channels filled in.
+pub(crate) struct Spec<'a> {
+    pub name: &'static str,
+    pub classes: usize,
+    pub channels: usize,
+    pub options: &'a Options,
+}
+
+/// All named networks, family by family.
+pub fn variants() -> impl Iterator<Item = &'static Variant> {
+    FAMILIES.iter().copied().flatten()
+}
+
+/// The variant of this name, or an error that says the nearest names.
+pub fn variant(name: &str) -> Result<&'static Variant, ModelError> {
+    variants().find(|variant| variant.name == name).ok_or_else(|| {
+        let asked = name.to_lowercase();
+        let mut near: Vec<_> = variants()
+            .map(|variant| (strsim::normalized_damerau_levenshtein(&asked, variant.name), variant.name))
+            .filter(|&(similarity, near)| similarity > 0.5 || near.starts_with(&asked) && !asked.is_empty())
+            .collect();
+        near.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let nearest = near.into_iter().take(3).map(|(_, name)| name).collect();
+        ModelError::Unknown { name: name.to_owned(), nearest }
+    })
+}
+
+/// Makes the network of this name on `device`. Weights are drawn as its reference draws them, when first used.
+pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network, ModelError> {
+    let variant = variant(name)?;
+    let name = variant.name;
+    if let Some(option) = options.set().find(|option| !variant.takes.contains(option)) {
+        let takes = ["classes", "channels"].into_iter().chain(variant.takes.iter().map(|option| option.name()));
+        return Err(ModelError::Option { name, option: option.name(), takes: takes.collect() });
+    }
+    for (option, value) in [("dropout", options.dropout), ("drop_path", options.drop_path)] {
+        if let Some(value) = value.filter(|value| !(0.0..1.0).contains(value)) {
+            let expected = "at least 0 and below 1";
+            return Err(ModelError::Value { option, value: value.to_string(), expected });
+        }
+    }
+    let classes = options.classes.unwrap_or(variant.classes);
+    let channels = options.channels.unwrap_or(variant.input[0]);
+    if classes == 0 {
+        return Err(ModelError::NoClasses { name });
+    }
+    if channels == 0 {
+        return Err(ModelError::NoChannels { name });
+    }
+    let family = (variant.build)(&Spec { name, classes, channels, options }, device);
+    Ok(Network { family, variant: Known(variant), classes, channels })
+}
+
+/// A network of the zoo, made by [`create`].
+#[derive(Module, Debug)]
+pub struct Network {
+    family: Family,
+    #[module(skip)]
+    variant: Known,
+    classes: usize,
+    channels: usize,
+}
+
+/// A variant of the registry, as a field of a module.
+#[derive(Clone, Copy)]
+struct Known(&'static Variant);
+
+impl std::fmt::Debug for Known {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+impl Network {
+    /// What the registry knows of it.
+    pub fn variant(&self) -> &'static Variant {
+        self.variant.0
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.variant.0.name
+    }
+
+    /// Classes it tells apart.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// Channels, height and width of the images it was made for.
+    pub fn input(&self) -> [usize; 3] {
+        let [_, height, width] = self.variant.0.input;
+        [self.channels, height, width]
+    }
+
+    /// Whether images of `[channels, height, width]` can pass, before anything is computed.
+    pub fn check_input(&self, [channels, height, width]: [usize; 3]) -> Result<(), ModelError> {
+        let (name, size) = (self.name(), [height, width]);
+        if channels != self.channels {
+            return Err(ModelError::Channels { name, expected: self.channels, found: channels });
+        }
+        let [_, own_height, own_width] = self.variant.0.input;
+        match self.variant.0.sizes {
+            Sizes::From(minimum) if height < minimum || width < minimum => {
+                Err(ModelError::TooSmall { name, size, minimum })
+            }
+            Sizes::Fixed if size != [own_height, own_width] => {
+                Err(ModelError::FixedSize { name, size, expected: [own_height, own_width] })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The network layer by layer for images of `[channels, height, width]`.
+    pub fn summary(&self, input: [usize; 3]) -> Result<Summary, ModelError> {
+        self.check_input(input)?;
+        Ok(summarize(self, input))
+    }
+
+    /// Every tensor of its state, by the reference's names.
+    pub fn state(&self) -> Vec<StateEntry> {
+        names::name_tree(self, &self.names()).state
+    }
+}
+
+impl Classifier for Network {
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        self.family.forward_features(images)
+    }
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        self.family.forward_head(features)
+    }
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        self.family.forward(images)
+    }
+    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+        self.family.forward_train(images)
+    }
+    fn replace_head(self, classes: usize) -> Self {
+        Self { family: self.family.replace_head(classes), classes, ..self }
+    }
+    fn preprocessing(&self) -> Preprocessing {
+        self.family.preprocessing()
+    }
+    fn names(&self) -> NameRules {
+        // The wrapper's own field goes first; the family's table is written without it.
+        self.family.names().inside("family")
+    }
+}

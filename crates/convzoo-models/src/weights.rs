@@ -1,0 +1,238 @@
+//! Weights in and out of networks, in the names that PyTorch users know.
+//!
+//! [`load`] tells PyTorch's checkpoints, safetensors and Burn's own pack apart by content and matches entries against
+//! the names that the network's tree gives ([`Classifier::names`]); wrappers (`state_dict`, `model`, `module.`) and
+//! `num_batches_tracked` are seen through. [`save`] writes safetensors that `load_state_dict` takes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use burn::store::burn_pack::Tensor as PackTensor;
+use burn::store::{
+    BurnpackStore, ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge,
+};
+use burn::tensor::DType;
+use thiserror::Error;
+
+use crate::Classifier;
+use crate::names::name_tree;
+
+/// Why weights cannot be read or written.
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The file is none of the known formats.
+    #[error("{} is no PyTorch checkpoint, safetensors file or Burn pack", .path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is damaged.
+    #[error("{} is damaged or cut short: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What the reader says.
+        reason: String,
+    },
+    /// The weights belong to another network.
+    #[error("these weights do not fit the network:{mismatch}")]
+    Mismatch {
+        /// What differs.
+        mismatch: Mismatch,
+    },
+    /// The file cannot be written.
+    #[error("cannot write {}: {reason}", .path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the writer says.
+        reason: String,
+    },
+}
+
+/// How a file's entries differ from a network's state.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mismatch {
+    /// In the network, not in the file.
+    pub missing: Vec<String>,
+    /// In the file, not in the network.
+    pub unexpected: Vec<String>,
+    /// In both, with the network's shape and the file's.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+    /// In both, of a type that is no floating-point number.
+    pub mistyped: Vec<(String, String)>,
+}
+
+impl Mismatch {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        fn rows(f: &mut std::fmt::Formatter, title: &str, rows: &[String]) -> std::fmt::Result {
+            const SHOWN: usize = 8;
+            if rows.is_empty() {
+                return Ok(());
+            }
+            write!(f, "\n  {title} ({}): {}", rows.len(), rows[..rows.len().min(SHOWN)].join(", "))?;
+            if rows.len() > SHOWN { write!(f, ", and {} more", rows.len() - SHOWN) } else { Ok(()) }
+        }
+        let misshapen = self.misshapen.iter().map(|(name, own, theirs)| format!("{name} is {own:?}, here {theirs:?}"));
+        let mistyped = self.mistyped.iter().map(|(name, dtype)| format!("{name} is {dtype}"));
+        rows(f, "missing", &self.missing)?;
+        rows(f, "unexpected", &self.unexpected)?;
+        rows(f, "of another shape", &misshapen.collect::<Vec<_>>())?;
+        rows(f, "not floating-point", &mistyped.collect::<Vec<_>>())
+    }
+}
+
+/// A checkpoint's tensors by name, wrappers stripped; each is read from the file when it is used.
+pub struct Checkpoint {
+    tensors: BTreeMap<String, PackTensor>,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint of any known format.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let damaged = |reason: String| WeightsError::Damaged { path: path.to_owned(), reason };
+        let tensors = match sniff(path)? {
+            Format::Safetensors => tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false)),
+            Format::Pytorch => tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)),
+            Format::Burnpack => tensors_of(BurnpackStore::from_file(path).auto_extension(false)),
+        };
+        Ok(Self { tensors: unwrap_names(tensors.map_err(damaged)?) })
+    }
+
+    /// Names and shapes of all tensors.
+    pub fn shapes(&self) -> impl Iterator<Item = (&str, &[usize])> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
+    }
+
+    /// A checkpoint of tensors at hand.
+    pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
+        Self { tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect() }
+    }
+
+    /// The classes that the head named `layer` tells apart, if the file has it: its weight's first dimension.
+    pub fn classes(&self, layer: &str) -> Option<usize> {
+        self.tensors.get(&format!("{layer}.weight")).and_then(|weight| weight.shape.first().copied())
+    }
+
+    /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
+    pub fn apply<N: Classifier>(mut self, network: N) -> Result<N, WeightsError> {
+        let mut mismatch = Mismatch::default();
+        let mut found = Vec::new();
+        for entry in name_tree(&network, &network.names()).state {
+            let Some(mut tensor) = self.tensors.remove(&entry.name) else {
+                mismatch.missing.push(entry.name);
+                continue;
+            };
+            let shape = tensor.shape.to_vec();
+            if !tensor.dtype.is_float() {
+                mismatch.mistyped.push((entry.name, format!("{:?}", tensor.dtype)));
+            } else if shape != entry.shape {
+                mismatch.misshapen.push((entry.name, entry.shape, shape));
+            } else {
+                if tensor.dtype != DType::F32 {
+                    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+                    tensor = bridge::map_data(tensor, name, DType::F32, shape, |data| data.convert_dtype(DType::F32));
+                }
+                tensor.name = entry.path;
+                found.push(tensor);
+            }
+        }
+        mismatch.unexpected = self.tensors.into_keys().collect();
+        if !mismatch.is_empty() {
+            return Err(WeightsError::Mismatch { mismatch });
+        }
+        let mut network = network;
+        let result = network.apply(found, None, None, true);
+        match result.errors.first() {
+            None => Ok(network),
+            Some(error) => Err(WeightsError::Damaged { path: PathBuf::new(), reason: error.to_string() }),
+        }
+    }
+}
+
+/// Loads the weights in `path` into `network`.
+pub fn load<N: Classifier>(network: N, path: &Path) -> Result<N, WeightsError> {
+    Checkpoint::open(path)?.apply(network).map_err(|error| match error {
+        WeightsError::Damaged { reason, .. } => WeightsError::Damaged { path: path.to_owned(), reason },
+        other => other,
+    })
+}
+
+/// Saves `network` as safetensors in the reference's names, in one step: the file is whole or not there.
+pub fn save<N: Classifier>(network: &N, path: &Path) -> Result<(), WeightsError> {
+    let tree = name_tree(network, &network.names());
+    let names = tree.state.into_iter().map(|entry| (entry.path, entry.name)).collect();
+    let mut store =
+        SafetensorsStore::from_file(path).overwrite(true).skip_enum_variants(true).with_to_adapter(Rename(names));
+    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
+    store.collect_from(network).map_err(|error| write(error.to_string()))
+}
+
+/// Gives each tensor the reference's name on its way to a file.
+#[derive(Clone)]
+struct Rename(HashMap<String, String>);
+
+impl ModuleAdapter for Rename {
+    fn adapt(&self, mut tensor: PackTensor, _: ModuleContext<'_>) -> PackTensor {
+        if let Some(name) = self.0.get(&tensor.name) {
+            tensor.name = name.clone();
+        }
+        tensor
+    }
+
+    fn clone_box(&self) -> Box<dyn ModuleAdapter> {
+        Box::new(self.clone())
+    }
+}
+
+enum Format {
+    Safetensors,
+    Pytorch,
+    Burnpack,
+}
+
+/// Tells the format by the first bytes.
+fn sniff(path: &Path) -> Result<Format, WeightsError> {
+    let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    let mut head = Vec::new();
+    File::open(path).map_err(read)?.take(16).read_to_end(&mut head).map_err(read)?;
+    match head.as_slice() {
+        // A zip archive, or a pickle: protocol 2 and later begin with 0x80, TAR-era files with an entry's name.
+        [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
+        // The length of a JSON header, then the header.
+        [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
+        head if head.starts_with(&burn::store::burn_pack::MAGIC_NUMBER.to_le_bytes()) => Ok(Format::Burnpack),
+        _ => Err(WeightsError::Format { path: path.to_owned() }),
+    }
+}
+
+fn tensors_of<S: ModuleStore>(mut store: S) -> Result<BTreeMap<String, PackTensor>, String> {
+    store.get_all_tensors().cloned().map_err(|error| error.to_string())
+}
+
+/// Strips what wraps every name: `state_dict.`, `model.`, `module.`; drops counters that inference has no use for.
+fn unwrap_names(mut tensors: BTreeMap<String, PackTensor>) -> BTreeMap<String, PackTensor> {
+    tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    for wrapper in ["state_dict.", "model_state_dict.", "model.", "module."] {
+        if !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(wrapper)) {
+            tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_owned(), tensor)).collect();
+        }
+    }
+    tensors
+}
