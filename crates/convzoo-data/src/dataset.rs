@@ -1,0 +1,236 @@
+//! What a data set is, and the two kinds that others are made of: one in memory, and a part of another.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use crate::error::DataError;
+use crate::image::Image;
+use crate::split::Split;
+
+/// An image and its class.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// The image.
+    pub image: Image,
+    /// Its class: an index into [`Dataset::classes`].
+    pub label: usize,
+}
+
+/// A sequence of labelled images. Reading one does not depend on the others, so many threads can read at once.
+pub trait Dataset: Send + Sync {
+    /// How many samples there are.
+    fn len(&self) -> usize;
+
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The sample at `index`.
+    fn get(&self, index: usize) -> Result<Sample, DataError>;
+
+    /// The class of the sample at `index`, without its image where that is cheaper.
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        Ok(self.get(index)?.label)
+    }
+
+    /// The names of the classes, in label order.
+    fn classes(&self) -> &[String];
+}
+
+/// A data set's two parts.
+#[derive(Clone)]
+pub struct Splits {
+    /// The data set's name.
+    pub name: String,
+    /// What to train on.
+    pub train: Arc<dyn Dataset>,
+    /// What to test on, and never to train on.
+    pub test: Arc<dyn Dataset>,
+}
+
+impl std::fmt::Debug for Splits {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Splits")
+            .field("name", &self.name)
+            .field("train", &self.train.len())
+            .field("test", &self.test.len())
+            .field("classes", &self.train.classes().len())
+            .finish()
+    }
+}
+
+impl Splits {
+    /// The names of the classes, in label order.
+    pub fn classes(&self) -> &[String] {
+        self.train.classes()
+    }
+
+    /// `whole` in the two parts of `split`, or an error that names `path` where one part would be empty.
+    pub(crate) fn of(name: &str, whole: impl Dataset + 'static, split: Split, path: &Path) -> Result<Self, DataError> {
+        if split.train.is_empty() || split.test.is_empty() {
+            return Err(DataError::TooFew { path: path.to_path_buf(), images: whole.len() });
+        }
+        let whole: Arc<dyn Dataset> = Arc::new(whole);
+        Ok(Self {
+            name: name.to_owned(),
+            train: Arc::new(Subset::new(whole.clone(), split.train)),
+            test: Arc::new(Subset::new(whole, split.test)),
+        })
+    }
+}
+
+impl Splits {
+    /// Both parts where both are there; else a fifth of the only one held out, by `seed` or at its end. Nothing
+    /// where there is neither.
+    pub(crate) fn of_parts(
+        name: &str,
+        train: Option<InMemory>,
+        test: Option<InMemory>,
+        seed: Option<u64>,
+        path: &Path,
+    ) -> Option<Result<Self, DataError>> {
+        match (train, test) {
+            (Some(train), Some(test)) => {
+                Some(Ok(Self { name: name.to_owned(), train: Arc::new(train), test: Arc::new(test) }))
+            }
+            (Some(whole), None) | (None, Some(whole)) => {
+                let split = Split::fifth(whole.len(), seed);
+                Some(Self::of(name, whole, split, path))
+            }
+            (None, None) => None,
+        }
+    }
+}
+
+/// Images of one size, kept in memory as bytes.
+#[derive(Clone, Debug)]
+pub struct InMemory {
+    width: usize,
+    height: usize,
+    channels: usize,
+    pixels: Vec<u8>,
+    labels: Vec<u8>,
+    classes: Vec<String>,
+}
+
+impl InMemory {
+    /// The images in `pixels`, one after another, with a label each; nothing where the lengths do not agree, a label
+    /// names no class, or a size is zero.
+    pub fn new(
+        (width, height, channels): (usize, usize, usize),
+        pixels: Vec<u8>,
+        labels: Vec<u8>,
+        classes: Vec<String>,
+    ) -> Option<Self> {
+        let size = width.checked_mul(height)?.checked_mul(channels)?;
+        let agree = size > 0 && matches!(channels, 1 | 3) && Some(pixels.len()) == size.checked_mul(labels.len());
+        let labelled = labels.iter().all(|&label| usize::from(label) < classes.len());
+        (agree && labelled).then_some(Self { width, height, channels, pixels, labels, classes })
+    }
+}
+
+impl Dataset for InMemory {
+    fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let label = self.label(index)?;
+        let size = self.width * self.height * self.channels;
+        let pixels = self.pixels[index * size..][..size].to_vec();
+        Ok(Sample { image: Image { width: self.width, height: self.height, channels: self.channels, pixels }, label })
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        let label = self.labels.get(index).ok_or(DataError::OutOfRange { index, len: self.len() })?;
+        Ok(usize::from(*label))
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+}
+
+/// A part of another data set: its samples at some indices, in their order.
+#[derive(Clone)]
+pub struct Subset {
+    whole: Arc<dyn Dataset>,
+    indices: Vec<usize>,
+}
+
+impl Subset {
+    /// The samples of `whole` at `indices`.
+    pub fn new(whole: Arc<dyn Dataset>, indices: Vec<usize>) -> Self {
+        Self { whole, indices }
+    }
+
+    fn index(&self, index: usize) -> Result<usize, DataError> {
+        self.indices.get(index).copied().ok_or(DataError::OutOfRange { index, len: self.indices.len() })
+    }
+}
+
+impl Dataset for Subset {
+    fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        self.whole.get(self.index(index)?)
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        self.whole.label(self.index(index)?)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.whole.classes()
+    }
+}
+
+/// Another data set whose samples are kept in memory once they were read, as far as there is room for them.
+pub struct Cached {
+    whole: Arc<dyn Dataset>,
+    samples: Vec<OnceLock<Sample>>,
+    /// How many more bytes of pixels may be kept.
+    room: AtomicUsize,
+}
+
+impl Cached {
+    /// `whole`, with at most `bytes` of its pixels kept in memory.
+    pub fn new(whole: Arc<dyn Dataset>, bytes: usize) -> Self {
+        let samples = std::iter::repeat_with(OnceLock::new).take(whole.len()).collect();
+        Self { whole, samples, room: AtomicUsize::new(bytes) }
+    }
+}
+
+impl Dataset for Cached {
+    fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let kept = self.samples.get(index).ok_or(DataError::OutOfRange { index, len: self.len() })?;
+        if let Some(sample) = kept.get() {
+            return Ok(sample.clone());
+        }
+        let sample = self.whole.get(index)?;
+        let bytes = sample.image.pixels.len();
+        let take = |room: usize| room.checked_sub(bytes);
+        let fits = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
+        if fits && kept.set(sample.clone()).is_err() {
+            // Another thread kept it meanwhile.
+            self.room.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Ok(sample)
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        self.whole.label(index)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.whole.classes()
+    }
+}

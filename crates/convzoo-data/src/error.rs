@@ -1,0 +1,213 @@
+//! What can go wrong with data, said so that a user can act on it.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+/// Everything that opening a data set or reading an image can fail with.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DataError {
+    /// No data set has this name.
+    #[error(
+        "unknown data set `{name}`{}; known data sets: {}",
+        nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(),
+        known.join(", ")
+    )]
+    Unknown {
+        /// The name that was asked for.
+        name: String,
+        /// The known name nearest to it, if one is near.
+        nearest: Option<&'static str>,
+        /// Every known name.
+        known: &'static [&'static str],
+    },
+
+    /// The data set lives in a folder of the user's, and none was named.
+    #[error("the data set `{name}` needs a data folder; expected {layout}")]
+    NoDataDir {
+        /// The data set.
+        name: &'static str,
+        /// What such a folder holds.
+        layout: &'static str,
+    },
+
+    /// The data folder does not exist, or is not a folder.
+    #[error("no such folder: {}", path.display())]
+    MissingFolder {
+        /// The folder that was looked for.
+        path: PathBuf,
+    },
+
+    /// Files that the data set needs are not in its folder.
+    #[error("missing in {}: {}", folder.display(), looked_for.join("; "))]
+    MissingFiles {
+        /// The folder searched.
+        folder: PathBuf,
+        /// For each missing file, the names it may have.
+        looked_for: Vec<String>,
+    },
+
+    /// The data set is not on this machine, and downloading is switched off.
+    #[error("{}", offline_message(name, folder, urls))]
+    Offline {
+        /// The data set.
+        name: String,
+        /// Where its files belong.
+        folder: PathBuf,
+        /// Where each can be had.
+        urls: Vec<String>,
+    },
+
+    /// The user's cache folder is not known to the system.
+    #[error("this user has no cache folder; set CONVZOO_CACHE to a folder for downloads")]
+    NoCacheDir,
+
+    /// The operating system refused a file operation.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was being done, as a verb.
+        doing: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+
+    /// A compressed file is truncated or corrupt.
+    #[error("{} is truncated or corrupt ({source}); replace it with a fresh copy", path.display())]
+    Gzip {
+        /// The file.
+        path: PathBuf,
+        /// The decompressor's reason.
+        source: io::Error,
+    },
+
+    /// A file's contents contradict its format.
+    #[error("{} is malformed: {problem}; replace it with a fresh copy", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+
+    /// Images and labels do not pair up.
+    #[error(
+        "{} holds {image_count} images, but {} holds {label_count} labels; are both from the same data set?",
+        images.display(),
+        labels.display()
+    )]
+    CountMismatch {
+        /// The file of images.
+        images: PathBuf,
+        /// How many it holds.
+        image_count: usize,
+        /// The file of labels.
+        labels: PathBuf,
+        /// How many it holds.
+        label_count: usize,
+    },
+
+    /// A label names no class.
+    #[error("{}: label {label} of image {index} is not below the {classes} classes", path.display())]
+    LabelOutOfRange {
+        /// The file.
+        path: PathBuf,
+        /// The image's position in the file.
+        index: usize,
+        /// The offending label.
+        label: usize,
+        /// How many classes there are.
+        classes: usize,
+    },
+
+    /// There is nothing to train or test on.
+    #[error("{} holds no images", path.display())]
+    Empty {
+        /// The file or folder.
+        path: PathBuf,
+    },
+
+    /// Too few images to hold some of them out.
+    #[error("{}: {images} images are too few to hold a fifth of them out for testing", path.display())]
+    TooFew {
+        /// The file or folder.
+        path: PathBuf,
+        /// How many images there are.
+        images: usize,
+    },
+
+    /// The class folders are not what the data set expects.
+    #[error("{}: {problem}", folder.display())]
+    Classes {
+        /// The folder that holds the class folders.
+        folder: PathBuf,
+        /// What is wrong with them.
+        problem: String,
+    },
+
+    /// A sample beyond the end was asked for.
+    #[error("there is no sample {index} in a data set of {len}")]
+    OutOfRange {
+        /// The index asked for.
+        index: usize,
+        /// The data set's length.
+        len: usize,
+    },
+
+    /// No source gave the file, complete and with the published checksum.
+    #[error("{}", download_message(target, attempts))]
+    Download {
+        /// Where the file was to go.
+        target: PathBuf,
+        /// Each address tried and why it failed.
+        attempts: Vec<(String, String)>,
+    },
+
+    /// An image cannot be decoded.
+    #[error("cannot read {}: {problem}", path.as_deref().unwrap_or(Path::new("the image")).display())]
+    Image {
+        /// The image's file, where it came from one.
+        path: Option<PathBuf>,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl DataError {
+    /// An [`DataError::Io`] for `path`, for use with `map_err`.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { doing, path, source }
+    }
+
+    /// A [`DataError::Malformed`] for `path`.
+    pub(crate) fn malformed(path: &Path, problem: impl Into<String>) -> Self {
+        Self::Malformed { path: path.to_path_buf(), problem: problem.into() }
+    }
+}
+
+fn offline_message(name: &str, folder: &Path, urls: &[String]) -> String {
+    let mut text =
+        format!("`{name}` is not on this machine and downloads are off; put these files into {}:", folder.display());
+    for url in urls {
+        let _ = write!(text, "\n  {url}");
+    }
+    text
+}
+
+fn download_message(target: &Path, attempts: &[(String, String)]) -> String {
+    let mut text = String::from("the download failed:");
+    for (url, reason) in attempts {
+        let _ = write!(text, "\n  {url}: {reason}");
+    }
+    let _ = write!(
+        text,
+        "\ntry again (it goes on where it stopped), name another server in CONVZOO_MIRROR, or put the file at {}",
+        target.display()
+    );
+    text
+}

@@ -1,0 +1,61 @@
+//! Data for convzoo: data sets, image decoding, and the way from an image to a network's input. It knows no tensors:
+//! images are bytes, inputs are `f32` slices.
+//!
+//! ```
+//! use convzoo_data::{Fit, Preprocess, Source};
+//! let digits = convzoo_data::open("digits", &Source::default())?;
+//! let sample = digits.train.get(0)?;
+//! let input = Preprocess::new(1, 32, 32, Fit::Resize).apply(&sample.image);
+//! println!("{} values of a {}", input.len(), digits.classes()[sample.label]);
+//! # Ok::<(), convzoo_data::DataError>(())
+//! ```
+
+mod cifar;
+mod dataset;
+mod decode;
+mod digits;
+pub mod download;
+mod error;
+mod file;
+mod folder;
+mod idx;
+mod image;
+mod mnist;
+mod preprocess;
+mod source;
+mod split;
+
+pub use dataset::{Cached, Dataset, InMemory, Sample, Splits, Subset};
+pub use decode::{EXTENSIONS, decode, load_image};
+pub use error::DataError;
+pub use folder::ImageFolder;
+pub use image::{Filter, Image};
+pub use preprocess::{Fit, Preprocess};
+pub use source::Source;
+pub use split::Split;
+
+const NAMES: &[&str] = &["digits", "mnist", "fashion-mnist", "cifar10", "cifar100", "folder"];
+
+/// The data sets that [`open`] knows.
+pub fn names() -> &'static [&'static str] {
+    NAMES
+}
+
+/// Opens the data set called `name`.
+pub fn open(name: &str, source: &Source) -> Result<Splits, DataError> {
+    match name {
+        "digits" => digits::open(name, source.split_seed),
+        "mnist" => mnist::MNIST.open(source),
+        "fashion-mnist" => mnist::FASHION_MNIST.open(source),
+        "cifar10" => cifar::CIFAR10.open(source),
+        "cifar100" => cifar::CIFAR100.open(source),
+        "folder" => folder::open(source),
+        _ => {
+            let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), known);
+            // Half of the letters wrong is another word, not a slip.
+            let nearest = NAMES.iter().copied().min_by_key(|known| distance(known));
+            let nearest = nearest.filter(|known| 2 * distance(known) <= known.len());
+            Err(DataError::Unknown { name: name.to_owned(), nearest, known: NAMES })
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! From an image to a network's input.
+
+use crate::image::{Filter, Image};
+
+/// An image that grew beyond this many pixels on the way to its crop is cropped first instead: only images
+/// thinner than any photograph do, and resizing them whole would take gigabytes.
+const MOST_RESIZED_PIXELS: usize = 1 << 26;
+
+/// How an image of any size comes to the network's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Resized to exactly the input's size, whatever its proportions.
+    Resize,
+    /// Its shorter side resized to `shorter`, then the middle cut out: what ImageNet networks are evaluated with.
+    ResizeCrop {
+        /// The shorter side's length before the crop, 256 for most networks.
+        shorter: usize,
+    },
+    /// Put in the middle of a black canvas, unscaled; what does not fit is cut off.
+    Pad,
+}
+
+/// How an image becomes a network's input: fitted to its size, converted to its channels, divided by 255 and
+/// normalised, as torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize` do it.
+///
+/// ```
+/// use convzoo_data::{Fit, Image, Preprocess};
+/// let digit = Image::new(28, 28, 1, vec![255; 784]).unwrap();
+/// let input = Preprocess::new(1, 32, 32, Fit::Pad).apply(&digit);
+/// assert_eq!(input.len(), 32 * 32);
+/// assert_eq!((input[0], input[2 * 32 + 2]), (0.0, 1.0));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// The input's channels: 1 (grey) or 3 (red, green, blue).
+    pub channels: usize,
+    /// The input's rows.
+    pub height: usize,
+    /// The input's columns.
+    pub width: usize,
+    /// How an image comes to that size.
+    pub fit: Fit,
+    /// The filter that resizing uses.
+    pub filter: Filter,
+    /// Per channel, what is subtracted after dividing by 255; grey uses the first.
+    pub mean: [f32; 3],
+    /// Per channel, what the difference is divided by; grey uses the first.
+    pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// The mean of ImageNet's channels.
+    pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
+    /// The standard deviation of ImageNet's channels.
+    pub const IMAGENET_STD: [f32; 3] = [0.229, 0.224, 0.225];
+
+    /// A bilinear fit to `channels` × `height` × `width`, with values from 0 to 1.
+    pub fn new(channels: usize, height: usize, width: usize, fit: Fit) -> Self {
+        Self { channels, height, width, fit, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
+    }
+
+    /// What most ImageNet networks are evaluated with: the shorter side to 256, the middle 224 × 224, normalised by
+    /// ImageNet's statistics.
+    pub fn imagenet() -> Self {
+        Self::new(3, 224, 224, Fit::ResizeCrop { shorter: 256 }).normalized(Self::IMAGENET_MEAN, Self::IMAGENET_STD)
+    }
+
+    /// The same, with `mean` subtracted and divided by `std`.
+    pub fn normalized(self, mean: [f32; 3], std: [f32; 3]) -> Self {
+        Self { mean, std, ..self }
+    }
+
+    /// The same, resizing with `filter`.
+    pub fn with_filter(self, filter: Filter) -> Self {
+        Self { filter, ..self }
+    }
+
+    /// The input's number of values: `channels * height * width`.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Whether the input has no values at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The network's input, `[channels, height, width]`, for `image`.
+    pub fn apply(&self, image: &Image) -> Vec<f32> {
+        let mut input = Vec::with_capacity(self.len());
+        self.append(image, &mut input);
+        input
+    }
+
+    /// Appends the network's input for `image` to a batch.
+    pub fn append(&self, image: &Image, batch: &mut Vec<f32>) {
+        self.normalize(&self.fitted(image), batch);
+    }
+
+    /// The ten crops of AlexNet's evaluation: the corners and the middle, and their mirror images, in torchvision's
+    /// order. Where the resized image leaves no room to move about in, all crops show the same.
+    pub fn ten_crops(&self, image: &Image) -> Vec<Vec<f32>> {
+        let whole = self.resized(image);
+        let room = whole.width >= self.width && whole.height >= self.height;
+        let whole = if room { whole } else { self.fitted(image) };
+        let right = whole.width as isize - self.width as isize;
+        let bottom = whole.height as isize - self.height as isize;
+        let five = |image: &Image| {
+            [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+                .map(|(left, top)| image.window(left, top, self.width, self.height))
+                .into_iter()
+                .chain([image.centre(self.width, self.height)])
+                .collect::<Vec<_>>()
+        };
+        let mut crops = five(&whole);
+        crops.extend(five(&whole.flip()));
+        let input = |crop: &Image| {
+            let mut input = Vec::with_capacity(self.len());
+            self.normalize(crop, &mut input);
+            input
+        };
+        crops.iter().map(input).collect()
+    }
+
+    /// The image at the input's size, still as bytes.
+    pub fn fitted(&self, image: &Image) -> Image {
+        let image = self.resized(image);
+        if (image.width, image.height) == (self.width, self.height) {
+            image
+        } else {
+            image.centre(self.width, self.height)
+        }
+    }
+
+    /// Appends the values of an image of the input's size, planes first, divided by 255 and normalised.
+    pub fn normalize(&self, image: &Image, batch: &mut Vec<f32>) {
+        for channel in 0..self.channels {
+            let (mean, std) = (self.mean[channel.min(2)], self.std[channel.min(2)]);
+            let values: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
+            let plane = image.pixels.iter().skip(channel.min(image.channels - 1)).step_by(image.channels);
+            batch.extend(plane.map(|&byte| values[usize::from(byte)]));
+        }
+    }
+
+    /// The image resized, not yet cropped or padded. Colours are dropped first, and added only with the values.
+    fn resized(&self, image: &Image) -> Image {
+        let grey = (self.channels == 1 && image.channels == 3).then(|| image.to_grey());
+        let image = grey.as_ref().unwrap_or(image);
+        match self.fit {
+            Fit::Pad => image.clone(),
+            Fit::Resize => image.resize(self.width, self.height, self.filter),
+            Fit::ResizeCrop { shorter } => {
+                let (width, height) = scaled(image, shorter);
+                if width.saturating_mul(height) <= MOST_RESIZED_PIXELS {
+                    return image.resize(width, height, self.filter);
+                }
+                let side = image.width.min(image.height);
+                image.centre(side, side).resize(shorter, shorter, self.filter)
+            }
+        }
+    }
+}
+
+/// The size that brings the shorter side to `shorter`; the longer one is truncated, as torchvision's.
+fn scaled(image: &Image, shorter: usize) -> (usize, usize) {
+    let long = |longest: usize, shortest: usize| shorter.saturating_mul(longest) / shortest;
+    if image.width <= image.height {
+        (shorter, long(image.height, image.width))
+    } else {
+        (long(image.width, image.height), shorter)
+    }
+}

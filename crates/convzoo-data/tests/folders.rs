@@ -1,0 +1,211 @@
+//! Folders of images, and CIFAR's batches.
+
+#![allow(clippy::unwrap_used)] // also in helpers
+
+mod common;
+
+use std::fs;
+use std::io::{Cursor, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use common::{Noise, gzip, shared};
+use convzoo_data::{Cached, DataError, Dataset, ImageFolder, Source, Splits, open};
+use flate2::read::GzDecoder;
+use tempfile::TempDir;
+
+/// Empty image files at these places: enough to be counted.
+fn tree(files: &[&str]) -> TempDir {
+    let root = TempDir::new().unwrap();
+    for file in files {
+        write(&root.path().join(file), b"");
+    }
+    root
+}
+
+fn write(path: &Path, bytes: &[u8]) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+fn folder(root: &TempDir) -> Result<Splits, DataError> {
+    open("folder", &Source::folder(root.path()))
+}
+
+/// Writes up to `limit` files of each folder in an archive of the shared data.
+fn unpack(archive: &Path, target: &Path, limit: usize) {
+    let mut counts = std::collections::HashMap::new();
+    let mut archive = tar::Archive::new(GzDecoder::new(fs::File::open(archive).unwrap()));
+    for entry in archive.entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().into_owned();
+        let count = counts.entry(path.parent().unwrap().to_path_buf()).or_insert(0);
+        if entry.header().entry_type().is_file() && *count < limit {
+            *count += 1;
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes).unwrap();
+            write(&target.join(path), &bytes);
+        }
+    }
+}
+
+#[test]
+fn train_and_test_folders_are_the_two_parts() {
+    for test in ["test", "val"] {
+        let files = ["train/b/1.PNG", "train/a/1.jpg", "train/a/deep/2.jpeg", "train/a/notes.txt", "train/.git/x.png"];
+        let root = tree(&[&files[..], &[&format!("{test}/b/3.webp")]].concat());
+        let splits = folder(&root).unwrap();
+        assert_eq!((splits.train.len(), splits.test.len()), (3, 1));
+        assert_eq!(splits.classes(), ["a", "b"]);
+        assert_eq!((splits.train.label(0).unwrap(), splits.test.label(0).unwrap()), (0, 1));
+        assert!(matches!(splits.train.get(3), Err(DataError::OutOfRange { index: 3, len: 3 })));
+    }
+}
+
+#[test]
+fn folders_of_classes_alone_are_split_in_proportion() {
+    let names: Vec<String> = (0..30).map(|i| format!("{}/{i:02}.png", if i < 20 { "x" } else { "y" })).collect();
+    let root = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let splits = folder(&root).unwrap();
+    assert_eq!((splits.train.len(), splits.test.len()), (24, 6));
+    assert_eq!((0..6).filter(|&i| splits.test.label(i).unwrap() == 0).count(), 4);
+    // The held-out images do not depend on anything but the seed.
+    let held_out = |seed| {
+        let splits = open("folder", &Source { split_seed: Some(seed), ..Source::folder(root.path()) }).unwrap();
+        (0..6).map(|i| splits.test.get(i).unwrap_err().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(held_out(0), held_out(0));
+    assert_ne!(held_out(0), held_out(1));
+}
+
+#[test]
+fn what_a_folder_lacks_is_said() {
+    let message = |root: &TempDir| folder(root).unwrap_err().to_string();
+    assert!(message(&tree(&[])).contains("no folders"));
+    assert!(message(&tree(&["Dataset/0/a.png", "Dataset/1/a.png"])).contains("is the data in"));
+    assert!(message(&tree(&["a/1.png", "b/1.txt"])).contains("b holds no images"));
+    assert!(message(&tree(&["a/1.png", "b/1.png"])).contains("too few"));
+    assert!(message(&tree(&["train/a/1.png", "test/c/1.png"])).contains("`c` is not one of the classes a"));
+    assert!(matches!(open("folder", &Source::default()), Err(DataError::NoDataDir { .. })));
+    assert!(matches!(open("folder", &Source::folder("/no/such/folder")), Err(DataError::MissingFolder { .. })));
+}
+
+#[test]
+fn the_hand_signs_are_read_and_split() {
+    let Some(archive) = shared("sign-digits.tar.gz") else { return };
+    let root = TempDir::new().unwrap();
+    unpack(&archive, root.path(), usize::MAX);
+    let splits = open("folder", &Source::folder(root.path().join("Dataset"))).unwrap();
+    assert_eq!((splits.train.len() + splits.test.len(), splits.classes().len()), (2062, 10));
+    assert!((405..=418).contains(&splits.test.len()), "{}", splits.test.len());
+    let sample = splits.test.get(0).unwrap();
+    assert_eq!((sample.image.width, sample.image.height, sample.image.channels, sample.label), (100, 100, 3, 0));
+}
+
+#[test]
+fn cifar10_is_read_from_folders_of_images() {
+    let Some(archive) = shared("cifar10-jpeg.tar.gz") else { return };
+    let root = TempDir::new().unwrap();
+    unpack(&archive, root.path(), 3);
+    let splits = open("cifar10", &Source::folder(root.path())).unwrap();
+    assert_eq!((splits.train.len(), splits.test.len()), (30, 30));
+    assert_eq!((splits.classes()[0].as_str(), splits.classes()[9].as_str()), ("airplane", "truck"));
+    let sample = splits.test.get(29).unwrap();
+    assert_eq!((sample.image.width, sample.image.height, sample.image.channels, sample.label), (32, 32, 3, 9));
+
+    // The labels stay CIFAR's own where a class is absent.
+    fs::remove_dir_all(root.path().join("test/airplane")).unwrap();
+    assert_eq!(open("cifar10", &Source::folder(root.path())).unwrap().test.label(0).unwrap(), 1);
+}
+
+const TRAIN: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+
+/// Two images of a class, as a batch has them, after `before`.
+fn batch(before: &[u8], label: u8) -> Vec<u8> {
+    let image: Vec<u8> = [[1; 1024], [2; 1024], [3; 1024]].concat();
+    [before, &[label], &image, before, &[label], &image].concat()
+}
+
+#[test]
+fn cifar10_is_read_from_batches_and_from_their_archive() {
+    let mut files: Vec<(&str, Vec<u8>)> =
+        TRAIN.iter().zip(0..).map(|(&name, label)| (name, batch(&[], label))).collect();
+    files.push(("test_batch.bin", batch(&[], 9)));
+    let roots = [TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let mut archive = tar::Builder::new(Vec::new());
+    for (name, bytes) in &files {
+        write(&roots[0].path().join(name), bytes);
+        write(&roots[1].path().join("cifar-10-batches-bin").join(name), bytes);
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, format!("cifar-10-batches-bin/{name}"), Cursor::new(bytes)).unwrap();
+    }
+    write(&roots[2].path().join("cifar-10-binary.tar.gz"), &gzip(&archive.into_inner().unwrap()));
+    for root in &roots {
+        let splits = open("cifar10", &Source::folder(root.path())).unwrap();
+        assert_eq!((splits.train.len(), splits.test.len()), (10, 2));
+        let sample = splits.train.get(9).unwrap();
+        assert_eq!((sample.label, &sample.image.pixels[..6]), (4, &[1, 2, 3, 1, 2, 3][..]));
+    }
+}
+
+#[test]
+fn cifar100_takes_the_fine_labels() {
+    let root = TempDir::new().unwrap();
+    write(&root.path().join("train.bin"), &batch(&[4], 99));
+    write(&root.path().join("test.bin"), &batch(&[200], 0));
+    let splits = open("cifar100", &Source::folder(root.path())).unwrap();
+    assert_eq!((splits.train.label(0).unwrap(), splits.test.label(1).unwrap()), (99, 0));
+    assert_eq!((splits.classes().len(), splits.classes()[99].as_str()), (100, "worm"));
+    assert!(splits.classes().is_sorted());
+}
+
+#[test]
+fn broken_batches_are_errors() {
+    let fails = |files: &[(&str, &[u8])]| {
+        let root = TempDir::new().unwrap();
+        files.iter().for_each(|(name, bytes)| write(&root.path().join(name), bytes));
+        open("cifar10", &Source::folder(root.path())).unwrap_err()
+    };
+    let good = batch(&[], 0);
+    assert!(matches!(fails(&[("test_batch.bin", b"")]), DataError::Empty { .. }));
+    for length in [1, 3072, 3074, good.len() - 1] {
+        assert!(matches!(fails(&[("test_batch.bin", &good[..length])]), DataError::Malformed { .. }));
+    }
+    assert!(matches!(fails(&[("test_batch.bin", &batch(&[], 10))]), DataError::LabelOutOfRange { label: 10, .. }));
+    assert!(matches!(fails(&[("data_batch_1.bin", &good)]), DataError::MissingFiles { .. }));
+    assert!(fails(&[]).to_string().contains("train/CLASS"));
+
+    let mut header = tar::Header::new_gnu();
+    header.set_size(good.len() as u64);
+    let mut archive = tar::Builder::new(Vec::new());
+    archive.append_data(&mut header, "test_batch.bin", Cursor::new(&good)).unwrap();
+    let archive = gzip(&archive.into_inner().unwrap());
+    let mut noise = Noise(3);
+    for _ in 0..300 {
+        let mut mutant = archive.clone();
+        let position = noise.below(mutant.len());
+        mutant[position] ^= 1 << noise.below(8);
+        mutant.truncate(mutant.len() - noise.below(2) * noise.below(mutant.len()));
+        let root = TempDir::new().unwrap();
+        write(&root.path().join("cifar-10-binary.tar.gz"), &mutant);
+        let _ = open("cifar10", &Source::folder(root.path()));
+    }
+}
+
+#[test]
+fn a_cache_reads_each_image_once_while_there_is_room() {
+    let root = TempDir::new().unwrap();
+    for (i, name) in ["a/1.png", "a/2.png", "b/1.png"].iter().enumerate() {
+        fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(4, 4, image::Luma([i as u8])).save(root.path().join(name)).unwrap();
+    }
+    let cached = Cached::new(Arc::new(ImageFolder::open(root.path()).unwrap()), 2 * 16 + 15);
+    let values = || (0..3).map(|i| cached.get(i).map(|sample| sample.image.pixels[0]).ok()).collect::<Vec<_>>();
+    assert_eq!(values(), [Some(0), Some(1), Some(2)]);
+    fs::remove_dir_all(root.path()).unwrap();
+    assert_eq!(values(), [Some(0), Some(1), None]);
+    assert!(cached.get(3).is_err());
+}
