@@ -1,0 +1,97 @@
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::data::dataloader::DataLoader;
+use burn::tensor::Device;
+use burn::tensor::activation::log_softmax;
+use convzoo_data::{Dataset, Preprocess};
+use convzoo_models::Classifier;
+
+use crate::{Loader, TrainError};
+
+/// How a network does on a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Images seen.
+    pub images: usize,
+    /// Images whose strongest class is theirs.
+    pub correct: usize,
+    /// Images whose class is among the strongest five.
+    pub correct_top5: usize,
+    /// Mean cross entropy.
+    pub loss: f64,
+    /// Images by class (row) and answer (column).
+    pub confusion: Vec<Vec<usize>>,
+    /// Time of the whole pass, loading included.
+    pub seconds: f64,
+}
+
+impl Evaluation {
+    /// Share of images whose strongest class is theirs.
+    pub fn top1(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+
+    /// Share of images whose class is among the strongest five.
+    pub fn top5(&self) -> f64 {
+        self.correct_top5 as f64 / self.images as f64
+    }
+
+    /// Share of each class's images that are answered rightly; `None` where it has no image.
+    pub fn class_accuracy(&self) -> Vec<Option<f64>> {
+        let accuracy = |(class, row): (usize, &Vec<usize>)| {
+            let images: usize = row.iter().sum();
+            (images > 0).then(|| row[class] as f64 / images as f64)
+        };
+        self.confusion.iter().enumerate().map(accuracy).collect()
+    }
+}
+
+/// Runs `network`, in evaluation mode on `device`, over all of `data`. `progress` is told the images done.
+pub fn evaluate<N: Classifier>(
+    network: &N,
+    data: Arc<dyn Dataset>,
+    preprocess: &Preprocess,
+    batch_size: usize,
+    device: &Device,
+    mut progress: impl FnMut(usize),
+) -> Result<Evaluation, TrainError> {
+    let start = Instant::now();
+    let classes = data.classes().len();
+    let loader = Loader::new(data, preprocess.clone(), batch_size, device);
+    let mut evaluation = Evaluation {
+        images: 0,
+        correct: 0,
+        correct_top5: 0,
+        loss: 0.0,
+        confusion: vec![vec![0; classes]; classes],
+        seconds: 0.0,
+    };
+    for batch in loader.iter() {
+        let batch = batch.map_err(|error| TrainError::Stopped(error.to_string()))?;
+        let log_probabilities = log_softmax(network.forward(batch.images), 1);
+        let [_, answers] = log_probabilities.dims();
+        if answers != classes {
+            return Err(TrainError::Classes { network: answers, data: classes });
+        }
+        let read = |error: burn::tensor::TensorReadError| TrainError::Stopped(error.to_string());
+        let rows = log_probabilities.try_into_vec_as::<f32>().map_err(read)?;
+        let targets = batch.targets.try_into_vec_as::<i64>().map_err(read)?;
+        for (row, target) in rows.chunks_exact(classes).zip(targets) {
+            let target = target as usize;
+            // NaN is stronger than nothing: a network that answers it is right about nothing.
+            let stronger = row.iter().filter(|&&other| other > row[target]).count();
+            let first = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class);
+            let valid = !row[target].is_nan();
+            evaluation.correct += usize::from(first == target && valid);
+            evaluation.correct_top5 += usize::from(stronger < 5 && valid);
+            evaluation.loss -= f64::from(row[target]);
+            evaluation.confusion[target][first] += 1;
+            evaluation.images += 1;
+        }
+        progress(evaluation.images);
+    }
+    evaluation.loss /= evaluation.images.max(1) as f64;
+    evaluation.seconds = start.elapsed().as_secs_f64();
+    Ok(evaluation)
+}
