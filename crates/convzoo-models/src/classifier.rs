@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::Serialize;
@@ -28,6 +30,11 @@ pub trait Classifier: Module {
     /// How images become the input that published weights were trained on.
     fn preprocessing(&self) -> Preprocessing {
         Preprocessing::IMAGENET
+    }
+
+    /// What a weights file remembers of the network besides its tensors.
+    fn metadata(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
     }
 
     /// How paths in the module tree are spelled in the reference's state dict, where they differ.

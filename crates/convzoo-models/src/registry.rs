@@ -1,8 +1,12 @@
+use std::collections::BTreeMap;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::Activation;
+use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
+use crate::weights::{Checkpoint, MODEL_KEY, OPTIONS_KEY, WeightsError};
 use crate::{Classifier, ModelError, NameRules, Outputs, Preprocessing, StateEntry, Summary, names, summarize};
 
 /// One named network: what is known of it before it is made.
@@ -64,7 +68,8 @@ impl Opt {
 }
 
 /// How a network shall differ from its variant; `None` leaves all as the reference has it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Options {
     /// Classes to tell apart.
     pub classes: Option<usize>,
@@ -155,7 +160,41 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         return Err(ModelError::NoChannels { name });
     }
     let family = (variant.build)(&Spec { name, classes, channels, options }, device);
-    Ok(Network { family, variant: Known(variant), classes, channels })
+    Ok(Network { family, variant: Known(variant), classes, channels, options: options.clone() })
+}
+
+/// Makes the network of this name with the weights of a checkpoint, for the classes and channels that the
+/// checkpoint has, and the options that it remembers where `options` says nothing.
+pub fn create_from(
+    name: &str,
+    checkpoint: Checkpoint,
+    options: &Options,
+    device: &Device,
+) -> Result<Network, WeightsError> {
+    let remembered = checkpoint.options(name);
+    let options = Options {
+        dropout: options.dropout.or(remembered.dropout),
+        drop_path: options.drop_path.or(remembered.drop_path),
+        activation: options.activation.or(remembered.activation),
+        batch_norm: options.batch_norm.or(remembered.batch_norm),
+        memory_efficient: options.memory_efficient.or(remembered.memory_efficient),
+        ..options.clone()
+    };
+    // A network made for the defaults tells which tensors hold the classes and the channels.
+    let probe = create(name, &options, device)?;
+    let summary = summarize(&probe, probe.input());
+    let weighted = || summary.layers.iter().filter(|layer| matches!(layer.kind, "Conv2d" | "Linear"));
+    let classes = weighted().last().and_then(|layer| checkpoint.dimension(&layer.name, 0));
+    let channels = weighted().next().and_then(|layer| checkpoint.dimension(&layer.name, 1));
+    let options = Options {
+        classes: options.classes.or(classes).filter(|&classes| classes > 0),
+        channels: options.channels.or(channels).filter(|&channels| channels > 0),
+        ..options
+    };
+    let same = options.classes.is_none_or(|classes| classes == probe.classes)
+        && options.channels.is_none_or(|channels| channels == probe.channels);
+    let network = if same { probe } else { create(name, &options, device)? };
+    checkpoint.apply(network)
 }
 
 /// A network of the zoo, made by [`create`].
@@ -166,6 +205,8 @@ pub struct Network {
     variant: Known,
     classes: usize,
     channels: usize,
+    #[module(skip)]
+    options: Options,
 }
 
 /// A variant of the registry, as a field of a module.
@@ -248,6 +289,11 @@ impl Classifier for Network {
     }
     fn preprocessing(&self) -> Preprocessing {
         self.family.preprocessing()
+    }
+    fn metadata(&self) -> BTreeMap<String, String> {
+        let options = Options { classes: None, channels: None, ..self.options.clone() };
+        let options = serde_json::to_string(&options).expect("options are numbers, flags and names");
+        BTreeMap::from([(MODEL_KEY.to_owned(), self.name().to_owned()), (OPTIONS_KEY.to_owned(), options)])
     }
     fn names(&self) -> NameRules {
         // The wrapper's own field goes first; the family's table is written without it.

@@ -16,8 +16,8 @@ use burn::store::{
 use burn::tensor::DType;
 use thiserror::Error;
 
-use crate::Classifier;
 use crate::names::name_tree;
+use crate::{Classifier, ModelError, Options};
 
 /// Why weights cannot be read or written.
 #[derive(Debug, Error)]
@@ -50,6 +50,9 @@ pub enum WeightsError {
         /// What differs.
         mismatch: Mismatch,
     },
+    /// There is no such network, or it has no such option.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The file cannot be written.
     #[error("cannot write {}: {reason}", .path.display())]
     Write {
@@ -101,18 +104,29 @@ impl std::fmt::Display for Mismatch {
 /// A checkpoint's tensors by name, wrappers stripped; each is read from the file when it is used.
 pub struct Checkpoint {
     tensors: BTreeMap<String, PackTensor>,
+    metadata: HashMap<String, String>,
 }
+
+/// The key under which a file remembers its network's name.
+pub(crate) const MODEL_KEY: &str = "convzoo.model";
+
+/// The key under which a file remembers its network's options.
+pub(crate) const OPTIONS_KEY: &str = "convzoo.options";
 
 impl Checkpoint {
     /// Opens a checkpoint of any known format.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let damaged = |reason: String| WeightsError::Damaged { path: path.to_owned(), reason };
+        let mut metadata = HashMap::new();
         let tensors = match sniff(path)? {
-            Format::Safetensors => tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false)),
+            Format::Safetensors => {
+                metadata = safetensors_metadata(path).map_err(damaged)?;
+                tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false))
+            }
             Format::Pytorch => tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)),
             Format::Burnpack => tensors_of(BurnpackStore::from_file(path).auto_extension(false)),
         };
-        Ok(Self { tensors: unwrap_names(tensors.map_err(damaged)?) })
+        Ok(Self { tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
     }
 
     /// Names and shapes of all tensors.
@@ -122,12 +136,20 @@ impl Checkpoint {
 
     /// A checkpoint of tensors at hand.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
-        Self { tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect() }
+        let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
+        Self { tensors, metadata: HashMap::new() }
     }
 
-    /// The classes that the head named `layer` tells apart, if the file has it: its weight's first dimension.
-    pub fn classes(&self, layer: &str) -> Option<usize> {
-        self.tensors.get(&format!("{layer}.weight")).and_then(|weight| weight.shape.first().copied())
+    /// One dimension of a layer's weight: the first counts its outputs, the second its inputs.
+    pub(crate) fn dimension(&self, layer: &str, dimension: usize) -> Option<usize> {
+        self.tensors.get(&format!("{layer}.weight")).and_then(|weight| weight.shape.get(dimension).copied())
+    }
+
+    /// The options that the network called `model` was saved with, as far as the file remembers them.
+    pub(crate) fn options(&self, model: &str) -> Options {
+        let own = self.metadata.get(MODEL_KEY).is_some_and(|name| name == model);
+        let options = self.metadata.get(OPTIONS_KEY).filter(|_| own);
+        options.and_then(|options| serde_json::from_str(options).ok()).unwrap_or_default()
     }
 
     /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
@@ -200,6 +222,31 @@ impl ModuleAdapter for Rename {
         Box::new(self.clone())
     }
 }
+
+/// The string table in a safetensors header.
+fn safetensors_metadata(path: &Path) -> Result<HashMap<String, String>, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length)?;
+        let length = u64::from_le_bytes(length);
+        // A lying length reads no more than there is.
+        let mut header = Vec::new();
+        file.take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
+        Ok(header)
+    };
+    #[derive(serde::Deserialize)]
+    struct Header {
+        #[serde(default, rename = "__metadata__")]
+        metadata: HashMap<String, String>,
+    }
+    let header = read().map_err(|error| error.to_string())?;
+    let header: Header = serde_json::from_slice(&header).map_err(|error| format!("its header is no JSON: {error}"))?;
+    Ok(header.metadata)
+}
+
+/// What the safetensors format allows for its header.
+const MAX_HEADER: u64 = 100_000_000;
 
 enum Format {
     Safetensors,

@@ -1,0 +1,130 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use convzoo::train::{Evaluation, evaluate};
+use convzoo::weights::Checkpoint;
+use convzoo::{Classifier, create_from};
+use serde::Serialize;
+
+use super::output::{print, print_json, progress, table};
+use super::select::{DataArgs, DeviceArgs, NetworkArgs, preprocess};
+
+/// Arguments of `eval`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The network
+    model: String,
+    /// Its weights: PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder; its test part is used
+    #[arg(long, value_name = "DATASET")]
+    data: String,
+    #[command(flatten)]
+    source: DataArgs,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Images per pass
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    batch_size: u32,
+    /// Show the accuracy of each class and which classes are taken for which
+    #[arg(long)]
+    confusion: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    model: &'a str,
+    data: &'a str,
+    images: usize,
+    correct: usize,
+    top1: f64,
+    top5: f64,
+    loss: f64,
+    seconds: f64,
+    classes: Vec<Class<'a>>,
+    confusion: &'a [Vec<usize>],
+}
+
+#[derive(Serialize)]
+struct Class<'a> {
+    name: &'a str,
+    accuracy: Option<f64>,
+}
+
+/// Measures a network on the test part of a data set.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let (_, device) = args.device.open()?;
+    let checkpoint = Checkpoint::open(&args.weights)?;
+    let network = create_from(&args.model, checkpoint, &args.network.options(), &device)
+        .with_context(|| format!("loading {} into {}", args.weights.display(), args.model))?;
+    let data = args.source.open(&args.data)?;
+    let classes = data.classes();
+    if classes.len() != network.classes() {
+        let (own, name) = (network.classes(), &args.data);
+        bail!("the weights tell {own} classes apart and '{name}' has {}", classes.len());
+    }
+    let preprocess = preprocess(&network, &network.preprocessing(), &*data.test)?;
+    let bar = progress(data.test.len(), "images");
+    let count = |images: usize| bar.set_position(images as u64);
+    let evaluation = evaluate(&network, Arc::clone(&data.test), &preprocess, args.batch_size as usize, &device, count)?;
+    bar.finish_and_clear();
+
+    if args.json {
+        let accuracy = evaluation.class_accuracy();
+        let classes = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy });
+        print_json(&Document {
+            model: network.name(),
+            data: &args.data,
+            images: evaluation.images,
+            correct: evaluation.correct,
+            top1: evaluation.top1(),
+            top5: evaluation.top5(),
+            loss: evaluation.loss,
+            seconds: evaluation.seconds,
+            classes: classes.collect(),
+            confusion: &evaluation.confusion,
+        })?;
+    } else {
+        let rate = evaluation.images as f64 / evaluation.seconds;
+        print(&format!(
+            "{} on {}: {} of {} right, top-1 {:.2}%, top-5 {:.2}%, loss {:.4} ({:.1} s, {rate:.0} images/s)",
+            network.name(),
+            args.data,
+            evaluation.correct,
+            evaluation.images,
+            100.0 * evaluation.top1(),
+            100.0 * evaluation.top5(),
+            evaluation.loss,
+            evaluation.seconds,
+        ))?;
+        if args.confusion {
+            print(&confusion(&evaluation, classes))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Per class: its accuracy, and what its images are most often taken for instead.
+fn confusion(evaluation: &Evaluation, classes: &[String]) -> String {
+    let rows = evaluation.class_accuracy().into_iter().zip(&evaluation.confusion).enumerate();
+    let rows = rows.map(|(class, (accuracy, row))| {
+        let mut mistaken: Vec<_> = (0..row.len()).filter(|&other| other != class && row[other] > 0).collect();
+        mistaken.sort_by_key(|&other| std::cmp::Reverse(row[other]));
+        let mistaken = mistaken.iter().take(3).map(|&other| format!("{} ({})", classes[other], row[other]));
+        vec![
+            classes[class].clone(),
+            row.iter().sum::<usize>().to_string(),
+            accuracy.map_or("-".to_owned(), |accuracy| format!("{:.2}%", 100.0 * accuracy)),
+            mistaken.collect::<Vec<_>>().join(", "),
+        ]
+    });
+    format!("\n{}", table(&["class", "images", "right", "taken for"], &[1, 2], rows.collect()))
+}

@@ -1,0 +1,53 @@
+//! One file per command.
+
+mod devices;
+mod eval;
+mod list;
+mod output;
+mod select;
+mod summary;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The classic convolutional networks on every Burn backend.
+#[derive(Parser)]
+#[command(name = "convzoo", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the networks: family, year, parameters, multiply-adds, input size
+    List(list::Args),
+    /// Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory
+    Summary(summary::Args),
+    /// Train a network; without arguments LeNet-5 on the embedded digits
+    Train(Box<train::Args>),
+    /// Measure a network on a data set
+    Eval(eval::Args),
+    /// Show what this build can run on, and what is present
+    Devices(devices::Args),
+}
+
+/// Runs the command that was asked for.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::List(args) => list::run(&args),
+        Command::Summary(args) => summary::run(&args),
+        Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Devices(args) => devices::run(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

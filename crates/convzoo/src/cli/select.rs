@@ -1,0 +1,115 @@
+//! What commands have in common: choosing a device, a network and data.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow};
+use burn::tensor::Device;
+use convzoo::blocks::Activation;
+use convzoo::data::{Source, Splits};
+use convzoo::device::{self, DeviceName};
+use convzoo::{Network, Options, Preprocessing, data, train};
+use serde::{Deserialize, Serialize};
+
+/// `--device`.
+#[derive(clap::Args, Clone)]
+pub struct DeviceArgs {
+    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT [default: the best one present]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<DeviceName>,
+}
+
+impl DeviceArgs {
+    /// Opens the device that was asked for, else the best one.
+    pub fn open(&self) -> Result<(DeviceName, Device)> {
+        let name = match &self.device {
+            Some(name) => name.clone(),
+            None => device::best().ok_or_else(|| anyhow!("this build has no device that is present"))?,
+        };
+        let device = name.open()?;
+        Ok((name, device))
+    }
+}
+
+/// How a network shall differ from its variant.
+#[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
+pub struct NetworkArgs {
+    /// Activation of LeNet's layers
+    #[arg(long, value_enum)]
+    pub activation: Option<ActivationArg>,
+    /// Whether to normalise by batches, where reference and paper differ
+    #[arg(long, value_name = "true|false")]
+    pub batch_norm: Option<bool>,
+    /// Probability of dropping a feature in front of the classifier
+    #[arg(long, value_name = "P")]
+    pub dropout: Option<f64>,
+    /// Probability of dropping a residual or fractal path
+    #[arg(long, value_name = "P")]
+    pub drop_path: Option<f64>,
+}
+
+/// The activations LeNet can be made with.
+#[derive(clap::ValueEnum, Clone, Copy, Serialize, Deserialize)]
+pub enum ActivationArg {
+    /// The hyperbolic tangent
+    Tanh,
+    /// The logistic function
+    Sigmoid,
+    /// max(0, x)
+    Relu,
+}
+
+impl NetworkArgs {
+    /// As the library takes them.
+    pub fn options(&self) -> Options {
+        let activation = self.activation.map(|activation| match activation {
+            ActivationArg::Tanh => Activation::Tanh,
+            ActivationArg::Sigmoid => Activation::Sigmoid,
+            ActivationArg::Relu => Activation::Relu,
+        });
+        Options {
+            activation,
+            batch_norm: self.batch_norm,
+            dropout: self.dropout,
+            drop_path: self.drop_path,
+            ..Options::default()
+        }
+    }
+}
+
+/// Where data comes from.
+#[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
+pub struct DataArgs {
+    /// Folder that holds the data; without it the data is downloaded into the cache
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Never download
+    #[arg(long)]
+    pub offline: bool,
+    /// Seed of the held-out fifth, for data that comes in one part
+    #[arg(long, value_name = "N")]
+    pub split_seed: Option<u64>,
+}
+
+impl DataArgs {
+    /// Opens the data set called `name`.
+    pub fn open(&self, name: &str) -> Result<Splits> {
+        let source = Source {
+            data_dir: self.data_dir.clone(),
+            offline: self.offline,
+            split_seed: self.split_seed,
+            progress: true,
+            ..Source::default()
+        };
+        data::open(name, &source).with_context(|| format!("opening the data set '{name}'"))
+    }
+}
+
+/// How the images of `data` become `network`'s input.
+pub fn preprocess(
+    network: &Network,
+    preprocessing: &Preprocessing,
+    data: &dyn data::Dataset,
+) -> Result<data::Preprocess> {
+    let sample = data.get(0).context("reading the first image")?;
+    Ok(train::preprocess(preprocessing, network.input(), &sample.image))
+}

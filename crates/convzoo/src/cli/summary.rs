@@ -1,0 +1,108 @@
+use std::process::ExitCode;
+use std::str::FromStr;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use convzoo::{Summary, create, variant};
+use serde::Serialize;
+
+use super::output::{bytes, print, print_json, short, table, thousands};
+use super::select::NetworkArgs;
+
+/// Arguments of `summary`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The network
+    model: String,
+    /// Size of the images, channels first [default: the network's own]
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<InputSize>,
+    /// Classes to tell apart [default: the network's own]
+    #[arg(long, value_name = "N")]
+    classes: Option<usize>,
+    /// Images per batch, for the estimates of memory
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: u32,
+    #[command(flatten)]
+    network: NetworkArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `3x224x224`.
+#[derive(Clone, Copy)]
+struct InputSize([usize; 3]);
+
+impl FromStr for InputSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let sizes: Vec<usize> = text.split('x').map_while(|size| size.parse().ok()).collect();
+        match sizes[..] {
+            [channels, height, width] if text.split('x').count() == 3 && height.max(width) <= 1 << 14 => {
+                Ok(Self([channels, height, width]))
+            }
+            _ => Err("expected CHANNELSxHEIGHTxWIDTH such as 3x224x224, sides of at most 16384".to_owned()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    model: &'a str,
+    batch: usize,
+    inference_bytes: usize,
+    training_bytes: usize,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+/// Shows a network layer by layer.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let known = variant(&args.model)?;
+    let InputSize(input) = args.input.unwrap_or(InputSize(known.input));
+    let mut options = args.network.options();
+    options.classes = args.classes;
+    options.channels = Some(input[0]);
+    let network = create(known.name, &options, &Device::default())?;
+    let summary = network.summary(input)?;
+    let batch = args.batch as usize;
+    let (inference_bytes, training_bytes) = (summary.inference_bytes(batch), summary.training_bytes(batch));
+    if args.json {
+        print_json(&Document { model: known.name, batch, inference_bytes, training_bytes, summary })?;
+        return Ok(ExitCode::SUCCESS);
+    }
+
+    let rows = summary.layers.iter().map(|layer| {
+        let sides: Vec<String> = layer.output.iter().map(usize::to_string).collect();
+        let [size, _] = layer.receptive_field;
+        let field = size.map_or("all".to_owned(), |size| size.to_string());
+        vec![
+            layer.name.clone(),
+            layer.kind.to_owned(),
+            sides.join("x"),
+            thousands(layer.params),
+            thousands(layer.macs),
+            field,
+            size.map_or(String::new(), |_| layer.receptive_stride[0].to_string()),
+            size.map_or(String::new(), |_| layer.receptive_center[0].to_string()),
+            bytes(layer.activation_bytes),
+        ]
+    });
+    let header = ["layer", "kind", "output", "parameters", "multiply-adds", "sees", "stride", "centre", "memory"];
+    let [channels, height, width] = input;
+    let text = format!(
+        "{} for images of {channels}x{height}x{width}\n\n{}\nparameters     {:>14}\nmultiply-adds  {:>14}  ({} per image)\n\
+         inference      {:>14}  (batch {batch}, at least)\ntraining       {:>14}  (batch {batch}, with momentum, at least)",
+        known.name,
+        table(&header, &[3, 4, 5, 6, 7, 8], rows.collect()),
+        thousands(summary.params),
+        thousands(summary.macs),
+        short(summary.macs),
+        bytes(inference_bytes),
+        bytes(training_bytes),
+    );
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,255 @@
+//! The command line as its users meet it.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn convzoo(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    command.args(arguments).current_dir(folder).output().unwrap()
+}
+
+/// The JSON document a successful command prints.
+fn json(folder: &Path, arguments: &[&str]) -> Value {
+    let output = convzoo(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON: {error}"))
+}
+
+/// The one error a failing command tells, after it has left nothing in `folder`.
+fn error(folder: &Path, arguments: &[&str]) -> String {
+    let before = entries(folder);
+    let output = convzoo(folder, arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{arguments:?} succeeded");
+    assert!(!stderr.contains("panicked"), "{arguments:?} panicked: {stderr}");
+    assert_eq!(stderr.matches("error:").count(), 1, "{arguments:?} told: {stderr}");
+    assert_eq!(entries(folder), before, "{arguments:?} left something behind");
+    stderr
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    entries
+}
+
+fn temp() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// A folder of the data that continuous integration has and users have not.
+fn shared(path: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("CONVZOO_SHARED").map(PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    let found = root.join(path);
+    if !found.exists() {
+        eprintln!("skipped: {} is not here", found.display());
+        return None;
+    }
+    Some(found.canonicalize().unwrap())
+}
+
+#[test]
+fn list_names_every_network_with_its_size() {
+    let folder = temp();
+    let rows = json(folder.path(), &["list", "--json", "vgg1*_bn"]);
+    let names: Vec<_> = rows.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["vgg11_bn", "vgg13_bn", "vgg16_bn", "vgg19_bn"]);
+    let small = json(folder.path(), &["list", "--json", "--max-params", "1e5", "--family", "lenet"]);
+    assert_eq!(small[0]["params"], 61706);
+    assert_eq!(small[0]["macs"], 416_520);
+    let text = String::from_utf8(convzoo(folder.path(), &["list"]).stdout).unwrap();
+    assert!(text.contains("vgg16") && text.contains("138,357,544"), "{text}");
+}
+
+#[test]
+fn summary_shows_lenets_table() {
+    let folder = temp();
+    let summary = json(folder.path(), &["summary", "lenet5", "--input", "3x32x32", "--json"]);
+    assert_eq!(summary["model"], "lenet5");
+    assert_eq!(summary["params"], 62_006);
+    assert_eq!(summary["input"], serde_json::json!([3, 32, 32]));
+    let params: Vec<_> = summary["layers"].as_array().unwrap().iter().map(|layer| layer["params"].as_u64().unwrap());
+    let params: Vec<_> = params.filter(|&params| params > 0).collect();
+    assert_eq!(params, [456, 2_416, 48_120, 10_164, 850]);
+    assert_eq!(summary["layers"][0]["output"], serde_json::json!([6, 28, 28]));
+    assert_eq!(summary["layers"][3]["receptive_field"], serde_json::json!([16, 16]));
+    assert_eq!(json(folder.path(), &["summary", "vgg16", "--json"])["params"], 138_357_544);
+}
+
+#[test]
+fn devices_lists_what_is_compiled_in() {
+    let folder = temp();
+    let devices = json(folder.path(), &["devices", "--json"]);
+    let flex = devices.as_array().unwrap().iter().find(|device| device["name"] == "flex").unwrap();
+    assert_eq!((flex["compiled"].as_bool(), flex["present"].as_bool()), (Some(true), Some(true)));
+}
+
+#[test]
+fn training_on_the_embedded_digits_reaches_97_percent_and_eval_agrees() {
+    let folder = temp();
+    let run = json(folder.path(), &["train", "--json", "--device", "flex"]);
+    let epochs = run["epochs"].as_array().unwrap();
+    let best = run["best_epoch"].as_u64().unwrap() as usize;
+    let accuracy = epochs[best - 1]["test"]["accuracy"].as_f64().unwrap();
+    assert_eq!((epochs.len(), &run["status"]), (20, &Value::from("finished")));
+    assert!(accuracy >= 0.97, "best test accuracy {accuracy}");
+
+    let weights = "runs/lenet5-digits/best.safetensors";
+    for device in ["flex", "ndarray"] {
+        let eval = ["eval", "lenet5", "--weights", weights, "--data", "digits", "--json", "--device", device];
+        let eval = json(folder.path(), &eval);
+        assert_eq!(eval["images"], 360);
+        let top1 = eval["top1"].as_f64().unwrap();
+        assert!((top1 - accuracy).abs() < 1e-6, "{device}: eval says {top1}, training {accuracy}");
+        let loss = eval["loss"].as_f64().unwrap();
+        let trained = epochs[best - 1]["test"]["loss"].as_f64().unwrap();
+        assert!((loss - trained).abs() < 1e-4, "{device}: eval says loss {loss}, training {trained}");
+    }
+    let mut left: Vec<_> = entries(&folder.path().join("runs/lenet5-digits")).into_iter().collect();
+    left.retain(|path| path.is_file());
+    let left: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
+    assert_eq!(left, ["best.safetensors", "last.safetensors", "run.json"]);
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
+    let folder = temp();
+    let arguments = ["train", "--json", "--device", "flex", "--epochs", "4", "--seed", "7", "--activation", "relu"];
+    json(folder.path(), &[&arguments[..], &["--out", "whole"]].concat());
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_convzoo"))
+        .args(arguments)
+        .args(["--out", "killed"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    // The third epoch is under way or its checkpoint is being written.
+    lines.map_while(Result::ok).find(|line| line.starts_with("epoch   3/4")).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    let resumed = json(folder.path(), &["train", "--resume", "killed", "--json"]);
+    assert_eq!(resumed["epochs"].as_array().unwrap().len(), 4);
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &str| fs::read(folder.path().join(run).join(file)).unwrap();
+        assert!(read("killed") == read("whole"), "{file} differs from the uninterrupted run's");
+    }
+    let finished = error(folder.path(), &["train", "--resume", "killed"]);
+    assert!(finished.contains("has finished its 4 epochs"), "{finished}");
+
+    // The weights remember the activation that they were trained with.
+    let weights = "whole/best.safetensors";
+    let eval = json(folder.path(), &["eval", "lenet5", "--weights", weights, "--data", "digits", "--json"]);
+    let whole: Value = serde_json::from_slice(&fs::read(folder.path().join("whole/run.json")).unwrap()).unwrap();
+    let best = whole["best_epoch"].as_u64().unwrap() as usize;
+    assert_eq!(eval["top1"], whole["epochs"][best - 1]["test"]["accuracy"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_the_last_epoch() {
+    let folder = temp();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_convzoo"))
+        .args(["train", "--json", "--epochs", "500", "--out", "run"])
+        .current_dir(folder.path())
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    lines.by_ref().map_while(Result::ok).find(|line| line.starts_with("epoch   2/500")).unwrap();
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    lines.for_each(drop);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let run: Value = serde_json::from_slice(&fs::read(folder.path().join("run/run.json")).unwrap()).unwrap();
+    assert_eq!(run["status"], "interrupted");
+    assert!(folder.path().join("run/last.safetensors").is_file());
+}
+
+#[test]
+fn mistakes_are_answered_with_one_error_and_leave_nothing() {
+    let folder = temp();
+    let path = folder.path();
+    fs::write(path.join("file"), "no folder").unwrap();
+    fs::write(path.join("recipe.toml"), "epoch = 3").unwrap();
+    fs::write(path.join("junk.pth"), "no weights").unwrap();
+    fs::create_dir(path.join("empty")).unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["train", "lenet6"], "did you mean lenet5"),
+        (&["train", "--data", "digit"], "digits"),
+        (&["train", "--device", "gpu"], "wgpu[:N]"),
+        (&["train", "--epochs", "0"], "epochs must be at least 1"),
+        (&["train", "--batch-size", "0"], "batch_size must be at least 1"),
+        (&["train", "--learning-rate", "-1"], "learning_rate must be"),
+        (&["train", "--out", "file/run"], "file/run"),
+        (&["train", "--recipe", "recipe.toml"], "epoch"),
+        (&["train", "--recipe", "none.toml"], "none.toml"),
+        (&["train", "--resume", "empty"], "run.json"),
+        (&["train", "--resume", "empty", "--epochs", "3"], "cannot be used with"),
+        (&["train", "--data", "mnist", "--data-dir", "nowhere"], "nowhere"),
+        (&["train", "--data", "mnist", "--data-dir", "empty"], "t10k-images-idx3-ubyte"),
+        (&["train", "vgg11", "--activation", "relu"], "has no option 'activation'"),
+        (&["train", "alexnet", "--dropout", "1.5"], "dropout must be"),
+        (&["eval", "lenet5", "--weights", "none.pth", "--data", "digits"], "none.pth"),
+        (&["eval", "lenet5", "--weights", "junk.pth", "--data", "digits"], "is no PyTorch checkpoint"),
+        (&["eval", "lenet5", "--weights", "empty", "--data", "digits"], "empty"),
+        (&["summary", "lenet5", "--input", "1x28x28"], "exactly 32×32"),
+        (&["summary", "vgg11", "--input", "3x31x31"], "at least 32×32"),
+        (&["summary", "vgg11", "--classes", "0"], "at least one class"),
+        (&["summary", "vgg11", "--input", "0x32x32"], "at least one input channel"),
+        (&["summary", "vgg11", "--input", "3x32"], "CHANNELSxHEIGHTxWIDTH"),
+        (&["list", "--family", "vgh"], "there is no family"),
+    ];
+    for (arguments, part) in cases {
+        let told = error(path, arguments);
+        assert!(told.contains(part), "{arguments:?} told: {told}");
+    }
+}
+
+#[test]
+fn weights_of_another_network_are_told_apart() {
+    let folder = temp();
+    json(folder.path(), &["train", "--json", "--epochs", "1", "--out", "run"]);
+    let weights = "run/best.safetensors";
+    let told = error(folder.path(), &["eval", "vgg11", "--weights", weights, "--data", "digits"]);
+    assert!(told.contains("missing (22)") && told.contains("unexpected (10)"), "{told}");
+    let occupied = error(folder.path(), &["train", "--out", "run"]);
+    assert!(occupied.contains("holds a run already"), "{occupied}");
+    // Cut short at any point, the file is an error and not a network.
+    let whole = fs::read(folder.path().join(weights)).unwrap();
+    for length in [0, 4, 9, 400, whole.len() / 2, whole.len() - 1] {
+        fs::write(folder.path().join("cut.safetensors"), &whole[..length]).unwrap();
+        error(folder.path(), &["eval", "lenet5", "--weights", "cut.safetensors", "--data", "digits"]);
+    }
+}
+
+#[test]
+fn damaged_idx_files_are_errors() {
+    let Some(mnist) = shared("data/mnist-t10k") else { return };
+    let folder = temp();
+    let damaged = folder.path().join("damaged");
+    fs::create_dir(&damaged).unwrap();
+    let (images, labels) = ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz");
+    for file in [images, labels] {
+        fs::copy(mnist.join(file), damaged.join(file)).unwrap();
+    }
+    let train = ["train", "--data", "mnist", "--data-dir", "damaged", "--epochs", "1"];
+    let whole = fs::read(mnist.join(images)).unwrap();
+    fs::write(damaged.join(images), &whole[..whole.len() / 2]).unwrap();
+    assert!(error(folder.path(), &train).contains(images));
+    fs::write(damaged.join(images), &whole).unwrap();
+    // The labels of another count: an IDX file of three.
+    fs::remove_file(damaged.join(labels)).unwrap();
+    fs::write(damaged.join("t10k-labels-idx1-ubyte"), [0, 0, 8, 1, 0, 0, 0, 3, 1, 2, 3]).unwrap();
+    let told = error(folder.path(), &train);
+    assert!(told.contains("10000") && told.contains('3'), "{told}");
+}

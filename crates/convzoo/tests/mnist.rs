@@ -1,0 +1,32 @@
+//! LeNet-5 on the part of MNIST that continuous integration has. One epoch here; the README's command does five.
+
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn an_epoch_of_mnist_is_learned_alike_on_flex_and_ndarray() {
+    let root = std::env::var_os("CONVZOO_SHARED").map(std::path::PathBuf::from);
+    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
+    let data = root.join("data/mnist-t10k");
+    if !data.exists() {
+        eprintln!("skipped: {} is not here", data.display());
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let accuracy = |device: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_convzoo"))
+            .args(["train", "lenet5", "--data", "mnist", "--epochs", "1", "--json", "--device", device, "--data-dir"])
+            .arg(data.canonicalize().unwrap())
+            .args(["--out", device])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        run["epochs"][0]["test"]["accuracy"].as_f64().unwrap()
+    };
+    let (flex, ndarray) = (accuracy("flex"), accuracy("ndarray"));
+    assert!(flex > 0.93, "flex: {flex}");
+    // The same weights to begin with and the same batches; only the order of additions differs.
+    assert!((flex - ndarray).abs() < 0.02, "flex {flex}, ndarray {ndarray}");
+}

@@ -1,0 +1,70 @@
+//! What continuous integration runs.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{cargo, root, succeed};
+
+/// The commands that the README promises, each alone on its line.
+const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
+
+/// Runs every step, and stops at the first that fails.
+pub fn run() -> Result<()> {
+    let readme = fs::read_to_string(root().join("README.md")).context("reading README.md")?;
+    for promised in README_COMMANDS {
+        let there = readme.lines().any(|line| line.trim() == promised);
+        ensure!(there, "README.md does not show `{promised}` on a line of its own");
+    }
+
+    step("formatting", || succeed(&mut cargo(["fmt", "--all", "--check"])?))?;
+    step("clippy on the default features", || {
+        succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)
+    })?;
+    step("clippy on wgpu, cuda and remote", || {
+        let features = ["clippy", "--package", "convzoo", "--features", "wgpu,cuda,remote", "--", "-D", "warnings"];
+        // Burn's cuda feature downloads an LLVM while it builds, except where documentation is built.
+        succeed(cargo(features)?.env("DOCS_RS", "1"))
+    })?;
+    step("documentation", || {
+        let doc = ["doc", "--workspace", "--no-deps", "--exclude", "xtask"];
+        succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
+    })?;
+    step("tests", || readme_command(README_COMMANDS[1]))?;
+    step("the README's training run", || {
+        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        // The run's folder lands in a temporary place; the command itself is the README's.
+        let program = root().join("target/release/convzoo");
+        succeed(&mut cargo(["build", "--release"])?)?;
+        succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
+    })?;
+    for example in examples()? {
+        step(&format!("example {example}"), || succeed(&mut cargo(["run", "--release", "--example", &example])?))?;
+    }
+    Ok(())
+}
+
+/// Every program under `examples/`.
+fn examples() -> Result<Vec<String>> {
+    let entries = fs::read_dir(root().join("examples")).context("reading examples/")?;
+    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
+    let programs = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let mut names: Vec<_> = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
+    names.sort();
+    Ok(names)
+}
+
+fn readme_command(command: &str) -> Result<()> {
+    let mut words = command.split(' ').skip(1);
+    let mut cargo = cargo([words.next().unwrap_or_default()])?;
+    succeed(cargo.args(words))
+}
+
+fn step(name: &str, run: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("\n=== {name}");
+    let start = Instant::now();
+    run().with_context(|| format!("the step '{name}' failed"))?;
+    println!("=== {name}: {:.0} s", start.elapsed().as_secs_f64());
+    Ok(())
+}

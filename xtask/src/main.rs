@@ -1,0 +1,72 @@
+//! The project's chores, as `cargo xtask NAME`.
+
+mod ci;
+mod goldens;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "The project's chores")]
+enum Chore {
+    /// Train a network: `convzoo train` with the same arguments, in release mode
+    #[command(disable_help_flag = true)]
+    Train {
+        /// Passed on
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Make the reference outputs again with PyTorch and compare them with those in the tree
+    Goldens {
+        /// Only these networks
+        models: Vec<String>,
+        /// Replace those in the tree
+        #[arg(long)]
+        write: bool,
+    },
+    /// Run what continuous integration runs
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let result = match Chore::parse() {
+        Chore::Train { arguments } => cargo(["run", "--release", "--", "train"]).and_then(|mut command| {
+            // The training's own failure has been told; its status is ours.
+            let status = command.args(arguments).status().context("starting cargo")?;
+            Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
+        }),
+        Chore::Goldens { models, write } => goldens::run(&models, write),
+        Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The workspace's folder.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace")
+}
+
+/// A cargo command in the workspace.
+fn cargo<const N: usize>(arguments: [&str; N]) -> Result<Command> {
+    let cargo = std::env::var_os("CARGO").map_or_else(|| PathBuf::from("cargo"), PathBuf::from);
+    let mut command = Command::new(cargo);
+    command.current_dir(root()).args(arguments);
+    Ok(command)
+}
+
+/// Runs a command to a good end.
+fn succeed(command: &mut Command) -> Result<()> {
+    let shown = format!("{command:?}");
+    let status = command.status().with_context(|| format!("starting {shown}"))?;
+    if !status.success() {
+        bail!("{shown} ended with {status}");
+    }
+    Ok(())
+}
