@@ -8,8 +8,10 @@
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
 mod activation;
+mod auxiliary;
 mod conv_unit;
 mod head;
+mod inception;
 mod init;
 mod linear;
 mod norm;
@@ -18,8 +20,10 @@ mod pool;
 mod vgg;
 
 pub use activation::Activation;
+pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
+pub use inception::{BranchConfig, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};

@@ -316,10 +316,8 @@ fn set_field(field: ReceptiveField) {
 /// `ceil`: a last window that starts inside the input or its leading padding may hang over the end, as in pooling.
 pub fn output_size(input: usize, kernel: usize, stride: usize, padding: usize, dilation: usize, ceil: bool) -> usize {
     let reach = (kernel - 1) * dilation + 1;
-    let Some(room) = (input + 2 * padding).checked_sub(reach) else { return 0 };
-    if !ceil {
-        return room / stride + 1;
-    }
-    let cells = room.div_ceil(stride) + 1;
-    if (cells - 1) * stride >= input + padding { cells - 1 } else { cells }
+    let overhang = if ceil { stride - 1 } else { 0 };
+    let Some(room) = (input + 2 * padding + overhang).checked_sub(reach) else { return 0 };
+    let last = room / stride;
+    if ceil && last * stride >= input + padding { last } else { last + 1 }
 }

@@ -53,6 +53,16 @@ pub enum ModelError {
         /// The smallest side.
         minimum: usize,
     },
+    /// An image size that does not halve as often as the network needs it to.
+    #[error("{name} takes images whose sides are multiples of {unit}, not {}×{}", .size[0], .size[1])]
+    NotMultiple {
+        /// The network.
+        name: &'static str,
+        /// Height and width offered.
+        size: [usize; 2],
+        /// What sides must be multiples of, and the smallest of them.
+        unit: usize,
+    },
     /// An image size that the network's fully-connected layers do not fit.
     #[error("{name} takes images of exactly {0}×{1}, not {2}×{3}", .expected[0], .expected[1], .size[0], .size[1])]
     FixedSize {

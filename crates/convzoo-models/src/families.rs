@@ -57,4 +57,9 @@ families! {
     lenet::LeNet5,
     alexnet::AlexNet,
     vgg::Vgg,
+    googlenet::GoogLeNet,
+    bn_inception::BnInception,
+    inception_v3::InceptionV3,
+    inception_v4::InceptionV4,
+    inception_resnet_v2::InceptionResNetV2,
 }

@@ -36,6 +36,8 @@ pub struct Variant {
 pub enum Sizes {
     /// Any whose sides are no smaller than this.
     From(usize),
+    /// Any whose sides are multiples of this: strided layers side by side agree on even maps only.
+    MultiplesOf(usize),
     /// Only the variant's own: fully-connected layers follow a map that is not pooled to a fixed size.
     Fixed,
 }
@@ -75,7 +77,7 @@ pub struct Options {
     pub classes: Option<usize>,
     /// Channels of the images.
     pub channels: Option<usize>,
-    /// Probability of dropping a feature in front of the classifier, 0 to below 1.
+    /// Probability of dropping a feature in front of the classifier, and of auxiliary ones, 0 to below 1.
     pub dropout: Option<f64>,
     /// Probability of dropping the last residual path, or a fractal's local paths, 0 to below 1.
     pub drop_path: Option<f64>,
@@ -251,6 +253,9 @@ impl Network {
         match self.variant.0.sizes {
             Sizes::From(minimum) if height < minimum || width < minimum => {
                 Err(ModelError::TooSmall { name, size, minimum })
+            }
+            Sizes::MultiplesOf(unit) if size.contains(&0) || size.iter().any(|side| !side.is_multiple_of(unit)) => {
+                Err(ModelError::NotMultiple { name, size, unit })
             }
             Sizes::Fixed if size != [own_height, own_width] => {
                 Err(ModelError::FixedSize { name, size, expected: [own_height, own_width] })

@@ -81,4 +81,7 @@ macro_rules! eval_goldens {
     };
 }
 
-eval_goldens! { alexnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn }
+eval_goldens! {
+    alexnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    googlenet inception_v3 inception_v4 inception_resnet_v2
+}

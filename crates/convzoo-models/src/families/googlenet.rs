@@ -1,0 +1,203 @@
+//! GoogLeNet: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich, *Going Deeper with
+//! Convolutions*, [arXiv:1409.4842](https://arxiv.org/abs/1409.4842), 2014.
+//!
+//! By default torchvision's network, which normalises by batches and has 3×3 where the paper has 5×5. With
+//! [`Options::batch_norm`](crate::Options::batch_norm) off it is the paper's: 5×5, local response normalisation around
+//! the stem, dropout 0.4.
+
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::{Device, Tensor};
+use convzoo_blocks::{
+    AdaptiveAvgPool2d, AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, Inception, InceptionConfig, Init,
+    Linear, LinearConfig, LocalResponseNorm, NormConfig, Pool, PoolConfig,
+};
+
+use crate::registry::{Opt, Sizes, Spec, Variant};
+use crate::{Classifier, NameRules, Outputs, Preprocessing};
+
+pub(crate) const VARIANTS: &[Variant] = &[Variant {
+    name: "googlenet",
+    family: "googlenet",
+    year: 2014,
+    paper: "https://arxiv.org/abs/1409.4842",
+    input: [3, 224, 224],
+    classes: 1000,
+    sizes: Sizes::From(15),
+    takes: &[Opt::Dropout, Opt::BatchNorm],
+    build: |spec, device| GoogLeNet::new(spec, device).into(),
+}];
+
+// Table 1 of the paper: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
+
+/// Modules 3a and 3b.
+const STAGE_3: &[[usize; 6]] = &[[64, 96, 128, 16, 32, 32], [128, 128, 192, 32, 96, 64]];
+
+/// Modules 4a to 4e.
+const STAGE_4: &[[usize; 6]] = &[
+    [192, 96, 208, 16, 48, 64],
+    [160, 112, 224, 24, 64, 64],
+    [128, 128, 256, 24, 64, 64],
+    [112, 144, 288, 32, 64, 64],
+    [256, 160, 320, 32, 128, 128],
+];
+
+/// Modules 5a and 5b.
+const STAGE_5: &[[usize; 6]] = &[[256, 160, 320, 32, 128, 128], [384, 192, 384, 48, 128, 128]];
+
+const NAMES: &[(&str, &str)] = &[
+    (r"^inception(\d)\.0", "inception${1}a"),
+    (r"^inception(\d)\.1", "inception${1}b"),
+    (r"^inception(\d)\.2", "inception${1}c"),
+    (r"^inception(\d)\.3", "inception${1}d"),
+    (r"^inception(\d)\.4", "inception${1}e"),
+    (r"\.branches\.0\.convs\.0", ".branch1"),
+    (r"\.branches\.1\.convs", ".branch2"),
+    (r"\.branches\.2\.convs", ".branch3"),
+    (r"\.branches\.3\.pool", ".branch4.0"),
+    (r"\.branches\.3\.convs\.0", ".branch4.1"),
+    (r"\.norm\b", ".bn"),
+    (r"^(aux\d)\.classifier\.layers\.0", "$1.fc1"),
+    (r"^(aux\d)\.classifier\.layers\.1", "$1.fc2"),
+];
+
+/// Three convolutions, nine Inception modules, one fully-connected layer, and two auxiliary classifiers for training.
+#[derive(Module, Debug)]
+pub struct GoogLeNet {
+    conv1: ConvUnit,
+    maxpool1: Pool,
+    norm1: Option<LocalResponseNorm>,
+    conv2: ConvUnit,
+    conv3: ConvUnit,
+    norm2: Option<LocalResponseNorm>,
+    maxpool2: Pool,
+    inception3: Vec<Inception>,
+    maxpool3: Pool,
+    inception4: Vec<Inception>,
+    maxpool4: Pool,
+    inception5: Vec<Inception>,
+    aux1: AuxiliaryHead,
+    aux2: AuxiliaryHead,
+    avgpool: AdaptiveAvgPool2d,
+    dropout: Dropout,
+    fc: Linear,
+    #[module(skip)]
+    init: Init,
+}
+
+impl GoogLeNet {
+    fn new(spec: &Spec, device: &Device) -> Self {
+        let batch_norm = spec.options.batch_norm.unwrap_or(true);
+        let norm = batch_norm.then_some(NormConfig::Batch { epsilon: 1e-3 });
+        // The paper does not say how it begins; its replications without batch norm need Glorot's.
+        let init = if batch_norm { Init::NormalWeight(0.01) } else { Init::XavierUniform };
+        let (large, dropout) = if batch_norm { (3, 0.2) } else { (5, 0.4) };
+
+        let unit = |conv: ConvUnitConfig| conv.with_norm(norm).with_bias(!batch_norm).with_init(init).init(device);
+        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).padded(size / 2);
+        let pool = |size| PoolConfig::max(size, 2).with_ceil_mode(true).init();
+        let response_norm = || (!batch_norm).then(|| LocalResponseNorm::new(5, 1e-4, 0.75, 1.0));
+        let mut channels = 192;
+        let mut stage = |widths: &[[usize; 6]]| -> Vec<Inception> {
+            let module = |widths: &[usize; 6]| {
+                let config = InceptionConfig::v1(channels, *widths, large);
+                channels = config.outputs();
+                config.with_norm(norm).with_bias(!batch_norm).with_init(init).init(device)
+            };
+            widths.iter().map(module).collect()
+        };
+        let aux = |inputs| {
+            AuxiliaryHeadConfig::new(inputs, spec.classes)
+                .with_norm(norm)
+                .with_bias(!batch_norm)
+                .with_dropout(spec.options.dropout.unwrap_or(0.7))
+                .with_init(init)
+                .init(device)
+        };
+        Self {
+            conv1: unit(conv(spec.channels, 64, 7).strided(2)),
+            maxpool1: pool(3),
+            norm1: response_norm(),
+            conv2: unit(conv(64, 64, 1)),
+            conv3: unit(conv(64, 192, 3)),
+            norm2: response_norm(),
+            maxpool2: pool(3),
+            inception3: stage(STAGE_3),
+            maxpool3: pool(3),
+            inception4: stage(STAGE_4),
+            maxpool4: pool(if batch_norm { 2 } else { 3 }),
+            inception5: stage(STAGE_5),
+            aux1: aux(512),
+            aux2: aux(528),
+            avgpool: AdaptiveAvgPool2d::new([1, 1]),
+            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(dropout)).init(),
+            fc: LinearConfig::new(channels, spec.classes).with_init(init).init(device),
+            init,
+        }
+    }
+
+    /// The maps behind modules 4a, 4d and 5b: where the auxiliary classifiers stand, and the last.
+    fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 3] {
+        let response_norm = |norm: &Option<LocalResponseNorm>, x| match norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let stage = |modules: &[Inception], x| modules.iter().fold(x, |x, module| module.forward(x));
+
+        let x = response_norm(&self.norm1, self.maxpool1.forward(self.conv1.forward(images)));
+        let x = self.conv3.forward(self.conv2.forward(x));
+        let x = self.maxpool2.forward(response_norm(&self.norm2, x));
+        let x = self.maxpool3.forward(stage(&self.inception3, x));
+        let behind_4a = stage(&self.inception4[..1], x);
+        let behind_4d = stage(&self.inception4[1..4], behind_4a.clone());
+        let x = self.pool4(stage(&self.inception4[4..], behind_4d.clone()));
+        [behind_4a, behind_4d, stage(&self.inception5, x)]
+    }
+
+    /// A single cell, all that is left of images under 31 pixels, is its own maximum.
+    fn pool4(&self, map: Tensor<4>) -> Tensor<4> {
+        match map.dims() {
+            [_, _, 1, _] | [_, _, _, 1] => map,
+            _ => self.maxpool4.forward(map),
+        }
+    }
+}
+
+impl Classifier for GoogLeNet {
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        let [_, _, features] = self.maps(images);
+        features
+    }
+
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        let features = self.avgpool.forward(features).flatten(1, 3);
+        self.fc.forward(self.dropout.forward(features))
+    }
+
+    /// The paper adds the losses of both auxiliary classifiers with weight 0.3.
+    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+        let [behind_4a, behind_4d, features] = self.maps(images);
+        let auxiliary = vec![self.aux1.forward(behind_4a), self.aux2.forward(behind_4d)];
+        Outputs { logits: self.forward_head(features), auxiliary }
+    }
+
+    fn replace_head(self, classes: usize) -> Self {
+        let device = self.fc.weight.lazy_device();
+        Self {
+            aux1: self.aux1.replace_classes(classes),
+            aux2: self.aux2.replace_classes(classes),
+            fc: LinearConfig::new(1024, classes).with_init(self.init).init(&device),
+            ..self
+        }
+    }
+
+    /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores behind
+    /// ImageNet's normalisation; here the images are normalised so at once.
+    fn preprocessing(&self) -> Preprocessing {
+        Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::IMAGENET }
+    }
+
+    fn names(&self) -> NameRules {
+        NameRules::table(NAMES)
+    }
+}
