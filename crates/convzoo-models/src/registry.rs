@@ -6,7 +6,7 @@ use convzoo_blocks::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
-use crate::weights::{Checkpoint, MODEL_KEY, OPTIONS_KEY, WeightsError};
+use crate::weights::{Checkpoint, LABELS_KEY, MODEL_KEY, OPTIONS_KEY, WeightsError};
 use crate::{Classifier, ModelError, NameRules, Outputs, Preprocessing, StateEntry, Summary, names, summarize};
 
 /// One named network: what is known of it before it is made.
@@ -162,7 +162,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         return Err(ModelError::NoChannels { name });
     }
     let family = (variant.build)(&Spec { name, classes, channels, options }, device);
-    Ok(Network { family, variant: Known(variant), classes, channels, options: options.clone() })
+    Ok(Network { family, variant: Known(variant), classes, channels, options: options.clone(), labels: Vec::new() })
 }
 
 /// Makes the network of this name with the weights of a checkpoint, for the classes and channels that the
@@ -173,7 +173,7 @@ pub fn create_from(
     options: &Options,
     device: &Device,
 ) -> Result<Network, WeightsError> {
-    let remembered = checkpoint.options(name);
+    let (remembered, labels) = (checkpoint.options(name), checkpoint.labels());
     let options = Options {
         dropout: options.dropout.or(remembered.dropout),
         drop_path: options.drop_path.or(remembered.drop_path),
@@ -196,7 +196,7 @@ pub fn create_from(
     let same = options.classes.is_none_or(|classes| classes == probe.classes)
         && options.channels.is_none_or(|channels| channels == probe.channels);
     let network = if same { probe } else { create(name, &options, device)? };
-    checkpoint.apply(network)
+    Ok(checkpoint.apply(network)?.with_labels(labels))
 }
 
 /// A network of the zoo, made by [`create`].
@@ -209,6 +209,8 @@ pub struct Network {
     channels: usize,
     #[module(skip)]
     options: Options,
+    #[module(skip)]
+    labels: Vec<String>,
 }
 
 /// A variant of the registry, as a field of a module.
@@ -235,6 +237,17 @@ impl Network {
     /// Classes it tells apart.
     pub fn classes(&self) -> usize {
         self.classes
+    }
+
+    /// The names of its classes, if it knows them.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The network with names for its classes, which its weights files will remember; names of another number than
+    /// its classes are not taken.
+    pub fn with_labels(self, labels: Vec<String>) -> Self {
+        if labels.len() == self.classes { Self { labels, ..self } } else { self }
     }
 
     /// Channels, height and width of the images it was made for.
@@ -290,7 +303,7 @@ impl Classifier for Network {
         self.family.forward_train(images)
     }
     fn replace_head(self, classes: usize) -> Self {
-        Self { family: self.family.replace_head(classes), classes, ..self }
+        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), ..self }
     }
     fn preprocessing(&self) -> Preprocessing {
         self.family.preprocessing()
@@ -298,7 +311,13 @@ impl Classifier for Network {
     fn metadata(&self) -> BTreeMap<String, String> {
         let options = Options { classes: None, channels: None, ..self.options.clone() };
         let options = serde_json::to_string(&options).expect("options are numbers, flags and names");
-        BTreeMap::from([(MODEL_KEY.to_owned(), self.name().to_owned()), (OPTIONS_KEY.to_owned(), options)])
+        let mut metadata =
+            BTreeMap::from([(MODEL_KEY.to_owned(), self.name().to_owned()), (OPTIONS_KEY.to_owned(), options)]);
+        if !self.labels.is_empty() {
+            let labels = serde_json::to_string(&self.labels).expect("labels are text");
+            metadata.insert(LABELS_KEY.to_owned(), labels);
+        }
+        metadata
     }
     fn names(&self) -> NameRules {
         // The wrapper's own field goes first; the family's table is written without it.

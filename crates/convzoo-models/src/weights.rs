@@ -9,9 +9,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use burn::store::burn_pack::Tensor as PackTensor;
+use burn::store::burn_pack::{Reader, Tensor as PackTensor, Writer};
 use burn::store::{
-    BurnpackStore, ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge,
+    ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge,
 };
 use burn::tensor::DType;
 use thiserror::Error;
@@ -113,6 +113,9 @@ pub(crate) const MODEL_KEY: &str = "convzoo.model";
 /// The key under which a file remembers its network's options.
 pub(crate) const OPTIONS_KEY: &str = "convzoo.options";
 
+/// The key under which a file remembers the names of its network's classes.
+pub(crate) const LABELS_KEY: &str = "convzoo.labels";
+
 impl Checkpoint {
     /// Opens a checkpoint of any known format.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
@@ -120,13 +123,27 @@ impl Checkpoint {
         let mut metadata = HashMap::new();
         let tensors = match sniff(path)? {
             Format::Safetensors => {
-                metadata = safetensors_metadata(path).map_err(damaged)?;
+                let read = |source| WeightsError::Read { path: path.to_owned(), source };
+                metadata = safetensors_metadata(File::open(path).map_err(read)?).map_err(damaged)?;
                 tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false))
             }
             Format::Pytorch => tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)),
-            Format::Burnpack => tensors_of(BurnpackStore::from_file(path).auto_extension(false)),
+            Format::Burnpack => {
+                let pack = Reader::from_file_exact(path).map_err(|error| damaged(error.to_string()))?;
+                metadata.extend(pack.metadata().clone());
+                let tensors = pack.into_tensors().map_err(|error| error.to_string());
+                tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect())
+            }
         };
         Ok(Self { tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
+    }
+
+    /// A checkpoint in safetensors bytes, such as a program embeds.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self, WeightsError> {
+        let damaged = |reason: String| WeightsError::Damaged { path: PathBuf::from("embedded weights"), reason };
+        let metadata = safetensors_metadata(bytes).map_err(damaged)?;
+        let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
+        Ok(Self { tensors: unwrap_names(tensors_of(store).map_err(damaged)?), metadata })
     }
 
     /// Names and shapes of all tensors.
@@ -150,6 +167,12 @@ impl Checkpoint {
         let own = self.metadata.get(MODEL_KEY).is_some_and(|name| name == model);
         let options = self.metadata.get(OPTIONS_KEY).filter(|_| own);
         options.and_then(|options| serde_json::from_str(options).ok()).unwrap_or_default()
+    }
+
+    /// The names of the classes, as far as the file remembers them.
+    pub(crate) fn labels(&self) -> Vec<String> {
+        let labels = self.metadata.get(LABELS_KEY);
+        labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
     }
 
     /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
@@ -196,26 +219,66 @@ pub fn load<N: Classifier>(network: N, path: &Path) -> Result<N, WeightsError> {
     })
 }
 
+/// How exactly weights are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    Full,
+    /// In 16 bits, half the size.
+    Half,
+}
+
 /// Saves `network` as safetensors in the reference's names, in one step: the file is whole or not there.
 pub fn save<N: Classifier>(network: &N, path: &Path) -> Result<(), WeightsError> {
-    let tree = name_tree(network, &network.names());
-    let names = tree.state.into_iter().map(|entry| (entry.path, entry.name)).collect();
-    let mut store =
-        SafetensorsStore::from_file(path).overwrite(true).skip_enum_variants(true).with_to_adapter(Rename(names));
+    save_as(network, path, Precision::Full)
+}
+
+/// [`save`] in a precision.
+pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
+    let store = SafetensorsStore::from_file(path)
+        .overwrite(true)
+        .skip_enum_variants(true)
+        .with_to_adapter(Rename::of(network, precision));
+    let mut store = network.metadata().into_iter().fold(store, |store, (key, value)| store.metadata(key, value));
     let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
     store.collect_from(network).map_err(|error| write(error.to_string()))
 }
 
-/// Gives each tensor the reference's name on its way to a file.
+/// Saves `network` in Burn's own pack, in the reference's names too.
+pub fn save_pack<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
+    let tensors = network.collect(None, Some(Box::new(Rename::of(network, precision))), true);
+    let writer = Writer::new(tensors).auto_extension(false).overwrite(true);
+    let writer = network.metadata().iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
+    writer.write_to_file(path).map_err(|error| write(error.to_string()))
+}
+
+/// Gives each tensor the reference's name, and the precision asked for, on its way to a file.
 #[derive(Clone)]
-struct Rename(HashMap<String, String>);
+struct Rename {
+    names: HashMap<String, String>,
+    precision: Precision,
+}
+
+impl Rename {
+    fn of<N: Classifier>(network: &N, precision: Precision) -> Self {
+        let tree = name_tree(network, &network.names());
+        Self { names: tree.state.into_iter().map(|entry| (entry.path, entry.name)).collect(), precision }
+    }
+}
 
 impl ModuleAdapter for Rename {
     fn adapt(&self, mut tensor: PackTensor, _: ModuleContext<'_>) -> PackTensor {
-        if let Some(name) = self.0.get(&tensor.name) {
+        if let Some(name) = self.names.get(&tensor.name) {
             tensor.name = name.clone();
         }
-        tensor
+        match self.precision {
+            Precision::Full => tensor,
+            Precision::Half => {
+                let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
+                bridge::map_data(tensor, name, DType::F16, shape, |data| data.convert_dtype(DType::F16))
+            }
+        }
     }
 
     fn clone_box(&self) -> Box<dyn ModuleAdapter> {
@@ -224,15 +287,14 @@ impl ModuleAdapter for Rename {
 }
 
 /// The string table in a safetensors header.
-fn safetensors_metadata(path: &Path) -> Result<HashMap<String, String>, String> {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
+fn safetensors_metadata(mut file: impl Read) -> Result<HashMap<String, String>, String> {
+    let mut read = || -> io::Result<Vec<u8>> {
         let mut length = [0; 8];
         file.read_exact(&mut length)?;
         let length = u64::from_le_bytes(length);
         // A lying length reads no more than there is.
         let mut header = Vec::new();
-        file.take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
+        (&mut file).take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
         Ok(header)
     };
     #[derive(serde::Deserialize)]

@@ -14,8 +14,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod classify;
 pub mod device;
+pub mod tensor_file;
 
+pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
 pub use convzoo_blocks as blocks;
 pub use convzoo_data as data;
 pub use convzoo_models::*;

@@ -1,9 +1,12 @@
 //! One file per command.
 
+mod convert;
 mod devices;
 mod eval;
+mod forward;
 mod list;
 mod output;
+mod predict;
 mod select;
 mod summary;
 mod train;
@@ -30,6 +33,12 @@ enum Command {
     Train(Box<train::Args>),
     /// Measure a network on a data set
     Eval(eval::Args),
+    /// Classify images
+    Predict(predict::Args),
+    /// Run tensors through a network
+    Forward(forward::Args),
+    /// Read weights in one format and write them in another
+    Convert(convert::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
 }
@@ -41,6 +50,9 @@ pub fn run() -> ExitCode {
         Command::Summary(args) => summary::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Forward(args) => forward::run(&args),
+        Command::Convert(args) => convert::run(&args),
         Command::Devices(args) => devices::run(&args),
     };
     match result {

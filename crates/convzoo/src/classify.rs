@@ -1,0 +1,96 @@
+//! From images to labels.
+
+use std::path::Path;
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
+use convzoo_data::{DataError, Image, load_image};
+use convzoo_models::{Classifier, ModelError, Network};
+use convzoo_train::preprocess;
+use serde::Serialize;
+use thiserror::Error;
+
+/// One answer of a network.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The class, counted from 0.
+    pub class: usize,
+    /// Its name, where the network knows its classes' names.
+    pub label: Option<String>,
+    /// The network's certainty, 0 to 1.
+    pub probability: f32,
+}
+
+/// Why an image cannot be classified.
+#[derive(Debug, Error)]
+pub enum ClassifyError {
+    /// The image cannot be read.
+    #[error(transparent)]
+    Image(#[from] DataError),
+    /// The network does not take such images.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The device failed.
+    #[error("the device did not answer: {0}")]
+    Device(String),
+}
+
+/// The `top` strongest classes of an image, the strongest first.
+pub fn classify(network: &Network, image: &Image, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
+    Ok(classify_batch(network, std::slice::from_ref(image), top)?.pop().unwrap_or_default())
+}
+
+/// The `top` strongest classes of the image in a file.
+pub fn classify_file(network: &Network, path: impl AsRef<Path>, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
+    classify(network, &load_image(path.as_ref())?, top)
+}
+
+/// [`classify`] for several images in one pass.
+pub fn classify_batch(
+    network: &Network,
+    images: &[Image],
+    top: usize,
+) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let views: Vec<_> = images.iter().map(|image| own_preprocess(network, image).apply(image)).collect();
+    let probabilities = probabilities(network, &views)?;
+    Ok(probabilities.iter().map(|row| strongest(network, row, top)).collect())
+}
+
+/// [`classify`] by the mean over ten crops: corners and centre, and their mirror images.
+pub fn classify_ten_crops(network: &Network, image: &Image, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
+    let views = own_preprocess(network, image).ten_crops(image);
+    let rows = probabilities(network, &views)?;
+    let mean: Vec<f32> =
+        (0..network.classes()).map(|class| rows.iter().map(|row| row[class]).sum::<f32>() / rows.len() as f32).collect();
+    Ok(strongest(network, &mean, top))
+}
+
+fn own_preprocess(network: &Network, image: &Image) -> convzoo_data::Preprocess {
+    preprocess(&network.preprocessing(), network.input(), image)
+}
+
+/// Class probabilities of preprocessed images, a row each.
+fn probabilities(network: &Network, views: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ClassifyError> {
+    let input @ [channels, height, width] = network.input();
+    network.check_input(input)?;
+    let device: Device = burn::module::Module::devices(network).into_iter().next().unwrap_or_default();
+    let data = TensorData::new(views.concat(), [views.len(), channels, height, width]);
+    let logits = network.forward(Tensor::from_data(data, &device));
+    let read = |error: TensorReadError| ClassifyError::Device(error.to_string());
+    let rows = softmax(logits, 1).try_into_vec_as::<f32>().map_err(read)?;
+    Ok(rows.chunks_exact(network.classes()).map(<[f32]>::to_vec).collect())
+}
+
+fn strongest(network: &Network, probabilities: &[f32], top: usize) -> Vec<Prediction> {
+    let mut classes: Vec<usize> = (0..probabilities.len()).collect();
+    classes.sort_by(|&a, &b| probabilities[b].total_cmp(&probabilities[a]));
+    let prediction = |class: usize| Prediction {
+        class,
+        label: network.labels().get(class).cloned(),
+        probability: probabilities[class],
+    };
+    classes.into_iter().take(top).map(prediction).collect()
+}

@@ -1,0 +1,55 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use convzoo::weights::Checkpoint;
+use convzoo::{Classifier, create_from, tensor_file};
+
+use super::output::{print, print_json};
+use super::select::{DeviceArgs, NetworkArgs};
+
+/// Arguments of `forward`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The network
+    model: String,
+    /// Its weights
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Safetensors file with the tensor `input`, [N, C, H, W]
+    #[arg(long, value_name = "FILE")]
+    input: PathBuf,
+    /// Safetensors file to write the tensor `logits`, [N, classes], to
+    #[arg(long, value_name = "FILE")]
+    output: PathBuf,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print the shapes as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs tensors through a network.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let (_, device) = args.device.open()?;
+    let input = tensor_file::read(&args.input, "input", &device)?;
+    let checkpoint = Checkpoint::open(&args.weights)?;
+    let network = create_from(&args.model, checkpoint, &args.network.options(), &device)
+        .with_context(|| format!("loading {} into {}", args.weights.display(), args.model))?;
+    let [images, channels, height, width] = input.dims();
+    network.check_input([channels, height, width])?;
+    let logits = network.forward(input);
+    let shape = logits.dims();
+    tensor_file::write(&args.output, logits)?;
+    if args.json {
+        let document = serde_json::json!({
+            "model": network.name(), "input": [images, channels, height, width], "logits": shape,
+        });
+        print_json(&document)?;
+    } else {
+        print(&format!("logits {shape:?} in {}", args.output.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
