@@ -9,19 +9,26 @@
 
 mod activation;
 mod conv_unit;
+mod drop_path;
 mod head;
 mod init;
 mod linear;
 mod norm;
 pub mod observe;
 mod pool;
+mod residual;
 mod vgg;
 
 pub use activation::Activation;
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use drop_path::{DropPath, DropPathConfig};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
+pub use residual::{
+    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PreActBasicBlock, PreActBottleneck, ResidualBlock,
+    Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
+};
 pub use vgg::{VggBlock, VggBlockConfig};

@@ -57,4 +57,7 @@ families! {
     lenet::LeNet5,
     alexnet::AlexNet,
     vgg::Vgg,
+    resnet::ResNet,
+    resnetv2::ResNetV2,
+    resnet_cifar::CifarResNet,
 }
