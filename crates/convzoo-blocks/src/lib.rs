@@ -10,6 +10,7 @@
 mod activation;
 mod auxiliary;
 mod conv_unit;
+mod drop_path;
 mod head;
 mod inception;
 mod init;
@@ -17,15 +18,21 @@ mod linear;
 mod norm;
 pub mod observe;
 mod pool;
+mod residual;
 mod vgg;
 
 pub use activation::Activation;
 pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use drop_path::{DropPath, DropPathConfig};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
 pub use inception::{BranchConfig, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
+pub use residual::{
+    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PreActBasicBlock, PreActBottleneck, ResidualBlock,
+    Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
+};
 pub use vgg::{VggBlock, VggBlockConfig};

@@ -49,4 +49,10 @@ impl Linear {
             burn::tensor::module::linear(input, weight, Some(self.bias.val()))
         })
     }
+
+    /// A fresh layer of `outputs` features for the same inputs.
+    pub fn replace_outputs(self, outputs: usize) -> Self {
+        let [_, inputs] = self.weight.lazy_shape().dims();
+        LinearConfig::new(inputs, outputs).init(&self.weight.lazy_device())
+    }
 }

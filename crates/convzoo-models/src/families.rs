@@ -62,4 +62,7 @@ families! {
     inception_v3::InceptionV3,
     inception_v4::InceptionV4,
     inception_resnet_v2::InceptionResNetV2,
+    resnet::ResNet,
+    resnetv2::ResNetV2,
+    resnet_cifar::CifarResNet,
 }

@@ -77,7 +77,8 @@ pub struct Options {
     pub classes: Option<usize>,
     /// Channels of the images.
     pub channels: Option<usize>,
-    /// Probability of dropping a feature in front of the classifier, and of auxiliary ones, 0 to below 1.
+    /// Probability of dropping a feature in front of the classifier and of auxiliary ones, or within a wide residual
+    /// block, 0 to below 1.
     pub dropout: Option<f64>,
     /// Probability of dropping the last residual path, or a fractal's local paths, 0 to below 1.
     pub drop_path: Option<f64>,

@@ -82,6 +82,10 @@ macro_rules! eval_goldens {
 }
 
 eval_goldens! {
-    alexnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    alexnet
+    vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    resnet18 resnet34 resnet50 resnet101 resnet152
+    resnext50_32x4d resnext101_32x8d resnext101_64x4d wide_resnet50_2 wide_resnet101_2
+    resnetv2_50 resnetv2_101
     googlenet inception_v3 inception_v4 inception_resnet_v2
 }

@@ -1,0 +1,450 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::nn::{Dropout, DropoutConfig};
+use burn::tensor::ops::PadMode;
+use burn::tensor::{Device, Tensor, s};
+
+use crate::observe::Fork;
+use crate::{Activation, ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
+
+/// How a shortcut follows its block to another shape, by the letters of
+/// [He et al., 2015](https://arxiv.org/abs/1512.03385).
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum ShortcutKind {
+    /// Option A: every `stride`-th pixel, and channels of zeros around those there are. No weights.
+    ZeroPad,
+    /// Option B: a strided 1×1 convolution.
+    Projection,
+}
+
+/// Configures a [`Shortcut`].
+#[derive(Config, Debug)]
+pub struct ShortcutConfig {
+    /// Option A or B.
+    pub kind: ShortcutKind,
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Pixels between those that stay.
+    pub stride: usize,
+    /// What follows a projection, if anything.
+    pub norm: Option<NormConfig>,
+    /// How a projection's weights begin.
+    #[config(default = "Init::KaimingNormalFanOut")]
+    pub init: Init,
+}
+
+impl ShortcutConfig {
+    /// Makes the shortcut.
+    pub fn init(&self, device: &Device) -> Shortcut {
+        let [inputs, outputs] = self.channels;
+        match self.kind {
+            ShortcutKind::ZeroPad => {
+                assert!(inputs <= outputs, "padding cannot turn {inputs} channels into {outputs}");
+                Shortcut::ZeroPad(ZeroPad { channels: self.channels, stride: self.stride })
+            }
+            ShortcutKind::Projection => {
+                let conv = ConvUnitConfig::square(inputs, outputs, 1).strided(self.stride).with_bias(false).linear();
+                Shortcut::Projection(conv.with_norm(self.norm).with_init(self.init).init(device))
+            }
+        }
+    }
+
+    /// Makes the shortcut if it has anything to do: where the shape stays, it is the identity.
+    fn init_if_needed(&self, device: &Device) -> Option<Shortcut> {
+        let [inputs, outputs] = self.channels;
+        (self.stride != 1 || inputs != outputs).then(|| self.init(device))
+    }
+}
+
+/// The way around a block that changes the shape.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // most that exist are projections
+pub enum Shortcut {
+    /// Option A.
+    ZeroPad(ZeroPad),
+    /// Option B.
+    Projection(ConvUnit),
+}
+
+impl Shortcut {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::ZeroPad(pad) => pad.forward(input),
+            Self::Projection(conv) => conv.forward(input),
+        }
+    }
+}
+
+/// The shortcut without weights, option A.
+#[derive(Module, Debug)]
+pub struct ZeroPad {
+    channels: [usize; 2],
+    stride: usize,
+}
+
+impl ZeroPad {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let [inputs, outputs] = self.channels;
+        let step = self.stride as isize;
+        let before = (outputs - inputs) / 2;
+        let after = outputs - inputs - before;
+        let strided = input.slice(s![.., .., ..; step, ..; step]);
+        strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
+    }
+}
+
+/// Configures a [`BasicBlock`] or a [`PreActBasicBlock`].
+#[derive(Config, Debug)]
+pub struct BasicBlockConfig {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Stride of the first convolution and the shortcut.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// The shortcut where the shape changes.
+    #[config(default = "ShortcutKind::Projection")]
+    pub shortcut: ShortcutKind,
+    /// Whether a pre-activation block activates in front of its identity shortcut, too, as the first of a network
+    /// does. Shortcuts that change the shape always start there.
+    #[config(default = false)]
+    pub shared_activation: bool,
+    /// Probability of dropping a feature between the convolutions, as in wide ResNets.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Probability of dropping the residual.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+    /// How the weights begin.
+    #[config(default = "Init::KaimingNormalFanOut")]
+    pub init: Init,
+}
+
+impl BasicBlockConfig {
+    /// The block of 2015, activated behind the sum.
+    pub fn init(&self, device: &Device) -> BasicBlock {
+        let [conv1, conv2] = self.convs();
+        BasicBlock {
+            conv1: conv1.init(device),
+            conv2: conv2.linear().init(device),
+            shortcut: self.shortcut(Some(NormConfig::BATCH), device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            drop_path: DropPathConfig::new(self.drop_path).init(),
+        }
+    }
+
+    /// The block of 2016, activated in front of each convolution.
+    pub fn init_preact(&self, device: &Device) -> PreActBasicBlock {
+        let [conv1, conv2] = self.convs();
+        let shortcut = self.shortcut(None, device);
+        PreActBasicBlock {
+            conv1: conv1.init_preact(device),
+            conv2: conv2.init_preact(device),
+            shared_activation: self.shared_activation || shortcut.is_some(),
+            shortcut,
+            dropout: DropoutConfig::new(self.dropout).init(),
+            drop_path: DropPathConfig::new(self.drop_path).init(),
+        }
+    }
+
+    fn convs(&self) -> [ConvUnitConfig; 2] {
+        let [inputs, outputs] = self.channels;
+        let conv = |inputs| same_size(inputs, outputs, 3, self.init);
+        [conv(inputs).strided(self.stride), conv(outputs)]
+    }
+
+    fn shortcut(&self, norm: Option<NormConfig>, device: &Device) -> Option<Shortcut> {
+        let config = ShortcutConfig::new(self.shortcut, self.channels, self.stride);
+        config.with_norm(norm).with_init(self.init).init_if_needed(device)
+    }
+}
+
+/// Configures a [`Bottleneck`] or a [`PreActBottleneck`].
+#[derive(Config, Debug)]
+pub struct BottleneckConfig {
+    /// Channels in and out.
+    pub channels: [usize; 2],
+    /// Channels of the 3×3 convolution.
+    pub width: usize,
+    /// Groups of the 3×3 convolution: the cardinality of [ResNeXt](https://arxiv.org/abs/1611.05431).
+    #[config(default = 1)]
+    pub groups: usize,
+    /// Stride of the block.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// Whether the first 1×1 convolution strides, as in the papers on ResNets, and not the 3×3, as everywhere since.
+    #[config(default = false)]
+    pub stride_first: bool,
+    /// The shortcut where the shape changes.
+    #[config(default = "ShortcutKind::Projection")]
+    pub shortcut: ShortcutKind,
+    /// Probability of dropping the residual.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+    /// How the weights begin.
+    #[config(default = "Init::KaimingNormalFanOut")]
+    pub init: Init,
+}
+
+impl BottleneckConfig {
+    /// The block of 2015, activated behind the sum.
+    pub fn init(&self, device: &Device) -> Bottleneck {
+        let [conv1, conv2, conv3] = self.convs();
+        Bottleneck {
+            conv1: conv1.init(device),
+            conv2: conv2.init(device),
+            conv3: conv3.linear().init(device),
+            shortcut: self.shortcut(Some(NormConfig::BATCH), device),
+            drop_path: DropPathConfig::new(self.drop_path).init(),
+        }
+    }
+
+    /// The block of 2016, activated in front of each convolution.
+    pub fn init_preact(&self, device: &Device) -> PreActBottleneck {
+        let [conv1, conv2, conv3] = self.convs();
+        PreActBottleneck {
+            conv1: conv1.init_preact(device),
+            conv2: conv2.init_preact(device),
+            conv3: conv3.init_preact(device),
+            shortcut: self.shortcut(None, device),
+            drop_path: DropPathConfig::new(self.drop_path).init(),
+        }
+    }
+
+    fn convs(&self) -> [ConvUnitConfig; 3] {
+        let [inputs, outputs] = self.channels;
+        let [stride1, stride2] = if self.stride_first { [self.stride, 1] } else { [1, self.stride] };
+        [
+            same_size(inputs, self.width, 1, self.init).strided(stride1),
+            same_size(self.width, self.width, 3, self.init).strided(stride2).with_groups(self.groups),
+            same_size(self.width, outputs, 1, self.init),
+        ]
+    }
+
+    fn shortcut(&self, norm: Option<NormConfig>, device: &Device) -> Option<Shortcut> {
+        let config = ShortcutConfig::new(self.shortcut, self.channels, self.stride);
+        config.with_norm(norm).with_init(self.init).init_if_needed(device)
+    }
+}
+
+/// A batch-normalised convolution that keeps the size of the map as far as its stride does.
+fn same_size(inputs: usize, outputs: usize, size: usize, init: Init) -> ConvUnitConfig {
+    ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm().with_init(init)
+}
+
+/// Two 3×3 convolutions and a shortcut around them ([He et al., 2015](https://arxiv.org/abs/1512.03385)).
+#[derive(Module, Debug)]
+pub struct BasicBlock {
+    conv1: ConvUnit,
+    conv2: ConvUnit,
+    shortcut: Option<Shortcut>,
+    dropout: Dropout,
+    drop_path: DropPath,
+}
+
+impl BasicBlock {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let around = input.clone();
+        let residual = |x| {
+            let x = self.dropout.forward(self.conv1.forward(x));
+            self.drop_path.forward(self.conv2.forward(x))
+        };
+        let sum = add(|| residual(input), || follow(&self.shortcut, around));
+        Activation::Relu.forward(sum)
+    }
+}
+
+/// A 1×1 convolution to few channels, a 3×3 among them, a 1×1 to many, and a shortcut around all
+/// ([He et al., 2015](https://arxiv.org/abs/1512.03385)); with groups, the block of
+/// [ResNeXt](https://arxiv.org/abs/1611.05431) in its form (c).
+#[derive(Module, Debug)]
+pub struct Bottleneck {
+    conv1: ConvUnit,
+    conv2: ConvUnit,
+    conv3: ConvUnit,
+    shortcut: Option<Shortcut>,
+    drop_path: DropPath,
+}
+
+impl Bottleneck {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let around = input.clone();
+        let residual = |x| {
+            let x = self.conv2.forward(self.conv1.forward(x));
+            self.drop_path.forward(self.conv3.forward(x))
+        };
+        let sum = add(|| residual(input), || follow(&self.shortcut, around));
+        Activation::Relu.forward(sum)
+    }
+}
+
+/// The basic block with its activations in front of the convolutions, so that the shortcuts of a whole network form
+/// one clear path ([He et al., 2016](https://arxiv.org/abs/1603.05027)); with dropout, that of
+/// [wide ResNets](https://arxiv.org/abs/1605.07146).
+#[derive(Module, Debug)]
+pub struct PreActBasicBlock {
+    conv1: PreActUnit,
+    conv2: PreActUnit,
+    shortcut: Option<Shortcut>,
+    shared_activation: bool,
+    dropout: Dropout,
+    drop_path: DropPath,
+}
+
+impl PreActBasicBlock {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let activated = self.conv1.activate(input.clone());
+        let start = if self.shared_activation { activated.clone() } else { input };
+        let residual = |activated| {
+            let x = self.conv2.activate(self.conv1.convolve(activated));
+            self.drop_path.forward(self.conv2.convolve(self.dropout.forward(x)))
+        };
+        add(|| follow(&self.shortcut, start), || residual(activated))
+    }
+}
+
+/// The bottleneck with its activations in front of the convolutions
+/// ([He et al., 2016](https://arxiv.org/abs/1603.05027)).
+#[derive(Module, Debug)]
+pub struct PreActBottleneck {
+    conv1: PreActUnit,
+    conv2: PreActUnit,
+    conv3: PreActUnit,
+    shortcut: Option<Shortcut>,
+    drop_path: DropPath,
+}
+
+impl PreActBottleneck {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let activated = self.conv1.activate(input.clone());
+        let start = if self.shortcut.is_some() { activated.clone() } else { input };
+        let residual = |activated| {
+            let x = self.conv2.forward(self.conv1.convolve(activated));
+            self.drop_path.forward(self.conv3.forward(x))
+        };
+        add(|| follow(&self.shortcut, start), || residual(activated))
+    }
+}
+
+/// Any of the residual blocks.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)] // a network is of one kind
+pub enum ResidualBlock {
+    /// Two 3×3 convolutions.
+    Basic(BasicBlock),
+    /// 1×1, 3×3, 1×1.
+    Bottleneck(Bottleneck),
+    /// Two 3×3 convolutions, activations first.
+    PreActBasic(PreActBasicBlock),
+    /// 1×1, 3×3, 1×1, activations first.
+    PreActBottleneck(PreActBottleneck),
+}
+
+impl ResidualBlock {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        match self {
+            Self::Basic(block) => block.forward(input),
+            Self::Bottleneck(block) => block.forward(input),
+            Self::PreActBasic(block) => block.forward(input),
+            Self::PreActBottleneck(block) => block.forward(input),
+        }
+    }
+}
+
+/// Goes both ways from the input of a block, in this order, and adds what they bring.
+fn add(first: impl FnOnce() -> Tensor<4>, second: impl FnOnce() -> Tensor<4>) -> Tensor<4> {
+    let mut fork = Fork::new();
+    fork.branch(first) + fork.branch(second)
+}
+
+fn follow(shortcut: &Option<Shortcut>, input: Tensor<4>) -> Tensor<4> {
+    match shortcut {
+        Some(shortcut) => shortcut.forward(input),
+        None => input,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::TensorData;
+
+    fn counting(shape: [usize; 4], device: &Device) -> Tensor<4> {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..count).map(|i| i as f32).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+
+    fn values(x: Tensor<4>) -> Vec<f32> {
+        x.into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn option_a_strides_and_pads_on_both_sides() {
+        let device = Device::flex().autodiff();
+        let input = counting([1, 2, 3, 4], &device).require_grad();
+        let output = ShortcutConfig::new(ShortcutKind::ZeroPad, [2, 4], 2).init(&device).forward(input.clone());
+        assert_eq!(output.dims(), [1, 4, 2, 2]);
+        assert_eq!(values(output.clone()), [0., 0., 0., 0., 0., 2., 8., 10., 12., 14., 20., 22., 0., 0., 0., 0.]);
+
+        let gradient = input.grad(&output.sum().backward()).unwrap();
+        let plane = [1., 0., 1., 0., 0., 0., 0., 0., 1., 0., 1., 0.];
+        assert_eq!(values(gradient), [plane, plane].concat());
+    }
+
+    #[test]
+    fn all_blocks_change_shape_and_keep_it() {
+        let device = Device::flex();
+        let block = |kind: usize, channels: [usize; 2], stride: usize| {
+            let basic = BasicBlockConfig::new(channels).with_stride(stride);
+            let bottleneck = BottleneckConfig::new(channels, 4).with_groups(2).with_stride(stride);
+            match kind {
+                0 => ResidualBlock::Basic(basic.init(&device)),
+                1 => ResidualBlock::PreActBasic(basic.with_shortcut(ShortcutKind::ZeroPad).init_preact(&device)),
+                2 => ResidualBlock::Bottleneck(bottleneck.init(&device)),
+                _ => ResidualBlock::PreActBottleneck(bottleneck.with_stride_first(true).init_preact(&device)),
+            }
+        };
+        for kind in 0..4 {
+            let input = Tensor::ones([2, 8, 7, 5], &device);
+            let output = block(kind, [8, 16], 2).forward(input);
+            assert_eq!(output.dims(), [2, 16, 4, 3]);
+            assert_eq!(block(kind, [16, 16], 1).forward(output).dims(), [2, 16, 4, 3]);
+        }
+    }
+
+    #[test]
+    fn a_pre_activation_block_without_residual_is_the_identity() {
+        let device = Device::flex();
+        let input = counting([1, 2, 3, 3], &device) - 5.0;
+        let zero = BasicBlockConfig::new([2, 2]).with_init(Init::Normal(0.0));
+        let identity = zero.clone().init_preact(&device).forward(input.clone());
+        assert_eq!(values(identity), values(input.clone()));
+        let activated = zero.with_shared_activation(true).init_preact(&device).forward(input.clone());
+        assert!(values(activated).iter().all(|&value| value >= 0.0));
+    }
+    #[test]
+    fn dropout_and_drop_path_act_in_training_alone() {
+        let block = BasicBlockConfig::new([4, 4]);
+        for block in [block.clone().with_dropout(0.5), block.with_drop_path(0.5)] {
+            for preact in [false, true] {
+                let twice_the_same = |device: &Device| {
+                    let block = match preact {
+                        false => ResidualBlock::Basic(block.init(device)),
+                        true => ResidualBlock::PreActBasic(block.init_preact(device)),
+                    };
+                    let forward = || values(block.forward(counting([16, 4, 3, 3], device)));
+                    forward() == forward()
+                };
+                assert!(twice_the_same(&Device::flex()));
+                assert!(!twice_the_same(&Device::flex().autodiff()));
+            }
+        }
+    }
+}
