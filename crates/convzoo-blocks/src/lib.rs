@@ -8,10 +8,15 @@
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
 mod activation;
+mod checkpointing;
 mod conv_unit;
+mod dense;
+mod fire;
+mod fractal;
 mod head;
 mod init;
 mod linear;
+mod nin;
 mod norm;
 pub mod observe;
 mod pool;
@@ -19,9 +24,13 @@ mod vgg;
 
 pub use activation::Activation;
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use dense::{DenseBlock, DenseBlockConfig, DenseLayer, DenseLayerConfig, Transition, TransitionConfig};
+pub use fire::{Fire, FireConfig};
+pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};
+pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
 pub use vgg::{VggBlock, VggBlockConfig};

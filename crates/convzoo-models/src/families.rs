@@ -55,6 +55,13 @@ macro_rules! families {
 
 families! {
     lenet::LeNet5,
+    alexnet_2012::AlexNet2012,
     alexnet::AlexNet,
+    zfnet::ZfNet,
+    nin::Nin,
     vgg::Vgg,
+    squeezenet::SqueezeNet,
+    fractalnet::FractalNet,
+    densenet::DenseNet,
+    densenet_cifar::DenseNetCifar,
 }

@@ -1,13 +1,19 @@
-//! Every network agrees with what PyTorch computed for it: state, layer table and logits.
+//! Every network agrees with what PyTorch computed for it: state, layer table and logits, and steps of training.
 //!
 //! `goldens/` holds figures of torch 2.9.0, torchvision 0.24.0 and timm 1.0.31.
 
 mod common;
 
+use std::collections::HashMap;
 use std::path::Path;
 
-use burn::tensor::Device;
-use convzoo_models::{Classifier, Options};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::{Device, Int, Tensor};
+use convzoo_models::{Classifier, Opt, Options, variant};
 use serde_json::Value;
 
 fn golden(file: &str) -> Value {
@@ -81,4 +87,117 @@ macro_rules! eval_goldens {
     };
 }
 
-eval_goldens! { alexnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn }
+eval_goldens! {
+    alexnet
+    vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_bn
+    squeezenet1_0 squeezenet1_1
+    densenet121 densenet161 densenet169 densenet201
+}
+
+/// |a − b| / |b|.
+fn relative(a: f64, b: f64) -> f64 {
+    (a - b).abs() / b.abs()
+}
+
+/// The root of the sum of squares of a parameter's gradient.
+fn gradient_norm(grads: &GradientsParams, id: ParamId, rank: usize) -> f64 {
+    fn norm<const D: usize>(grads: &GradientsParams, id: ParamId) -> f64 {
+        let gradient: Tensor<D> = grads.get(id).unwrap();
+        let values = gradient.into_data();
+        values.iter::<f64>().map(|value| value * value).sum::<f64>().sqrt()
+    }
+    match rank {
+        1 => norm::<1>(grads, id),
+        2 => norm::<2>(grads, id),
+        _ => norm::<4>(grads, id),
+    }
+}
+
+/// The mean absolute value of each tensor of a module.
+#[derive(Default)]
+struct MeanAbs(HashMap<ParamId, f64>);
+
+impl ModuleVisitor for MeanAbs {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let values = param.val().into_data();
+        let sum: f64 = values.iter::<f64>().map(f64::abs).sum();
+        self.0.insert(param.id, sum / values.num_elements() as f64);
+    }
+}
+
+/// Three steps of SGD agree: losses, first gradients, running statistics.
+fn trains(name: &str, options: &Options) {
+    let golden = golden(&format!("{name}.train.json"));
+    let device = Device::flex().autodiff();
+    let shape: [usize; 4] = usizes(&golden["input"]).try_into().unwrap();
+    let classes = golden["classes"].as_u64().unwrap() as usize;
+    let number = |value: &Value| value.as_f64().unwrap();
+    let sgd = &golden["sgd"];
+
+    let dropout = variant(name).unwrap().takes.contains(&Opt::Dropout).then_some(0.0);
+    let options = Options { classes: Some(classes), dropout, ..options.clone() };
+    let mut network = common::filled(name, &options, &device);
+    let state = network.state();
+    let momentum = MomentumConfig::new().with_momentum(number(&sgd["momentum"])).with_dampening(0.0);
+    let decay = WeightDecayConfig::new(number(&sgd["weight_decay"]) as f32);
+    let mut optimizer = SgdConfig::new().with_momentum(Some(momentum)).with_weight_decay(Some(decay)).init();
+
+    let images = common::input(shape, &device);
+    let targets: Vec<_> = (0..shape[0]).map(|i| (i % classes) as i64).collect();
+    let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
+    let cross_entropy = CrossEntropyLossConfig::new().init(&device);
+    for (step, expected) in golden["losses"].as_array().unwrap().iter().enumerate() {
+        let outputs = network.forward_train(images.clone());
+        let main = cross_entropy.forward(outputs.logits, targets.clone());
+        let loss = outputs.auxiliary.into_iter().fold(main, |loss, logits| {
+            loss + cross_entropy.forward(logits, targets.clone()) * number(&golden["aux_weight"])
+        });
+        let grads = GradientsParams::from_grads(loss.backward(), &network);
+
+        let loss: f32 = loss.into_scalar();
+        let error = relative(f64::from(loss), number(expected));
+        assert!(error < if step == 0 { 1e-5 } else { 1e-2 }, "{name}: loss of step {step} is {loss}, not {expected}");
+        println!("{name}: loss of step {step} within {error:.1e} relative");
+        if step == 0 {
+            let norms = golden["first_step_grad_norms"].as_object().unwrap();
+            let parameters = state.iter().filter(|entry| entry.parameter);
+            assert_eq!(parameters.clone().count(), norms.len());
+            let errors = parameters.map(|entry| {
+                let norm = gradient_norm(&grads, entry.id, entry.shape.len());
+                (relative(norm, number(&norms[&entry.name])), &entry.name)
+            });
+            let (error, worst) = errors.max_by(|a, b| a.0.total_cmp(&b.0)).unwrap();
+            assert!(error < 1e-3, "{name}: the gradient of {worst} differs by {error:.2e} relative");
+            println!("{name}: gradients within {error:.1e} relative");
+        }
+        network = optimizer.step(number(&sgd["lr"]), network, grads);
+    }
+
+    // Brings the last step's running statistics to where inference and files read them.
+    let network = network.valid();
+    let mut means = MeanAbs::default();
+    network.visit(&mut means);
+    let buffers = golden["buffers_mean_abs"].as_object().unwrap();
+    let own: Vec<_> = state.iter().filter(|entry| !entry.parameter).collect();
+    assert_eq!(own.len(), buffers.len());
+    let errors = own.iter().map(|entry| (relative(means.0[&entry.id], number(&buffers[&entry.name])), &entry.name));
+    if let Some((error, worst)) = errors.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        assert!(error < 1e-3, "{name}: {worst} differs by {error:.2e} relative");
+        println!("{name}: running statistics within {error:.1e} relative");
+    }
+}
+
+macro_rules! train_goldens {
+    ($($name:ident)*) => {
+        mod training {
+            $(#[test] fn $name() { super::trains(stringify!($name), &Default::default()); })*
+        }
+    };
+}
+
+train_goldens! { alexnet vgg11_bn squeezenet1_1 densenet121 }
+
+#[test]
+fn densenet121_trains_the_same_in_the_memory_saving_form() {
+    trains("densenet121", &Options { memory_efficient: Some(true), ..Options::default() });
+}
