@@ -198,9 +198,8 @@ fn unit_of_parts(unit: &PreActUnit, parts: &[Standardised]) -> Tensor<4> {
     let mut first = 0;
     let activated = parts.iter().map(|part| {
         let channels = part.map.dims()[1];
-        let own = |values: &Tensor<1>| {
-            recomputing(values.clone().narrow(0, first, channels).reshape([1, channels, 1, 1]))
-        };
+        let own =
+            |values: &Tensor<1>| recomputing(values.clone().narrow(0, first, channels).reshape([1, channels, 1, 1]));
         let normalised = recomputing(part.map.clone()) * own(&scale) + own(&shift);
         first += channels;
         keeping(unit.activation.forward(normalised))

@@ -39,10 +39,7 @@ impl NinBlockConfig {
         let [spatial, hidden, outputs] = self.widths;
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(self.init);
         NinBlock {
-            conv: conv(self.inputs, spatial, self.kernel_size)
-                .strided(self.stride)
-                .padded(self.padding)
-                .init(device),
+            conv: conv(self.inputs, spatial, self.kernel_size).strided(self.stride).padded(self.padding).init(device),
             cccp1: conv(spatial, hidden, 1).init(device),
             cccp2: conv(hidden, outputs, 1).init(device),
         }

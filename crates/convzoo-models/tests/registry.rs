@@ -103,7 +103,8 @@ fn refused(name: &str, options: Options) -> ModelError {
 
 #[test]
 fn unknown_names_are_answered_with_the_nearest() {
-    for (asked, meant) in [("alexnt", "alexnet"), ("VGG16", "vgg16"), ("densenet-121", "densenet121"), ("lenet", "lenet5")]
+    for (asked, meant) in
+        [("alexnt", "alexnet"), ("VGG16", "vgg16"), ("densenet-121", "densenet121"), ("lenet", "lenet5")]
     {
         let ModelError::Unknown { name, nearest } = refused(asked, Options::default()) else { panic!("{asked}") };
         assert_eq!(name, asked);

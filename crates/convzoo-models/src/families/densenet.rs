@@ -137,7 +137,5 @@ pub(super) fn dense_names(blocks: &[DenseBlock]) -> NameRules {
             rules = rules.rule(path, format!("features.denseblock{}.denselayer{}.", i + 1, layer + 1));
         }
     }
-    rules
-        .rule(r"\.bottleneck\.(norm|conv)", ".${1}1")
-        .rule(r"(denselayer\d+)\.conv\.(norm|conv)", "${1}.${2}2")
+    rules.rule(r"\.bottleneck\.(norm|conv)", ".${1}1").rule(r"(denselayer\d+)\.conv\.(norm|conv)", "${1}.${2}2")
 }

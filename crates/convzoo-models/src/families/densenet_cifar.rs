@@ -17,11 +17,8 @@ use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
 
 /// Depth, growth rate, and whether layers have bottlenecks and transitions compress (BC).
-const TABLE: &[(&str, usize, usize, bool)] = &[
-    ("densenet40_k12", 40, 12, false),
-    ("densenet100_k12", 100, 12, false),
-    ("densenet_bc100_k12", 100, 12, true),
-];
+const TABLE: &[(&str, usize, usize, bool)] =
+    &[("densenet40_k12", 40, 12, false), ("densenet100_k12", 100, 12, false), ("densenet_bc100_k12", 100, 12, true)];
 
 /// As the authors' Torch code draws convolutions.
 const INIT: Init = Init::KaimingNormalFanOut;

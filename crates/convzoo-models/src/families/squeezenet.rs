@@ -11,8 +11,7 @@ use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules};
 
 /// Channels after the squeeze and of each expansion, for the eight fire modules.
-const FIRES: [[usize; 2]; 8] =
-    [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
+const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
 
 /// Channels and kernel size of the first convolution, and how many fire modules stand behind each of three poolings.
 const VERSIONS: &[(&str, [usize; 2], [usize; 3])] =
@@ -108,7 +107,8 @@ impl Classifier for SqueezeNet {
         for (i, stage) in self.stages.iter().enumerate() {
             rules = rules.rule(format!(r"^stages\.{i}\.pool"), format!("features.{index}"));
             for fire in 0..stage.fires.len() {
-                rules = rules.rule(format!(r"^stages\.{i}\.fires\.{fire}\."), format!("features.{}.", index + 1 + fire));
+                rules =
+                    rules.rule(format!(r"^stages\.{i}\.fires\.{fire}\."), format!("features.{}.", index + 1 + fire));
             }
             index += 1 + stage.fires.len();
         }

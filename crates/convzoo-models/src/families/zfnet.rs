@@ -8,7 +8,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, Pool, PoolConfig};
+use convzoo_blocks::{
+    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, Pool, PoolConfig,
+};
 
 use super::alexnet_2012::{NAMES, local_response_norm};
 use crate::registry::{Opt, Sizes, Spec, Variant};
