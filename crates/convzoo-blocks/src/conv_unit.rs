@@ -2,8 +2,11 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
+use burn::tensor::module::conv2d;
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
+use crate::checkpointing::keeping;
 use crate::observe::{self, Layer, Window, output_size};
 use crate::{Activation, Init, Norm, NormConfig};
 
@@ -143,7 +146,7 @@ pub struct PreActUnit {
     /// Over the inputs.
     pub norm: Option<Norm>,
     #[module(skip)]
-    activation: Activation,
+    pub(crate) activation: Activation,
     /// Weight `[outputs, inputs / groups, height, width]`, bias `[outputs]`.
     pub conv: Conv2d,
 }
@@ -166,6 +169,20 @@ impl PreActUnit {
     /// The second half: the convolution alone.
     pub fn convolve(&self, input: Tensor<4>) -> Tensor<4> {
         convolve(&self.conv, input)
+    }
+
+    /// [`convolve`](Self::convolve) of the concatenation of `parts` without making it, unobserved: the sum over the
+    /// parts, each with its share of the weights. The convolution has one group and no bias; the parts are
+    /// [`keeping`] tensors.
+    pub(crate) fn convolve_parts(&self, parts: Vec<Tensor<4>>) -> Tensor<4> {
+        let mut first = 0;
+        let outputs = parts.into_iter().map(|part| {
+            let channels = part.dims()[1];
+            let weight = keeping(self.conv.weight.val().narrow(1, first, channels));
+            first += channels;
+            run(&self.conv, part, weight)
+        });
+        outputs.reduce(|sum, output| sum + output).expect("there is at least one part")
     }
 }
 
@@ -190,5 +207,15 @@ fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
             .with_window(window);
         (layer, [batch, outputs, rows, columns])
     };
-    observe::layer(input, describe, |input| conv.forward(input))
+    observe::layer(input, describe, |input| run(conv, input, conv.weight.val()))
+}
+
+/// The convolution with other weights of its kernel's size.
+fn run(conv: &Conv2d, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    let PaddingConfig2d::Explicit(top, left, bottom, right) = conv.padding else {
+        unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
+    };
+    let padding = [(top, bottom), (left, right)];
+    let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
+    conv2d(input, weight, conv.bias.as_ref().map(|bias| bias.val()), options)
 }

@@ -22,6 +22,8 @@ pub struct ClassifierHeadConfig {
     /// How the weights begin.
     #[config(default = "Init::Torch")]
     pub init: Init,
+    /// How those of the last layer begin, where differently.
+    pub last_init: Option<Init>,
 }
 
 /// Fully-connected layers with dropout between them, the head of the early networks.
@@ -38,9 +40,13 @@ pub struct ClassifierHead {
 impl ClassifierHeadConfig {
     /// Makes the head; its weights are drawn when first used.
     pub fn init(&self, device: &Device) -> ClassifierHead {
-        let layer = |pair: &[usize]| LinearConfig::new(pair[0], pair[1]).with_init(self.init).init(device);
+        let hidden = self.features.len() - 2;
+        let layer = |(i, pair): (usize, &[usize])| {
+            let init = if i == hidden { self.last_init.unwrap_or(self.init) } else { self.init };
+            LinearConfig::new(pair[0], pair[1]).with_init(init).init(device)
+        };
         ClassifierHead {
-            layers: self.features.windows(2).map(layer).collect(),
+            layers: self.features.windows(2).enumerate().map(layer).collect(),
             dropout: DropoutConfig::new(self.dropout).init(),
             dropout_first: self.dropout_first,
             activation: self.activation,

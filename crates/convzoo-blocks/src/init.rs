@@ -8,6 +8,8 @@ use burn::tensor::{Device, Tensor};
 pub enum Init {
     /// PyTorch's default: uniform in ±1/√fan_in, the bias too.
     Torch,
+    /// PyTorch's default, but the bias zero.
+    TorchZeroBias,
     /// He's normal over the outputs (`mode="fan_out"`, ReLU), bias zero.
     KaimingNormalFanOut,
     /// He's normal over the inputs (`mode="fan_in"`, ReLU), bias zero.
@@ -39,7 +41,9 @@ impl Init {
         let (fan_in, fan_out) = (shape[1] * window, shape[0] * window);
         let sqrt2 = core::f64::consts::SQRT_2;
         let initializer = match self {
-            Self::Torch => Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false },
+            Self::Torch | Self::TorchZeroBias => {
+                Initializer::KaimingUniform { gain: 1.0 / 3f64.sqrt(), fan_out_only: false }
+            }
             Self::KaimingNormalFanOut => Initializer::KaimingNormal { gain: sqrt2, fan_out_only: true },
             Self::KaimingNormalFanIn => Initializer::KaimingNormal { gain: sqrt2, fan_out_only: false },
             Self::KaimingUniform => Initializer::KaimingUniform { gain: sqrt2, fan_out_only: false },

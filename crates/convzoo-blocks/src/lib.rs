@@ -9,12 +9,17 @@
 
 mod activation;
 mod auxiliary;
+mod checkpointing;
 mod conv_unit;
+mod dense;
 mod drop_path;
+mod fire;
+mod fractal;
 mod head;
 mod inception;
 mod init;
 mod linear;
+mod nin;
 mod norm;
 pub mod observe;
 mod pool;
@@ -24,11 +29,15 @@ mod vgg;
 pub use activation::Activation;
 pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use dense::{DenseBlock, DenseBlockConfig, DenseLayer, DenseLayerConfig, Transition, TransitionConfig};
 pub use drop_path::{DropPath, DropPathConfig};
+pub use fire::{Fire, FireConfig};
+pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
 pub use inception::{BranchConfig, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};
+pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
 pub use residual::{

@@ -130,18 +130,22 @@ impl BatchNorm2d {
 
     fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
         let [batch, _, height, width] = input.dims();
-        let count = (batch * height * width) as f64;
         let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+        self.remember(result.mean, result.variance, batch * height * width);
+        result.output
+    }
 
+    /// Blends the mean and the biased variance, `[channels]`, of a batch with `count` values in each channel into the
+    /// running statistics.
+    pub(crate) fn remember(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
         let blend = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
             // `value()` would miss the last update: it is only folded in by `value_sync()`.
             let old = running.value_sync().to_device(&batch.device());
             running.update(old.mul_scalar(1.0 - self.momentum).add(batch.mul_scalar(self.momentum)).detach());
         };
-        blend(&self.running_mean, result.mean.detach());
-        let unbiased = result.variance.detach().mul_scalar(count / (count - 1.0).max(1.0));
-        blend(&self.running_var, unbiased);
-        result.output
+        let count = count as f64;
+        blend(&self.running_mean, mean.detach());
+        blend(&self.running_var, variance.detach().mul_scalar(count / (count - 1.0).max(1.0)));
     }
 }
 

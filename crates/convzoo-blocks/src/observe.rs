@@ -198,6 +198,11 @@ pub fn records<T>(mode: Mode, pass: impl FnOnce() -> T) -> (T, Vec<Record>) {
     (result, records)
 }
 
+/// Whether the pass is observed: blocks that have a form in which layers do not show run in the one where they do.
+pub(crate) fn is_watching() -> bool {
+    ACTIVE.get()
+}
+
 /// Runs one layer: `compute(input)`, or what an observer makes of it.
 ///
 /// `describe` is called only under an observer, with the input's shape, and answers with the layer and its output's

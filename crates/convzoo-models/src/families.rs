@@ -55,6 +55,9 @@ macro_rules! families {
 
 families! {
     lenet::LeNet5,
+    alexnet_2012::AlexNet2012,
+    zfnet::ZfNet,
+    nin::Nin,
     alexnet::AlexNet,
     vgg::Vgg,
     googlenet::GoogLeNet,
@@ -63,6 +66,10 @@ families! {
     inception_v4::InceptionV4,
     inception_resnet_v2::InceptionResNetV2,
     resnet::ResNet,
-    resnetv2::ResNetV2,
     resnet_cifar::CifarResNet,
+    resnetv2::ResNetV2,
+    squeezenet::SqueezeNet,
+    fractalnet::FractalNet,
+    densenet::DenseNet,
+    densenet_cifar::DenseNetCifar,
 }

@@ -1,28 +1,72 @@
-//! What holds for every network of the registry.
+//! What holds for every network, and for every mistake in asking for one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::{Device, Tensor};
+use convzoo_blocks::Activation;
 use convzoo_blocks::observe::{self, Mode};
-use convzoo_models::{Classifier, Network, Options, Sizes, create, variants};
+use convzoo_models::{Classifier, ModelError, Network, Opt, Options, Sizes, create, summarize, variants};
 
-/// Whether square images of this side leave something behind every layer.
+/// The logits' shape for one image, from the shapes of the layers alone.
+fn answer(network: &Network) -> [usize; 2] {
+    let [channels, height, width] = network.input();
+    let images = Tensor::zeros([1, channels, height, width], &Device::flex());
+    let (logits, _) = observe::records(Mode::Shapes, || network.forward(images));
+    logits.dims()
+}
+
+/// Whether an image of this side passes every layer with something left of it.
 fn passes(network: &Network, side: usize) -> bool {
-    let [channels, ..] = network.input();
-    let images = Tensor::zeros([1, channels, side, side], &Device::flex());
-    let pass = AssertUnwindSafe(|| observe::records(Mode::Shapes, || network.forward(images)).1);
-    catch_unwind(pass).is_ok_and(|records| records.iter().all(|record| !record.output.contains(&0)))
+    let input = [network.input()[0], side, side];
+    let summary = catch_unwind(AssertUnwindSafe(|| summarize(network, input)));
+    summary.is_ok_and(|summary| summary.layers.iter().all(|layer| !layer.output.contains(&0)))
 }
 
 #[test]
-fn the_smallest_size_is_the_smallest() {
+fn names_are_unique_and_spelled_in_lower_case() {
+    let mut names: Vec<_> = variants().map(|variant| variant.name).collect();
+    assert!(names.iter().all(|name| !name.is_empty() && name.to_lowercase() == *name));
+    let count = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), count);
+}
+
+#[test]
+fn every_network_takes_other_classes_and_channels() {
+    let device = Device::flex();
     for variant in variants() {
-        let name = variant.name;
-        let network = create(name, &Options::default(), &Device::flex()).unwrap();
-        let accepts = |side| network.check_input([network.input()[0], side, side]).is_ok();
+        let options = Options::default().with_classes(7).with_channels(1);
+        let network = create(variant.name, &options, &device).unwrap();
+        assert_eq!(answer(&network), [1, 7], "{}", variant.name);
+        let network = network.replace_head(5);
+        assert_eq!((answer(&network), network.classes()), ([1, 5], 5), "{}", variant.name);
+    }
+}
+
+#[test]
+fn every_layer_has_a_name_and_every_tensor_one_of_its_own() {
+    for variant in variants() {
+        let network = create(variant.name, &Options::default(), &Device::flex()).unwrap();
+        let summary = network.summary(variant.input).unwrap();
+        assert!(summary.layers.iter().all(|layer| !layer.name.is_empty()), "{}", variant.name);
+        let mut names: Vec<_> = network.state().into_iter().map(|entry| entry.name).collect();
+        let count = names.len();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{}", variant.name);
+    }
+}
+
+#[test]
+fn the_smallest_size_passes_and_none_below() {
+    for variant in variants() {
+        let network = create(variant.name, &Options::default(), &Device::flex()).unwrap();
+        assert!(passes(&network, variant.input[1]), "{} takes its own size", variant.name);
         let check = |side, expected| {
-            assert_eq!(passes(&network, side), expected, "{name} on {side}×{side}");
-            assert_eq!(accepts(side), expected, "{name}: check of {side}×{side}");
+            let accepted = network.check_input([network.input()[0], side, side]).is_ok();
+            assert_eq!(passes(&network, side), expected, "{} on {side}×{side}", variant.name);
+            assert_eq!(accepted, expected, "{}: the check of {side}×{side}", variant.name);
         };
         match variant.sizes {
             Sizes::From(smallest) => {
@@ -37,6 +81,94 @@ fn the_smallest_size_is_the_smallest() {
             }
             Sizes::Fixed => check(variant.input[1], true),
         }
-        assert!(accepts(variant.input[1]), "{name}: its own size");
+    }
+}
+
+#[test]
+fn images_are_checked_before_anything_is_computed() {
+    for variant in variants() {
+        let network = create(variant.name, &Options::default(), &Device::flex()).unwrap();
+        let [channels, height, width] = variant.input;
+        assert_eq!(network.check_input(variant.input), Ok(()));
+        let name = variant.name;
+        let found = channels + 1;
+        let wrong = ModelError::Channels { name, expected: channels, found };
+        assert_eq!(network.check_input([found, height, width]), Err(wrong.clone()));
+        assert_eq!(network.summary([found, height, width]).unwrap_err(), wrong);
+        match variant.sizes {
+            Sizes::From(minimum) => {
+                let size = [height, minimum - 1];
+                let error = ModelError::TooSmall { name, size, minimum };
+                assert_eq!(network.check_input([channels, size[0], size[1]]), Err(error.clone()));
+                assert!(error.to_string().contains(&format!("{minimum}×{minimum}")));
+            }
+            Sizes::MultiplesOf(unit) => {
+                let size = [height + 1, width];
+                let error = ModelError::NotMultiple { name, size, unit };
+                assert_eq!(network.check_input([channels, size[0], size[1]]), Err(error));
+            }
+            Sizes::Fixed => {
+                let size = [height + 1, width];
+                let error = ModelError::FixedSize { name, size, expected: [height, width] };
+                assert_eq!(network.check_input([channels, size[0], size[1]]), Err(error));
+            }
+        }
+    }
+}
+
+fn refused(name: &str, options: Options) -> ModelError {
+    create(name, &options, &Device::flex()).unwrap_err()
+}
+
+#[test]
+fn unknown_names_are_answered_with_the_nearest() {
+    for (asked, meant) in
+        [("alexnt", "alexnet"), ("VGG16", "vgg16"), ("densenet-121", "densenet121"), ("lenet", "lenet5")]
+    {
+        let ModelError::Unknown { name, nearest } = refused(asked, Options::default()) else { panic!("{asked}") };
+        assert_eq!(name, asked);
+        assert!(nearest.contains(&meant), "{asked}: {nearest:?}");
+    }
+    for asked in ["", "a horse", &"resnet".repeat(1000)] {
+        assert!(matches!(refused(asked, Options::default()), ModelError::Unknown { .. }));
+    }
+}
+
+#[test]
+fn nothing_is_made_of_zero_classes_or_channels() {
+    for variant in variants() {
+        let name = variant.name;
+        assert_eq!(refused(name, Options::default().with_classes(0)), ModelError::NoClasses { name });
+        assert_eq!(refused(name, Options::default().with_channels(0)), ModelError::NoChannels { name });
+    }
+}
+
+#[test]
+fn options_that_a_network_has_no_use_for_are_refused() {
+    let none = Options::default;
+    for variant in variants() {
+        for (option, options) in [
+            (Opt::Dropout, Options { dropout: Some(0.1), ..none() }),
+            (Opt::DropPath, Options { drop_path: Some(0.1), ..none() }),
+            (Opt::Activation, Options { activation: Some(Activation::Relu), ..none() }),
+            (Opt::BatchNorm, Options { batch_norm: Some(true), ..none() }),
+            (Opt::MemoryEfficient, Options { memory_efficient: Some(true), ..none() }),
+        ] {
+            let made = create(variant.name, &options, &Device::flex());
+            match variant.takes.contains(&option) {
+                true => assert_eq!(answer(&made.unwrap()), [1, variant.classes], "{} with {option:?}", variant.name),
+                false => assert!(matches!(made, Err(ModelError::Option { .. })), "{} with {option:?}", variant.name),
+            }
+        }
+    }
+}
+
+#[test]
+fn probabilities_are_at_least_zero_and_below_one() {
+    for value in [-0.1, 1.0, 2.0, f64::NAN, f64::INFINITY] {
+        let error = refused("alexnet", Options { dropout: Some(value), ..Options::default() });
+        assert!(matches!(error, ModelError::Value { option: "dropout", .. }), "{error}");
+        let error = refused("fractalnet20", Options { drop_path: Some(value), ..Options::default() });
+        assert!(matches!(error, ModelError::Value { option: "drop_path", .. }), "{error}");
     }
 }

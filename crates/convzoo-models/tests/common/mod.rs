@@ -1,10 +1,12 @@
 //! Networks filled by the formula of the goldens: every value is a function of its tensor's name and index, so a
-//! golden ships no weights.
+//! golden ships no weights; and what tests of families ask of a network.
+#![allow(dead_code)] // each test binary uses its part
 
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::store::bridge;
 use burn::tensor::{Device, Tensor, TensorData};
 use convzoo_models::weights::Checkpoint;
-use convzoo_models::{Network, Options, create};
+use convzoo_models::{Network, Options, Summary, create};
 
 fn fnv1a64(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
@@ -50,4 +52,29 @@ pub fn filled(name: &str, options: &Options, device: &Device) -> Network {
 /// The formula's images, `[batch, channels, height, width]`.
 pub fn input(shape: [usize; 4], device: &Device) -> Tensor<4> {
     Tensor::from_data(values("input", &shape), device)
+}
+
+/// Channels and height of what the layers of these kinds answer with, in the order of their calls.
+pub fn maps(summary: &Summary, kinds: &[&str]) -> Vec<[usize; 2]> {
+    let layers = summary.layers.iter().filter(|layer| kinds.contains(&layer.kind));
+    layers.map(|layer| [layer.output[0], layer.output[1]]).collect()
+}
+
+/// Mean and standard deviation of the tensor that the reference names so.
+pub fn moments(network: &Network, name: &str) -> [f64; 2] {
+    struct Find(ParamId, Option<[f64; 2]>);
+    impl ModuleVisitor for Find {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.id == self.0 {
+                let data = param.val().into_data();
+                let mean = data.iter::<f64>().sum::<f64>() / data.num_elements() as f64;
+                let square = data.iter::<f64>().map(|x| (x - mean) * (x - mean)).sum::<f64>();
+                self.1 = Some([mean, (square / data.num_elements() as f64).sqrt()]);
+            }
+        }
+    }
+    let entry = network.state().into_iter().find(|entry| entry.name == name);
+    let mut find = Find(entry.unwrap_or_else(|| panic!("no tensor is named {name}")).id, None);
+    network.visit(&mut find);
+    find.1.unwrap()
 }

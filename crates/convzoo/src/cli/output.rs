@@ -24,7 +24,7 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 /// A table without lines; columns from `numbers_from` on are numbers.
 pub fn table(header: &[&str], numbers: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.iter().copied());
     table.add_rows(rows);
     for &column in numbers {

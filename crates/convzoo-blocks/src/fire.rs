@@ -1,0 +1,52 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::observe::Fork;
+use crate::{ConvUnit, ConvUnitConfig, Init};
+
+/// Configures a [`Fire`] module.
+#[derive(Config, Debug)]
+pub struct FireConfig {
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels after the squeeze.
+    pub squeeze: usize,
+    /// Channels of each of the two expansions.
+    pub expand: usize,
+    /// How the weights begin.
+    #[config(default = "Init::KaimingUniform")]
+    pub init: Init,
+}
+
+/// Squeezes the channels by a 1×1 convolution, then expands them by 1×1 and 3×3 convolutions side by side
+/// ([Iandola et al., 2016](https://arxiv.org/abs/1602.07360)).
+#[derive(Module, Debug)]
+pub struct Fire {
+    squeeze: ConvUnit,
+    expand1x1: ConvUnit,
+    expand3x3: ConvUnit,
+}
+
+impl FireConfig {
+    /// Makes the module; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> Fire {
+        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(self.init);
+        Fire {
+            squeeze: conv(self.inputs, self.squeeze, 1).init(device),
+            expand1x1: conv(self.squeeze, self.expand, 1).init(device),
+            expand3x3: conv(self.squeeze, self.expand, 3).padded(1).init(device),
+        }
+    }
+}
+
+impl Fire {
+    /// `[batch, inputs, height, width]` to `[batch, 2 · expand, height, width]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let squeezed = self.squeeze.forward(input);
+        let mut fork = Fork::new();
+        let pointwise = fork.branch(|| self.expand1x1.forward(squeezed.clone()));
+        let spatial = fork.branch(|| self.expand3x3.forward(squeezed));
+        Tensor::cat(vec![pointwise, spatial], 1)
+    }
+}

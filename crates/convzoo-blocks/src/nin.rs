@@ -1,0 +1,61 @@
+use burn::config::Config;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+
+use crate::{ConvUnit, ConvUnitConfig, Init};
+
+/// Configures a [`NinBlock`].
+#[derive(Config, Debug)]
+pub struct NinBlockConfig {
+    /// Channels in.
+    pub inputs: usize,
+    /// Channels of the spatial convolution and of the two 1×1 behind it.
+    pub widths: [usize; 3],
+    /// Height and width of the spatial convolution's kernel.
+    pub kernel_size: usize,
+    /// Steps between the spatial convolution's windows.
+    #[config(default = 1)]
+    pub stride: usize,
+    /// Zeros on each side of the spatial convolution's input.
+    #[config(default = 0)]
+    pub padding: usize,
+    /// How the weights begin.
+    #[config(default = "Init::Torch")]
+    pub init: Init,
+}
+
+/// A convolution whose linear filters are replaced by a small perceptron at every position: a spatial convolution and
+/// two 1×1, each with ReLU ([Lin et al., 2013](https://arxiv.org/abs/1312.4400)).
+#[derive(Module, Debug)]
+pub struct NinBlock {
+    conv: ConvUnit,
+    cccp1: ConvUnit,
+    cccp2: ConvUnit,
+}
+
+impl NinBlockConfig {
+    /// Makes the block; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> NinBlock {
+        let [spatial, hidden, outputs] = self.widths;
+        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(self.init);
+        NinBlock {
+            conv: conv(self.inputs, spatial, self.kernel_size).strided(self.stride).padded(self.padding).init(device),
+            cccp1: conv(spatial, hidden, 1).init(device),
+            cccp2: conv(hidden, outputs, 1).init(device),
+        }
+    }
+}
+
+impl NinBlock {
+    /// `[batch, inputs, height, width]` to `[batch, widths[2], height', width']`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.cccp2.forward(self.cccp1.forward(self.conv.forward(input)))
+    }
+
+    /// Exchanges the last 1×1 convolution for a fresh one of `outputs` channels, for a block that ends in classes.
+    pub fn replace_outputs(self, outputs: usize) -> Self {
+        let [_, hidden, ..] = self.cccp2.conv.weight.lazy_shape().dims::<4>();
+        let device = self.cccp2.conv.weight.lazy_device();
+        Self { cccp2: ConvUnitConfig::square(hidden, outputs, 1).init(&device), ..self }
+    }
+}

@@ -1,0 +1,91 @@
+//! ZFNet: Zeiler, Fergus, *Visualizing and Understanding Convolutional Networks*,
+//! [arXiv:1311.2901](https://arxiv.org/abs/1311.2901), 2013, figure 3.
+//!
+//! The figure's sizes, 224 → 110 → 55 → 26 → 13 → 6, follow from the 224×224 images that the paper names if the first
+//! convolution pads one pixel and poolings let the last window hang over the edge. (A 225×225 input without padding
+//! gives the same maps.) What the paper calls contrast normalisation across feature maps, behind the first two
+//! poolings, is Krizhevsky's local response normalisation.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use convzoo_blocks::{
+    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, Pool, PoolConfig,
+};
+
+use super::alexnet_2012::{NAMES, local_response_norm};
+use crate::registry::{Opt, Sizes, Spec, Variant};
+use crate::{Classifier, NameRules};
+
+pub(crate) const VARIANTS: &[Variant] = &[Variant {
+    name: "zfnet",
+    family: "zfnet",
+    year: 2013,
+    paper: "https://arxiv.org/abs/1311.2901",
+    input: [3, 224, 224],
+    classes: 1000,
+    sizes: Sizes::Fixed,
+    takes: &[Opt::Dropout],
+    build: |spec, device| ZfNet::new(spec, device).into(),
+}];
+
+/// AlexNet with a finer first layer, as seeing its features suggested: 7×7 windows 2 pixels apart, for 11×11 and 4.
+#[derive(Module, Debug)]
+pub struct ZfNet {
+    conv1: ConvUnit,
+    pool1: Pool,
+    norm1: LocalResponseNorm,
+    conv2: ConvUnit,
+    pool2: Pool,
+    norm2: LocalResponseNorm,
+    conv3: ConvUnit,
+    conv4: ConvUnit,
+    conv5: ConvUnit,
+    pool5: Pool,
+    classifier: ClassifierHead,
+}
+
+impl ZfNet {
+    fn new(spec: &Spec, device: &Device) -> Self {
+        let init = Init::Normal(0.01);
+        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(init);
+        let pool = || PoolConfig::max(3, 2).with_ceil_mode(true).init();
+        Self {
+            conv1: conv(spec.channels, 96, 7).strided(2).padded(1).init(device),
+            pool1: pool(),
+            norm1: local_response_norm(),
+            conv2: conv(96, 256, 5).strided(2).init(device),
+            pool2: pool(),
+            norm2: local_response_norm(),
+            conv3: conv(256, 384, 3).padded(1).init(device),
+            conv4: conv(384, 384, 3).padded(1).init(device),
+            conv5: conv(384, 256, 3).padded(1).init(device),
+            pool5: pool(),
+            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, spec.classes])
+                .with_dropout(spec.options.dropout.unwrap_or(0.5))
+                .with_dropout_first(false)
+                .with_init(init)
+                .init(device),
+        }
+    }
+}
+
+impl Classifier for ZfNet {
+    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+        let x = self.norm1.forward(self.pool1.forward(self.conv1.forward(images)));
+        let x = self.norm2.forward(self.pool2.forward(self.conv2.forward(x)));
+        let x = self.conv4.forward(self.conv3.forward(x));
+        self.pool5.forward(self.conv5.forward(x))
+    }
+
+    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+        self.classifier.forward(features.flatten(1, 3))
+    }
+
+    fn replace_head(self, classes: usize) -> Self {
+        Self { classifier: self.classifier.replace_classes(classes), ..self }
+    }
+
+    fn names(&self) -> NameRules {
+        NameRules::table(NAMES)
+    }
+}
