@@ -1,10 +1,9 @@
-use std::collections::BTreeMap;
-
 use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::Serialize;
 
 use crate::names::NameRules;
+use crate::weights::Metadata;
 
 /// What all networks of the zoo do, and what a network of your own must do to be trained and inspected like them.
 pub trait Classifier: Module {
@@ -33,8 +32,8 @@ pub trait Classifier: Module {
     }
 
     /// What a weights file remembers of the network besides its tensors.
-    fn metadata(&self) -> BTreeMap<String, String> {
-        BTreeMap::new()
+    fn metadata(&self) -> Option<Metadata> {
+        None
     }
 
     /// How paths in the module tree are spelled in the reference's state dict, where they differ.

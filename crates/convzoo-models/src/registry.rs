@@ -1,12 +1,10 @@
-use std::collections::BTreeMap;
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::Activation;
 use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
-use crate::weights::{Checkpoint, LABELS_KEY, MODEL_KEY, OPTIONS_KEY, WeightsError};
+use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{Classifier, ModelError, NameRules, Outputs, Preprocessing, StateEntry, Summary, names, summarize};
 
 /// One named network: what is known of it before it is made.
@@ -174,7 +172,8 @@ pub fn create_from(
     options: &Options,
     device: &Device,
 ) -> Result<Network, WeightsError> {
-    let (remembered, labels) = (checkpoint.options(name), checkpoint.labels());
+    let remembered = checkpoint.metadata().filter(|metadata| metadata.model == name).cloned().unwrap_or_default();
+    let Metadata { options: remembered, labels, .. } = remembered;
     let options = Options {
         dropout: options.dropout.or(remembered.dropout),
         drop_path: options.drop_path.or(remembered.drop_path),
@@ -309,16 +308,12 @@ impl Classifier for Network {
     fn preprocessing(&self) -> Preprocessing {
         self.family.preprocessing()
     }
-    fn metadata(&self) -> BTreeMap<String, String> {
-        let options = Options { classes: None, channels: None, ..self.options.clone() };
-        let options = serde_json::to_string(&options).expect("options are numbers, flags and names");
-        let mut metadata =
-            BTreeMap::from([(MODEL_KEY.to_owned(), self.name().to_owned()), (OPTIONS_KEY.to_owned(), options)]);
-        if !self.labels.is_empty() {
-            let labels = serde_json::to_string(&self.labels).expect("labels are text");
-            metadata.insert(LABELS_KEY.to_owned(), labels);
-        }
-        metadata
+    fn metadata(&self) -> Option<Metadata> {
+        Some(Metadata {
+            model: self.name().to_owned(),
+            options: Options { classes: None, channels: None, ..self.options.clone() },
+            labels: self.labels.clone(),
+        })
     }
     fn names(&self) -> NameRules {
         // The wrapper's own field goes first; the family's table is written without it.

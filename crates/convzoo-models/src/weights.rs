@@ -10,10 +10,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use burn::store::burn_pack::{Reader, Tensor as PackTensor, Writer};
-use burn::store::{
-    ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge,
-};
+use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::DType;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::names::name_tree;
@@ -104,23 +103,37 @@ impl std::fmt::Display for Mismatch {
 /// A checkpoint's tensors by name, wrappers stripped; each is read from the file when it is used.
 pub struct Checkpoint {
     tensors: BTreeMap<String, PackTensor>,
-    metadata: HashMap<String, String>,
+    metadata: Option<Metadata>,
 }
 
-/// The key under which a file remembers its network's name.
-pub(crate) const MODEL_KEY: &str = "convzoo.model";
+/// What a file remembers of its network besides the tensors.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// The network's name.
+    pub model: String,
+    /// How it differs from its variant; classes and channels are left to the tensors.
+    #[serde(default)]
+    pub options: Options,
+    /// The names of its classes, if it knows them.
+    #[serde(default)]
+    pub labels: Vec<String>,
+}
 
-/// The key under which a file remembers its network's options.
-pub(crate) const OPTIONS_KEY: &str = "convzoo.options";
+impl Metadata {
+    fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("names, numbers and flags are JSON")
+    }
+}
 
-/// The key under which a file remembers the names of its network's classes.
-pub(crate) const LABELS_KEY: &str = "convzoo.labels";
+/// The one key that the metadata stands under: a map of several would be written in another order each time, and the
+/// same weights would make different files.
+const METADATA_KEY: &str = "convzoo";
 
 impl Checkpoint {
     /// Opens a checkpoint of any known format.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let damaged = |reason: String| WeightsError::Damaged { path: path.to_owned(), reason };
-        let mut metadata = HashMap::new();
+        let mut metadata = None;
         let tensors = match sniff(path)? {
             Format::Safetensors => {
                 let read = |source| WeightsError::Read { path: path.to_owned(), source };
@@ -130,7 +143,7 @@ impl Checkpoint {
             Format::Pytorch => tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)),
             Format::Burnpack => {
                 let pack = Reader::from_file_exact(path).map_err(|error| damaged(error.to_string()))?;
-                metadata.extend(pack.metadata().clone());
+                metadata = pack.metadata().get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok());
                 let tensors = pack.into_tensors().map_err(|error| error.to_string());
                 tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect())
             }
@@ -154,7 +167,7 @@ impl Checkpoint {
     /// A checkpoint of tensors at hand.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
         let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-        Self { tensors, metadata: HashMap::new() }
+        Self { tensors, metadata: None }
     }
 
     /// One dimension of a layer's weight: the first counts its outputs, the second its inputs.
@@ -162,17 +175,9 @@ impl Checkpoint {
         self.tensors.get(&format!("{layer}.weight")).and_then(|weight| weight.shape.get(dimension).copied())
     }
 
-    /// The options that the network called `model` was saved with, as far as the file remembers them.
-    pub(crate) fn options(&self, model: &str) -> Options {
-        let own = self.metadata.get(MODEL_KEY).is_some_and(|name| name == model);
-        let options = self.metadata.get(OPTIONS_KEY).filter(|_| own);
-        options.and_then(|options| serde_json::from_str(options).ok()).unwrap_or_default()
-    }
-
-    /// The names of the classes, as far as the file remembers them.
-    pub(crate) fn labels(&self) -> Vec<String> {
-        let labels = self.metadata.get(LABELS_KEY);
-        labels.and_then(|labels| serde_json::from_str(labels).ok()).unwrap_or_default()
+    /// What the file remembers of its network, if convzoo wrote it.
+    pub fn metadata(&self) -> Option<&Metadata> {
+        self.metadata.as_ref()
     }
 
     /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
@@ -238,8 +243,12 @@ pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) ->
     let store = SafetensorsStore::from_file(path)
         .overwrite(true)
         .skip_enum_variants(true)
+        .clear_metadata()
         .with_to_adapter(Rename::of(network, precision));
-    let mut store = network.metadata().into_iter().fold(store, |store, (key, value)| store.metadata(key, value));
+    let mut store = match network.metadata() {
+        Some(metadata) => store.metadata(METADATA_KEY, metadata.to_json()),
+        None => store,
+    };
     let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
     store.collect_from(network).map_err(|error| write(error.to_string()))
 }
@@ -248,7 +257,10 @@ pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) ->
 pub fn save_pack<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
     let tensors = network.collect(None, Some(Box::new(Rename::of(network, precision))), true);
     let writer = Writer::new(tensors).auto_extension(false).overwrite(true);
-    let writer = network.metadata().iter().fold(writer, |writer, (key, value)| writer.with_metadata(key, value));
+    let writer = match network.metadata() {
+        Some(metadata) => writer.with_metadata(METADATA_KEY, &metadata.to_json()),
+        None => writer,
+    };
     let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
     writer.write_to_file(path).map_err(|error| write(error.to_string()))
 }
@@ -286,8 +298,8 @@ impl ModuleAdapter for Rename {
     }
 }
 
-/// The string table in a safetensors header.
-fn safetensors_metadata(mut file: impl Read) -> Result<HashMap<String, String>, String> {
+/// Our entry in the string table of a safetensors header.
+fn safetensors_metadata(mut file: impl Read) -> Result<Option<Metadata>, String> {
     let mut read = || -> io::Result<Vec<u8>> {
         let mut length = [0; 8];
         file.read_exact(&mut length)?;
@@ -297,14 +309,15 @@ fn safetensors_metadata(mut file: impl Read) -> Result<HashMap<String, String>, 
         (&mut file).take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
         Ok(header)
     };
-    #[derive(serde::Deserialize)]
+    #[derive(Deserialize)]
     struct Header {
         #[serde(default, rename = "__metadata__")]
         metadata: HashMap<String, String>,
     }
     let header = read().map_err(|error| error.to_string())?;
     let header: Header = serde_json::from_slice(&header).map_err(|error| format!("its header is no JSON: {error}"))?;
-    Ok(header.metadata)
+    // Another program's entry of this name is none of ours.
+    Ok(header.metadata.get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok()))
 }
 
 /// What the safetensors format allows for its header.

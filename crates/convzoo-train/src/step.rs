@@ -21,13 +21,19 @@ impl<N: Classifier + ModuleDisplay> Trainee<N> {
         Self { network, loss, auxiliary_weight: recipe.auxiliary_weight }
     }
 
-    fn output(&self, logits: Tensor<2>, auxiliary: Vec<Tensor<2>>, targets: Tensor<1, Int>) -> ClassificationOutput {
+    fn loss(&self, logits: &Tensor<2>, auxiliary: Vec<Tensor<2>>, targets: &Tensor<1, Int>) -> Tensor<1> {
         let main = self.loss.forward(logits.clone(), targets.clone());
-        let loss = auxiliary.into_iter().fold(main, |loss, logits| {
+        auxiliary.into_iter().fold(main, |loss, logits| {
             loss + self.loss.forward(logits, targets.clone()).mul_scalar(self.auxiliary_weight)
-        });
-        ClassificationOutput::new(loss, logits, targets)
+        })
     }
+}
+
+/// For the metrics. They weigh a loss by its length: one value an image makes the mean over an epoch that over its
+/// images, also when the last batch is smaller.
+fn output(loss: Tensor<1>, logits: Tensor<2>, targets: Tensor<1, Int>) -> ClassificationOutput {
+    let [images] = targets.dims();
+    ClassificationOutput::new(loss.expand([images]), logits, targets)
 }
 
 impl<N: Classifier + ModuleDisplay> TrainStep for Trainee<N> {
@@ -36,8 +42,9 @@ impl<N: Classifier + ModuleDisplay> TrainStep for Trainee<N> {
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
         let outputs = self.network.forward_train(batch.images);
-        let output = self.output(outputs.logits, outputs.auxiliary, batch.targets);
-        TrainOutput::new(self, output.loss.backward(), output)
+        let loss = self.loss(&outputs.logits, outputs.auxiliary, &batch.targets);
+        let gradients = loss.backward();
+        TrainOutput::new(self, gradients, output(loss, outputs.logits, batch.targets))
     }
 }
 
@@ -46,6 +53,7 @@ impl<N: Classifier + ModuleDisplay> InferenceStep for Trainee<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> ClassificationOutput {
-        self.output(self.network.forward(batch.images), Vec::new(), batch.targets)
+        let logits = self.network.forward(batch.images);
+        output(self.loss(&logits, Vec::new(), &batch.targets), logits, batch.targets)
     }
 }

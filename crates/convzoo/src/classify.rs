@@ -46,11 +46,7 @@ pub fn classify_file(network: &Network, path: impl AsRef<Path>, top: usize) -> R
 }
 
 /// [`classify`] for several images in one pass.
-pub fn classify_batch(
-    network: &Network,
-    images: &[Image],
-    top: usize,
-) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
+pub fn classify_batch(network: &Network, images: &[Image], top: usize) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
     if images.is_empty() {
         return Ok(Vec::new());
     }
@@ -63,8 +59,9 @@ pub fn classify_batch(
 pub fn classify_ten_crops(network: &Network, image: &Image, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
     let views = own_preprocess(network, image).ten_crops(image);
     let rows = probabilities(network, &views)?;
-    let mean: Vec<f32> =
-        (0..network.classes()).map(|class| rows.iter().map(|row| row[class]).sum::<f32>() / rows.len() as f32).collect();
+    let mean: Vec<f32> = (0..network.classes())
+        .map(|class| rows.iter().map(|row| row[class]).sum::<f32>() / rows.len() as f32)
+        .collect();
     Ok(strongest(network, &mean, top))
 }
 

@@ -118,11 +118,7 @@ impl InceptionV3 {
                 InceptionConfig::v3_c(768, 192),
             ]),
             aux: AuxiliaryHeadV3Config::new(768, spec.classes).init(device),
-            mixed7: stage(vec![
-                InceptionConfig::v3_d(768),
-                InceptionConfig::v3_e(1280),
-                InceptionConfig::v3_e(2048),
-            ]),
+            mixed7: stage(vec![InceptionConfig::v3_d(768), InceptionConfig::v3_e(1280), InceptionConfig::v3_e(2048)]),
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
             dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.5)).init(),
             fc: LinearConfig::new(2048, spec.classes).with_init(INIT).init(device),

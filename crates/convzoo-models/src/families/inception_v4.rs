@@ -59,11 +59,8 @@ pub struct InceptionV4 {
 
 /// Everything between the stem's convolutions and the head.
 fn modules() -> Vec<InceptionConfig> {
-    let mut modules = vec![
-        InceptionConfig::v4_stem_a(64, 96),
-        InceptionConfig::v4_stem_b(160),
-        InceptionConfig::v4_stem_c(192),
-    ];
+    let mut modules =
+        vec![InceptionConfig::v4_stem_a(64, 96), InceptionConfig::v4_stem_b(160), InceptionConfig::v4_stem_c(192)];
     modules.extend((0..4).map(|_| InceptionConfig::v4_a(384)));
     modules.push(InceptionConfig::reduction_a(384, [192, 224, 256, 384]));
     modules.extend((0..7).map(|_| InceptionConfig::v4_b(1024)));
@@ -75,9 +72,7 @@ fn modules() -> Vec<InceptionConfig> {
 impl InceptionV4 {
     fn new(spec: &Spec, device: &Device) -> Self {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
-        let conv = |inputs, outputs| {
-            ConvUnitConfig::square(inputs, outputs, 3).with_norm(Some(norm)).with_bias(false)
-        };
+        let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 3).with_norm(Some(norm)).with_bias(false);
         Self {
             stem: vec![
                 conv(spec.channels, 32).strided(2).init(device),

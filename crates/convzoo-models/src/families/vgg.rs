@@ -11,12 +11,8 @@ use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules};
 
 /// Convolutions in each of the five blocks: the paper's configurations A, B, D and E.
-const DEPTHS: &[(&str, [usize; 5])] = &[
-    ("vgg11", [1, 1, 2, 2, 2]),
-    ("vgg13", [2, 2, 2, 2, 2]),
-    ("vgg16", [2, 2, 3, 3, 3]),
-    ("vgg19", [2, 2, 4, 4, 4]),
-];
+const DEPTHS: &[(&str, [usize; 5])] =
+    &[("vgg11", [1, 1, 2, 2, 2]), ("vgg13", [2, 2, 2, 2, 2]), ("vgg16", [2, 2, 3, 3, 3]), ("vgg19", [2, 2, 4, 4, 4])];
 
 /// Channels of each block.
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];

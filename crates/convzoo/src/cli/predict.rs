@@ -11,8 +11,7 @@ use serde::Serialize;
 use super::output::{print, print_json, progress, table};
 use super::select::{DeviceArgs, NetworkArgs};
 
-/// LeNet-5 on the embedded digits, trained by `convzoo train --seed 0 --activation relu --epochs 40`: something to
-/// run on out of the box.
+/// LeNet-5 as `convzoo train --device flex` leaves it in `best.safetensors`: something to run on out of the box.
 const LENET5_DIGITS: &[u8] = include_bytes!("../../weights/lenet5-digits.safetensors");
 
 /// Arguments of `predict`.

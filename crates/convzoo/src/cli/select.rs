@@ -40,10 +40,10 @@ pub struct NetworkArgs {
     #[arg(long, value_name = "true|false")]
     pub batch_norm: Option<bool>,
     /// Probability of dropping a feature in front of the classifier
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
     /// Probability of dropping a residual or fractal path
-    #[arg(long, value_name = "P")]
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub drop_path: Option<f64>,
 }
 

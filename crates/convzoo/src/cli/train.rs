@@ -67,22 +67,22 @@ struct Overrides {
     #[arg(long, value_name = "sgd|adam", value_parser = optimizer)]
     optimizer: Option<Optimizer>,
     /// Learning rate at the start [default: 0.05]
-    #[arg(long, visible_alias = "lr", value_name = "RATE")]
+    #[arg(long, visible_alias = "lr", value_name = "RATE", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
     /// How the learning rate goes on [default: cosine]
     #[arg(long, value_name = "constant|cosine", value_parser = schedule)]
     schedule: Option<Schedule>,
     /// Momentum of SGD [default: 0.9]
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", allow_negative_numbers = true)]
     momentum: Option<f64>,
     /// L2 penalty on all parameters [default: 0]
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
     /// Share of the target spread over all classes [default: 0]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     label_smoothing: Option<f64>,
     /// Weight of each auxiliary classifier's loss [default: 0.3]
-    #[arg(long, value_name = "W")]
+    #[arg(long, value_name = "W", allow_negative_numbers = true)]
     auxiliary_weight: Option<f64>,
 }
 
@@ -218,6 +218,7 @@ fn trainer(
     device.seed(seed);
     let network = create(&setup.model, &options, &device.clone().autodiff())?;
     network.check_input(network.input())?;
+    let network = network.with_labels(data.classes().to_vec());
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
     Ok(Trainer {
         network,
@@ -284,10 +285,22 @@ fn closing(outcome: &Outcome, out: &Path, model: &str) -> String {
     if outcome.interrupted {
         text += &format!("stopped; go on with: convzoo train --resume {}\n", out.display());
     } else {
-        let setup = &outcome.record.setup;
-        let data = setup["data"].as_str().unwrap_or("DATASET");
         let weights = out.join("best.safetensors");
-        text += &format!("measure it with: convzoo eval {model} --weights {} --data {data}\n", weights.display());
+        let data = data_options(&outcome.record.setup);
+        text += &format!("measure it with: convzoo eval {model} --weights {} {data}\n", weights.display());
     }
     text
+}
+
+/// The options that choose the same data again.
+fn data_options(setup: &serde_json::Value) -> String {
+    let Ok(Setup { data, source, .. }) = serde_json::from_value(setup.clone()) else { return String::new() };
+    let mut options = format!("--data {data}");
+    if let Some(folder) = source.data_dir {
+        options += &format!(" --data-dir {}", folder.display());
+    }
+    if let Some(seed) = source.split_seed {
+        options += &format!(" --split-seed {seed}");
+    }
+    options
 }
