@@ -142,7 +142,7 @@ struct Training {
     gradients: f64,
     /// What the images are multiplied by.
     scale: f64,
-    /// Whether the later steps are compared too: their losses to 1e-2, running statistics to 1e-3.
+    /// Whether the later steps are compared too: their losses and the running statistics they leave, to 1e-2.
     later_steps: bool,
 }
 
@@ -217,7 +217,7 @@ fn trains(name: &str, training: &Training) {
     assert_eq!(own.len(), buffers.len());
     let errors = own.iter().map(|entry| (relative(means.0[&entry.id], number(&buffers[&entry.name])), &entry.name));
     if let Some((error, worst)) = errors.max_by(|a, b| a.0.total_cmp(&b.0)) {
-        assert!(error < 1e-3, "{name}: {worst} differs by {error:.2e} relative");
+        assert!(error < 1e-2, "{name}: {worst} differs by {error:.2e} relative");
         println!("{name}: running statistics within {error:.1e} relative");
     }
 }

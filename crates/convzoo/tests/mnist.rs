@@ -26,7 +26,7 @@ fn an_epoch_of_mnist_is_learned_alike_on_flex_and_ndarray() {
         run["epochs"][0]["test"]["accuracy"].as_f64().unwrap()
     };
     let (flex, ndarray) = (accuracy("flex"), accuracy("ndarray"));
-    assert!(flex > 0.93, "flex: {flex}");
+    assert!(flex > 0.9, "flex: {flex}");
     // The same weights to begin with and the same batches; only the order of additions differs.
     assert!((flex - ndarray).abs() < 0.02, "flex {flex}, ndarray {ndarray}");
 }

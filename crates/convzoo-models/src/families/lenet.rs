@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{Activation, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::{Classifier, NameRules, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "lenet5",
@@ -21,6 +21,13 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     takes: &[Opt::Activation],
     build: |spec, device| LeNet5::new(spec, device).into(),
 }];
+
+const NAMES: &[(&str, &str)] = &[
+    (r"^(c\d)\.conv", "$1"),
+    (r"^classifier\.layers\.0", "c5"),
+    (r"^classifier\.layers\.1", "f6"),
+    (r"^classifier\.layers\.2", "output"),
+];
 
 /// C1, S2, C3, S4, C5, F6 and the output layer.
 #[derive(Module, Debug)]
@@ -63,6 +70,11 @@ impl Classifier for LeNet5 {
 
     fn replace_head(self, classes: usize) -> Self {
         Self { classifier: self.classifier.replace_classes(classes), ..self }
+    }
+
+    /// The paper's names for its layers.
+    fn names(&self) -> NameRules {
+        NameRules::table(NAMES)
     }
 
     /// MNIST's mean and deviation, in place of the paper's background of −0.1 and foreground of 1.175.

@@ -37,7 +37,7 @@ const fn variant(name: &'static str, side: usize, classes: usize, smallest: usiz
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] = &[variant("nin", 224, 1000, 55), variant("nin_cifar", 32, 10, 6)];
+pub(crate) const VARIANTS: &[Variant] = &[variant("nin", 224, 1000, 39), variant("nin_cifar", 32, 10, 4)];
 
 /// NiN blocks with poolings between them; the mean of the last block's maps is the logits.
 #[derive(Module, Debug)]

@@ -41,6 +41,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         && !variants().any(|variant| variant.family == family)
     {
         let mut families: Vec<_> = variants().map(|variant| variant.family).collect();
+        families.sort();
         families.dedup();
         bail!("there is no family '{family}'; there are {}", families.join(", "));
     }
