@@ -125,7 +125,6 @@ impl AuxiliaryHeadV3 {
 
     /// Exchanges the last layer for a fresh one of `classes` outputs.
     pub fn replace_classes(self, classes: usize) -> Self {
-        let fc = LinearConfig::new(768, classes).with_init(FC_INIT).init(&self.fc.weight.lazy_device());
-        Self { fc, ..self }
+        Self { fc: self.fc.replace_outputs(classes), ..self }
     }
 }

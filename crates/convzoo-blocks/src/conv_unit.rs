@@ -74,6 +74,7 @@ impl ConvUnitConfig {
             conv: self.conv(device),
             norm: self.norm.map(|norm| norm.init(self.channels[1], device)),
             activation: self.activation,
+            init: self.init,
         }
     }
 
@@ -117,6 +118,8 @@ pub struct ConvUnit {
     pub norm: Option<Norm>,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    init: Init,
 }
 
 impl ConvUnit {
@@ -125,9 +128,12 @@ impl ConvUnit {
         self.activation.forward(self.forward_linear(input))
     }
 
-    /// [`forward`](Self::forward) with `residual`, of the output's shape, added in front of the activation.
-    pub fn forward_residual(&self, input: Tensor<4>, residual: Tensor<4>) -> Tensor<4> {
-        self.activation.forward(self.forward_linear(input) + residual)
+    /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalisation, its weights drawn as this
+    /// one's were: for a unit that gives the classes.
+    pub fn replace_outputs(self, outputs: usize) -> Self {
+        let [_, inputs, ..] = self.conv.weight.lazy_shape().dims::<4>();
+        let config = ConvUnitConfig::square(inputs, outputs, 1).with_activation(self.activation).with_init(self.init);
+        config.init(&self.conv.weight.lazy_device())
     }
 
     fn forward_linear(&self, input: Tensor<4>) -> Tensor<4> {

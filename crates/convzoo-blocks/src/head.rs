@@ -67,9 +67,8 @@ impl ClassifierHead {
 
     /// Exchanges the last layer for a fresh one of `classes` outputs.
     pub fn replace_classes(mut self, classes: usize) -> Self {
-        if let Some(last) = self.layers.last_mut() {
-            let [_, inputs] = last.weight.lazy_shape().dims();
-            *last = LinearConfig::new(inputs, classes).init(&last.weight.lazy_device());
+        if let Some(last) = self.layers.pop() {
+            self.layers.push(last.replace_outputs(classes));
         }
         self
     }

@@ -24,6 +24,8 @@ pub struct Linear {
     pub weight: Param<Tensor<2>>,
     /// `[outputs]`.
     pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    init: Init,
 }
 
 impl LinearConfig {
@@ -32,6 +34,7 @@ impl LinearConfig {
         Linear {
             weight: self.init.weight([self.outputs, self.inputs], device),
             bias: self.init.bias(self.outputs, self.inputs, device),
+            init: self.init,
         }
     }
 }
@@ -50,9 +53,9 @@ impl Linear {
         })
     }
 
-    /// A fresh layer of `outputs` features for the same inputs.
+    /// A fresh layer of `outputs` features for the same inputs, its weights drawn as this one's were.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let [_, inputs] = self.weight.lazy_shape().dims();
-        LinearConfig::new(inputs, outputs).init(&self.weight.lazy_device())
+        LinearConfig::new(inputs, outputs).with_init(self.init).init(&self.weight.lazy_device())
     }
 }

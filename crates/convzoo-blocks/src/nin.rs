@@ -54,8 +54,6 @@ impl NinBlock {
 
     /// Exchanges the last 1×1 convolution for a fresh one of `outputs` channels, for a block that ends in classes.
     pub fn replace_outputs(self, outputs: usize) -> Self {
-        let [_, hidden, ..] = self.cccp2.conv.weight.lazy_shape().dims::<4>();
-        let device = self.cccp2.conv.weight.lazy_device();
-        Self { cccp2: ConvUnitConfig::square(hidden, outputs, 1).init(&device), ..self }
+        Self { cccp2: self.cccp2.replace_outputs(outputs), ..self }
     }
 }

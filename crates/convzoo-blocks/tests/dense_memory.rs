@@ -1,4 +1,6 @@
 //! What the dense block's memory-saving form saves, measured. The only test of its process, whose memory it reads.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
 #![cfg(target_os = "linux")]
 
 use std::time::Instant;

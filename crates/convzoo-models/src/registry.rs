@@ -186,7 +186,7 @@ pub fn create_from(
     let probe = create(name, &options, device)?;
     let summary = summarize(&probe, probe.input());
     let weighted = || summary.layers.iter().filter(|layer| matches!(layer.kind, "Conv2d" | "Linear"));
-    let classes = weighted().last().and_then(|layer| checkpoint.dimension(&layer.name, 0));
+    let classes = weighted().next_back().and_then(|layer| checkpoint.dimension(&layer.name, 0));
     let channels = weighted().next().and_then(|layer| checkpoint.dimension(&layer.name, 1));
     let options = Options {
         classes: options.classes.or(classes).filter(|&classes| classes > 0),

@@ -1,5 +1,7 @@
 //! AlexNet of 2012 and its successor of 2013, by their papers' tables.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use burn::tensor::{Device, Distribution, Tensor};

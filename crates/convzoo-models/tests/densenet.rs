@@ -1,5 +1,7 @@
 //! DenseNet: the paper's tables 1 and 2.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use burn::tensor::Device;

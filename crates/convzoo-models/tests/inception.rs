@@ -1,5 +1,7 @@
 //! The Inception networks have the sizes their papers give, and train with their auxiliary classifiers.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use burn::nn::loss::CrossEntropyLossConfig;

@@ -1,5 +1,7 @@
 //! Network In Network: the authors' Caffe models.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use burn::tensor::{Device, Tensor};

@@ -1,5 +1,7 @@
 //! What holds for every network, and for every mistake in asking for one.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use burn::tensor::{Device, Tensor};

@@ -1,5 +1,7 @@
 //! The residual families: the papers' figures, how weights begin, and depth that no stack overflows on.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Distribution, Tensor};
 use convzoo_models::{Classifier, Network, Options, Summary, create};
@@ -93,8 +95,8 @@ fn depths_are_in_the_names() {
 fn stages_have_the_papers_maps() {
     let last = |name: &str, stage: &str| {
         let layers = summary(name).layers;
-        let of_stage = layers.iter().filter(|layer| layer.name.starts_with(stage) && layer.kind == "Conv2d");
-        of_stage.last().unwrap().output.clone()
+        let mut of_stage = layers.iter().filter(|layer| layer.name.starts_with(stage) && layer.kind == "Conv2d");
+        of_stage.next_back().unwrap().output.clone()
     };
     assert_eq!(last("resnet20_cifar", "layer1"), [16, 32, 32]);
     assert_eq!(last("resnet20_cifar", "layer2"), [32, 16, 16]);

@@ -1,5 +1,7 @@
 //! SqueezeNet: 50 times fewer parameters than AlexNet.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use burn::tensor::Device;

@@ -125,13 +125,15 @@ impl History {
 /// A loss that is no number any more, and the epoch it came in.
 pub(crate) type Divergence = Arc<Mutex<Option<(f64, usize)>>>;
 
+/// Is told each epoch as it ends.
+pub(crate) type Report = Box<dyn FnMut(&Epoch, &RunRecord) + Send>;
+
 /// Gathers burn-train's measurements into epochs.
 pub(crate) struct Gather {
     pub history: History,
     pub interrupter: Interrupter,
     pub divergence: Divergence,
-    /// Told each epoch as it ends.
-    pub report: Box<dyn FnMut(&Epoch, &RunRecord) + Send>,
+    pub report: Report,
     names: HashMap<MetricId, String>,
     train: Measures,
     test: Measures,
@@ -139,12 +141,7 @@ pub(crate) struct Gather {
 }
 
 impl Gather {
-    pub fn new(
-        history: History,
-        interrupter: Interrupter,
-        divergence: Divergence,
-        report: Box<dyn FnMut(&Epoch, &RunRecord) + Send>,
-    ) -> Self {
+    pub fn new(history: History, interrupter: Interrupter, divergence: Divergence, report: Report) -> Self {
         let (train, test) = Default::default();
         Self { history, interrupter, divergence, report, names: HashMap::new(), train, test, started: Instant::now() }
     }

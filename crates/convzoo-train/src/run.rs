@@ -12,7 +12,7 @@ use convzoo_data::{Preprocess, Splits};
 use convzoo_models::Classifier;
 
 use crate::checkpoint::{self, WeightsCheckpointer};
-use crate::history::{Divergence, Gather, History};
+use crate::history::{Divergence, Gather, History, Report};
 use crate::progress::Quiet;
 use crate::step::Trainee;
 use crate::{Epoch, Loader, Recipe, RunRecord, RunStatus, TrainError};
@@ -106,12 +106,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         self.recipe.check()
     }
 
-    fn run(
-        self,
-        record: RunRecord,
-        checkpoint: Option<usize>,
-        report: Box<dyn FnMut(&Epoch, &RunRecord) + Send>,
-    ) -> Result<Outcome, TrainError> {
+    fn run(self, record: RunRecord, checkpoint: Option<usize>, report: Report) -> Result<Outcome, TrainError> {
         create_folder(&self.out)?;
         create_folder(&checkpoint::folder(&self.out))?;
         record.write(&self.out)?;

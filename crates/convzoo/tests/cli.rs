@@ -1,5 +1,7 @@
 //! The command line as its users meet it.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

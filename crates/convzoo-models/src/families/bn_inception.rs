@@ -130,8 +130,7 @@ impl Classifier for BnInception {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let fc = LinearConfig::new(1024, classes).init(&self.fc.weight.lazy_device());
-        Self { fc, ..self }
+        Self { fc: self.fc.replace_outputs(classes), ..self }
     }
 
     /// The published weights take 0…255 with these means, and channels in the order blue, green, red: reverse the

@@ -103,9 +103,7 @@ impl Classifier for DenseNetCifar {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let [_, channels] = self.classifier.weight.lazy_shape().dims();
-        let classifier = LinearConfig::new(channels, classes).init(&self.classifier.weight.lazy_device());
-        Self { classifier, ..self }
+        Self { classifier: self.classifier.replace_outputs(classes), ..self }
     }
 
     fn preprocessing(&self) -> Preprocessing {

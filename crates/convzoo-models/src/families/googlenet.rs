@@ -81,8 +81,6 @@ pub struct GoogLeNet {
     avgpool: AdaptiveAvgPool2d,
     dropout: Dropout,
     fc: Linear,
-    #[module(skip)]
-    init: Init,
 }
 
 impl GoogLeNet {
@@ -132,7 +130,6 @@ impl GoogLeNet {
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
             dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(dropout)).init(),
             fc: LinearConfig::new(channels, spec.classes).with_init(init).init(device),
-            init,
         }
     }
 
@@ -182,11 +179,10 @@ impl Classifier for GoogLeNet {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let device = self.fc.weight.lazy_device();
         Self {
             aux1: self.aux1.replace_classes(classes),
             aux2: self.aux2.replace_classes(classes),
-            fc: LinearConfig::new(1024, classes).with_init(self.init).init(&device),
+            fc: self.fc.replace_outputs(classes),
             ..self
         }
     }

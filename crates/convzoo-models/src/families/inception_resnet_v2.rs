@@ -122,8 +122,7 @@ impl Classifier for InceptionResNetV2 {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let fc = LinearConfig::new(1536, classes).init(&self.fc.weight.lazy_device());
-        Self { fc, ..self }
+        Self { fc: self.fc.replace_outputs(classes), ..self }
     }
 
     fn preprocessing(&self) -> Preprocessing {

@@ -157,8 +157,7 @@ impl Classifier for InceptionV3 {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let fc = LinearConfig::new(2048, classes).with_init(INIT).init(&self.fc.weight.lazy_device());
-        Self { aux: self.aux.replace_classes(classes), fc, ..self }
+        Self { aux: self.aux.replace_classes(classes), fc: self.fc.replace_outputs(classes), ..self }
     }
 
     /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores behind

@@ -154,8 +154,9 @@ impl CifarResNet {
 
         let conv1 = ConvUnitConfig::square(spec.channels, stem, 3).padded(1).with_init(block.conv_init());
         let conv1 = if block.is_preact() { conv1.with_bias(false).linear() } else { conv1.with_batch_norm() };
-        let [weight, bias] =
+        let [mut linear, biased] =
             block.linear_init().map(|init| LinearConfig::new(inputs, spec.classes).with_init(init).init(device));
+        linear.bias = biased.bias;
         Self {
             conv1: conv1.init(device),
             layer1,
@@ -163,7 +164,7 @@ impl CifarResNet {
             layer3,
             norm: block.is_preact().then(|| NormConfig::BATCH.init(inputs, device)),
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            linear: Linear { bias: bias.bias, ..weight },
+            linear,
         }
     }
 }

@@ -80,13 +80,9 @@ impl ResNetV2 {
             stages: stages.collect(),
             norm: NormConfig::BATCH.init(WIDTHS[3], device),
             global_pool: AdaptiveAvgPool2d::new([1, 1]),
-            fc: classifier(spec.classes, device),
+            fc: ConvUnitConfig::square(WIDTHS[3], spec.classes, 1).linear().with_init(Init::Normal(0.01)).init(device),
         }
     }
-}
-
-fn classifier(classes: usize, device: &Device) -> ConvUnit {
-    ConvUnitConfig::square(WIDTHS[3], classes, 1).linear().with_init(Init::Normal(0.01)).init(device)
 }
 
 impl Classifier for ResNetV2 {
@@ -101,8 +97,7 @@ impl Classifier for ResNetV2 {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let device = self.fc.conv.weight.lazy_device();
-        Self { fc: classifier(classes, &device), ..self }
+        Self { fc: self.fc.replace_outputs(classes), ..self }
     }
 
     /// timm's for the published weights.

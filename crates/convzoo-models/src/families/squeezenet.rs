@@ -91,8 +91,7 @@ impl Classifier for SqueezeNet {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        let device = self.classifier.conv.weight.lazy_device();
-        Self { classifier: ConvUnitConfig::square(512, classes, 1).init(&device), ..self }
+        Self { classifier: self.classifier.replace_outputs(classes), ..self }
     }
 
     /// torchvision numbers convolution, activation, poolings and fire modules in one sequence, `features`.
