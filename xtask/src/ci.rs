@@ -18,7 +18,14 @@ pub fn run() -> Result<()> {
         ensure!(there, "README.md does not show `{promised}` on a line of its own");
     }
 
-    step("formatting", || succeed(&mut cargo(["fmt", "--all", "--check"])?))?;
+    step("formatting", || {
+        succeed(&mut cargo(["fmt", "--all", "--check"])?)?;
+        // A macro declares the families' files, where rustfmt does not find them.
+        let families = fs::read_dir(root().join("crates/convzoo-models/src/families")).context("reading families/")?;
+        let files = families.map(|file| file.map(|file| file.path())).collect::<Result<Vec<_>, _>>()?;
+        let mut rustfmt = std::process::Command::new("rustfmt");
+        succeed(rustfmt.current_dir(root()).args(["--check", "--edition", "2024"]).args(files))
+    })?;
     step("clippy on the default features", || {
         succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)
     })?;
@@ -32,6 +39,10 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
+    step("goldens on wgpu", || {
+        let test = ["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--", "--nocapture", "wgpu"];
+        succeed(&mut cargo(test)?)
+    })?;
     step("the README's training run", || {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         // The run's folder lands in a temporary place; the command itself is the README's.
