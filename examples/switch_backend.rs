@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::tensor::{Device, Tensor};
 use convzoo::{Classifier, Options, create, device};
 
-/// The class a ResNet-like network sees in a grey image. Nothing here knows where it runs.
+/// What an untrained SqueezeNet makes of a grey image. Nothing here knows where it runs.
 fn classify(device: &Device) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
     device.seed(1);
     let network = create("squeezenet1_1", &Options::default().with_classes(5), device)?;

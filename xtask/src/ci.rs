@@ -40,7 +40,8 @@ pub fn run() -> Result<()> {
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
     step("goldens on wgpu", || {
-        let test = ["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--", "--nocapture", "wgpu"];
+        let test =
+            ["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--", "--nocapture", "wgpu"];
         succeed(&mut cargo(test)?)
     })?;
     step("the README's training run", || {

@@ -7,7 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 
 use crate::checkpointing::keeping;
-use crate::observe::{self, Layer, Window, output_size};
+use crate::observe::{self, Layer, Window};
 use crate::{Activation, Init, Norm, NormConfig};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
@@ -202,10 +202,7 @@ fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
         };
         let (kernel, stride, dilation) = (conv.kernel_size, conv.stride, conv.dilation);
         let window = Window { kernel, stride, padding: [top, left], dilation };
-        let out = |i: usize, size| {
-            output_size(size, window.kernel[i], window.stride[i], window.padding[i], window.dilation[i], false)
-        };
-        let (rows, columns) = (out(0, height), out(1, width));
+        let (rows, columns) = (window.output(0, height, false), window.output(1, width, false));
         let weights = outputs * inputs * kh * kw;
         let bias = if conv.bias.is_some() { outputs } else { 0 };
         let layer = Layer::new("Conv2d", conv.weight.id, weights + bias)

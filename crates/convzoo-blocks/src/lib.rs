@@ -8,6 +8,7 @@
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
 mod activation;
+pub mod arithmetic;
 mod auxiliary;
 mod checkpointing;
 mod conv_unit;

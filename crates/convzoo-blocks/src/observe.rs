@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use burn::module::ParamId;
 use burn::tensor::Tensor;
 
+use crate::arithmetic::Slide;
+
 /// A sliding window, `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -29,6 +31,15 @@ pub struct Window {
     pub padding: [usize; 2],
     /// Distance between taps.
     pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// Cells that the window fills along a direction of `input` cells.
+    pub fn output(self, direction: usize, input: usize, ceil: bool) -> usize {
+        let (kernel, stride) = (self.kernel[direction], self.stride[direction]);
+        let slide = Slide { kernel, stride, dilation: self.dilation[direction] };
+        slide.output(input, [self.padding[direction]; 2], ceil)
+    }
 }
 
 /// What one cell of a layer's output sees of the network's input, per direction `[vertical, horizontal]`.
@@ -314,15 +325,4 @@ fn set_field(field: ReceptiveField) {
             observer.field = field;
         }
     });
-}
-
-/// Cells that windows of `kernel` taps fill along one direction of `input` cells; 0 where none fits.
-///
-/// `ceil`: a last window that starts inside the input or its leading padding may hang over the end, as in pooling.
-pub fn output_size(input: usize, kernel: usize, stride: usize, padding: usize, dilation: usize, ceil: bool) -> usize {
-    let reach = (kernel - 1) * dilation + 1;
-    let overhang = if ceil { stride - 1 } else { 0 };
-    let Some(room) = (input + 2 * padding + overhang).checked_sub(reach) else { return 0 };
-    let last = room / stride;
-    if ceil && last * stride >= input + padding { last } else { last + 1 }
 }

@@ -4,7 +4,7 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
 
-use crate::observe::{self, Layer, Window, output_size};
+use crate::observe::{self, Layer, Window};
 
 /// Configures a [`Pool`]: a sliding maximum or mean.
 #[derive(Config, Debug)]
@@ -84,8 +84,7 @@ impl Pool {
                 PoolOp::Avg(op) => ("AvgPool2d", op.kernel_size, op.stride, op.ceil_mode),
             };
             let window = Window { kernel, stride, padding: self.padding, dilation: [1, 1] };
-            let out = |i: usize, size| output_size(size, kernel[i], stride[i], self.padding[i], 1, ceil);
-            let dims = [batch, channels, out(0, height), out(1, width)];
+            let dims = [batch, channels, window.output(0, height, ceil), window.output(1, width, ceil)];
             (Layer::new(kind, self.id.id, 0).with_window(window), dims)
         };
         observe::layer(input, describe, |input| match &self.op {

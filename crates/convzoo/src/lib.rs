@@ -16,6 +16,7 @@
 
 mod classify;
 pub mod device;
+pub mod pretrained;
 pub mod tensor_file;
 
 pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};

@@ -16,8 +16,8 @@ fn agrees(device: &str, names: &[&str]) {
         Err(reason) => return eprintln!("skipped: {reason}"),
     };
     for name in names {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join(format!("../convzoo-models/tests/goldens/{name}.eval.json"));
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../convzoo-models/tests/goldens/{name}.eval.json"));
         let golden: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         let shape: [usize; 4] = std::array::from_fn(|i| golden["input"][i].as_u64().unwrap() as usize);
         let network = common::filled(name, &Options::default(), &device);

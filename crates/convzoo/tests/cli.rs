@@ -85,6 +85,16 @@ fn summary_shows_lenets_table() {
 }
 
 #[test]
+fn shape_answers_convolution_arithmetic() {
+    let folder = temp();
+    let shape = json(folder.path(), &["shape", "224", "--kernel", "7", "--stride", "2", "--padding", "same", "--json"]);
+    assert_eq!((&shape["output"], &shape["padding"]), (&Value::from(112), &serde_json::json!([2, 3])));
+    assert_eq!(shape["keeping"], 3);
+    assert!(error(folder.path(), &["shape", "5", "--kernel", "0"]).contains("0"));
+    assert!(error(folder.path(), &["shape", "5", "--kernel", "3", "--padding", "some"]).contains("valid, same"));
+}
+
+#[test]
 fn devices_lists_what_is_compiled_in() {
     let folder = temp();
     let devices = json(folder.path(), &["devices", "--json"]);

@@ -8,6 +8,7 @@ mod list;
 mod output;
 mod predict;
 mod select;
+mod shape;
 mod summary;
 mod train;
 
@@ -39,6 +40,8 @@ enum Command {
     Forward(forward::Args),
     /// Read weights in one format and write them in another
     Convert(convert::Args),
+    /// Answer convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
+    Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
 }
@@ -53,6 +56,7 @@ pub fn run() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
     };
     match result {

@@ -5,14 +5,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use convzoo::data::{EXTENSIONS, Image, decode, load_image};
 use convzoo::weights::Checkpoint;
-use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, create_from};
+use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, create_from, pretrained, variant};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
 use super::select::{DeviceArgs, NetworkArgs};
-
-/// LeNet-5 as `convzoo train --device flex` leaves it in `best.safetensors`: something to run on out of the box.
-const LENET5_DIGITS: &[u8] = include_bytes!("../../weights/lenet5-digits.safetensors");
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -92,13 +89,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn network(args: &Args) -> Result<Network> {
     let (_, device) = args.device.open()?;
     let model = args.model.as_deref().unwrap_or("lenet5");
-    let (checkpoint, from) = match &args.weights {
-        Some(path) => (Checkpoint::open(path)?, path.display().to_string()),
-        None if model == "lenet5" => (Checkpoint::from_safetensors(LENET5_DIGITS)?, "the digits' weights".to_owned()),
-        None => bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own"),
+    let network = match &args.weights {
+        Some(path) => create_from(model, Checkpoint::open(path)?, &args.network.options(), &device)
+            .with_context(|| format!("loading {} into {model}", path.display()))?,
+        None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
+        None => {
+            variant(model)?;
+            bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
+        }
     };
-    let network = create_from(model, checkpoint, &args.network.options(), &device)
-        .with_context(|| format!("loading {from} into {model}"))?;
     let Some(path) = &args.labels else { return Ok(network) };
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let labels: Vec<String> = text.lines().map(str::to_owned).collect();

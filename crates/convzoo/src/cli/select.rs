@@ -45,6 +45,9 @@ pub struct NetworkArgs {
     /// Probability of dropping a residual or fractal path
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub drop_path: Option<f64>,
+    /// Whether to recompute rather than keep what dense blocks concatenate
+    #[arg(long, value_name = "true|false")]
+    pub memory_efficient: Option<bool>,
 }
 
 /// The activations LeNet can be made with.
@@ -71,6 +74,7 @@ impl NetworkArgs {
             batch_norm: self.batch_norm,
             dropout: self.dropout,
             drop_path: self.drop_path,
+            memory_efficient: self.memory_efficient,
             ..Options::default()
         }
     }

@@ -42,7 +42,7 @@ pub struct Args {
     /// Go on with the run in this folder, which remembers all but the device
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "data", "data_dir", "offline", "split_seed", "activation", "batch_norm", "dropout", "drop_path",
-        "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "momentum",
+        "memory_efficient",         "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "momentum",
         "weight_decay", "label_smoothing", "auxiliary_weight", "seed", "out",
     ])]
     resume: Option<PathBuf>,
