@@ -12,30 +12,69 @@ use regex::Regex;
 /// beside each family says what to write instead. It serves in both directions, since files are matched against the
 /// names that the tree gives.
 #[derive(Debug, Clone, Default)]
-pub struct NameRules(Vec<(Cow<'static, str>, Cow<'static, str>)>);
+pub struct NameRules {
+    rules: Rules,
+    older: Rules,
+    optional: Vec<&'static str>,
+}
+
+/// Regular expressions and what replaces their first match.
+type Rules = Vec<(Cow<'static, str>, Cow<'static, str>)>;
 
 impl NameRules {
     /// A table that is known beforehand.
     pub fn table(rules: &[(&'static str, &'static str)]) -> Self {
-        Self(rules.iter().map(|&(from, to)| (from.into(), to.into())).collect())
+        let rules = rules.iter().map(|&(from, to)| (from.into(), to.into())).collect();
+        Self { rules, ..Self::default() }
     }
 
     /// Adds a rule.
     pub fn rule(mut self, from: impl Into<Cow<'static, str>>, to: impl Into<Cow<'static, str>>) -> Self {
-        self.0.push((from.into(), to.into()));
+        self.rules.push((from.into(), to.into()));
+        self
+    }
+
+    /// Adds a rule for files: from the spelling that some are published with to the reference's.
+    pub fn older(mut self, from: &'static str, to: &'static str) -> Self {
+        self.older.push((from.into(), to.into()));
+        self
+    }
+
+    /// Says that files may lack the layer of this name altogether, since only training uses it.
+    pub fn optional(mut self, layer: &'static str) -> Self {
+        self.optional.push(layer);
         self
     }
 
     /// The same table for a module held in a field.
     pub(crate) fn inside(mut self, field: &str) -> Self {
-        self.0.insert(0, (format!(r"^{field}\.").into(), "".into()));
+        self.rules.insert(0, (format!(r"^{field}\.").into(), "".into()));
         self
     }
 
-    fn compile(&self) -> Vec<(Regex, &str)> {
-        let regex = |from| Regex::new(from).expect("families write valid expressions, and tests use them all");
-        self.0.iter().map(|(from, to)| (regex(from), &**to)).collect()
+    /// How the reference spells a name of a file.
+    pub(crate) fn respelling(&self) -> impl Fn(&str) -> String + use<'_> {
+        let rules = compile(&self.older);
+        move |name| rename(&rules, name)
     }
+
+    /// The layer, of those that files may lack, which the tensor of this name belongs to.
+    pub(crate) fn optional_layer(&self, name: &str) -> Option<&'static str> {
+        let within = |layer: &str| name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
+        self.optional.iter().copied().find(|layer| within(layer))
+    }
+}
+
+fn compile(rules: &Rules) -> Vec<(Regex, &str)> {
+    let regex = |from| Regex::new(from).expect("families write valid expressions, and tests use them all");
+    rules.iter().map(|(from, to)| (regex(from), &**to)).collect()
+}
+
+fn rename(rules: &[(Regex, &str)], name: &str) -> String {
+    rules.iter().fold(name.to_owned(), |name, (from, to)| match from.replace(&name, *to) {
+        Cow::Borrowed(_) => name,
+        Cow::Owned(renamed) => renamed,
+    })
 }
 
 /// One tensor of a network's state.
@@ -65,13 +104,8 @@ pub(crate) struct NamedTree {
 pub(crate) fn name_tree<M: Module>(module: &M, rules: &NameRules) -> NamedTree {
     let mut walk = Walk::default();
     module.visit(&mut walk);
-    let rules = rules.compile();
-    let rename = |path: &str| {
-        rules.iter().fold(path.to_owned(), |name, (from, to)| match from.replace(&name, *to) {
-            Cow::Borrowed(_) => name,
-            Cow::Owned(renamed) => renamed,
-        })
-    };
+    let rules = compile(&rules.rules);
+    let rename = |path: &str| rename(&rules, path);
     let layer_of = |name: &str| name.rsplit_once('.').map_or("", |(layer, _)| layer).to_owned();
 
     let mut layers = HashMap::new();

@@ -161,7 +161,15 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         return Err(ModelError::NoChannels { name });
     }
     let family = (variant.build)(&Spec { name, classes, channels, options }, device);
-    Ok(Network { family, variant: Known(variant), classes, channels, options: options.clone(), labels: Vec::new() })
+    Ok(Network {
+        family,
+        variant: Known(variant),
+        classes,
+        channels,
+        options: options.clone(),
+        labels: Vec::new(),
+        preprocessing: None,
+    })
 }
 
 /// Makes the network of this name with the weights of a checkpoint, for the classes and channels that the
@@ -211,6 +219,8 @@ pub struct Network {
     options: Options,
     #[module(skip)]
     labels: Vec<String>,
+    #[module(skip)]
+    preprocessing: Option<Preprocessing>,
 }
 
 /// A variant of the registry, as a field of a module.
@@ -248,6 +258,11 @@ impl Network {
     /// its classes are not taken.
     pub fn with_labels(self, labels: Vec<String>) -> Self {
         if labels.len() == self.classes { Self { labels, ..self } } else { self }
+    }
+
+    /// The network with another preprocessing than its family's, for weights that were trained so.
+    pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
+        Self { preprocessing: Some(preprocessing), ..self }
     }
 
     /// Channels, height and width of the images it was made for.
@@ -306,7 +321,7 @@ impl Classifier for Network {
         Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), ..self }
     }
     fn preprocessing(&self) -> Preprocessing {
-        self.family.preprocessing()
+        self.preprocessing.unwrap_or_else(|| self.family.preprocessing())
     }
     fn metadata(&self) -> Option<Metadata> {
         Some(Metadata {

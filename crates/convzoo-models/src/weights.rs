@@ -4,19 +4,21 @@
 //! the names that the network's tree gives ([`Classifier::names`]); wrappers (`state_dict`, `model`, `module.`) and
 //! `num_batches_tracked` are seen through. [`save`] writes safetensors that `load_state_dict` takes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use burn::store::burn_pack::{Reader, Tensor as PackTensor, Writer};
+use burn::store::pytorch::PytorchReader;
+use burn::store::pytorch_reader::PickleValue;
 use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::DType;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::names::name_tree;
-use crate::{Classifier, ModelError, Options};
+use crate::{Classifier, ModelError, NameRules, Options};
 
 /// Why weights cannot be read or written.
 #[derive(Debug, Error)]
@@ -34,6 +36,14 @@ pub enum WeightsError {
     Format {
         /// The file.
         path: PathBuf,
+    },
+    /// The pickle names what no tensor needs. Nothing in it was run: names are compared, never called.
+    #[error("{} is refused: it names {name}, and weights are tensors only", .path.display())]
+    Refused {
+        /// The file.
+        path: PathBuf,
+        /// What it names, as Python spells it.
+        name: String,
     },
     /// The file is damaged.
     #[error("{} is damaged or cut short: {reason}", .path.display())]
@@ -102,6 +112,8 @@ impl std::fmt::Display for Mismatch {
 
 /// A checkpoint's tensors by name, wrappers stripped; each is read from the file when it is used.
 pub struct Checkpoint {
+    /// Where it is from, for errors.
+    path: PathBuf,
     tensors: BTreeMap<String, PackTensor>,
     metadata: Option<Metadata>,
 }
@@ -140,7 +152,19 @@ impl Checkpoint {
                 metadata = safetensors_metadata(File::open(path).map_err(read)?).map_err(damaged)?;
                 tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false))
             }
-            Format::Pytorch => tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)),
+            Format::Pytorch => {
+                if let Some(name) = foreign_name(path).map_err(damaged)? {
+                    return Err(WeightsError::Refused { path: path.to_owned(), name });
+                }
+                tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)).and_then(|tensors| {
+                    // A view may repeat one number, a compressed storage expand, to any size.
+                    let length = path.metadata().map_or(0, |metadata| metadata.len());
+                    match tensors.values().find(|tensor| tensor.byte_len() as u64 > length) {
+                        Some(tensor) => Err(format!("'{}' claims more bytes than the file has", tensor.name)),
+                        None => Ok(tensors),
+                    }
+                })
+            }
             Format::Burnpack => {
                 let pack = Reader::from_file_exact(path).map_err(|error| damaged(error.to_string()))?;
                 metadata = pack.metadata().get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok());
@@ -148,15 +172,17 @@ impl Checkpoint {
                 tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect())
             }
         };
-        Ok(Self { tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
+        Ok(Self { path: path.to_owned(), tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
     }
 
     /// A checkpoint in safetensors bytes, such as a program embeds.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, WeightsError> {
-        let damaged = |reason: String| WeightsError::Damaged { path: PathBuf::from("embedded weights"), reason };
+        let path = PathBuf::from("embedded weights");
+        let damaged = |reason: String| WeightsError::Damaged { path: path.clone(), reason };
         let metadata = safetensors_metadata(bytes).map_err(damaged)?;
         let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
-        Ok(Self { tensors: unwrap_names(tensors_of(store).map_err(damaged)?), metadata })
+        let tensors = unwrap_names(tensors_of(store).map_err(damaged)?);
+        Ok(Self { path, tensors, metadata })
     }
 
     /// Names and shapes of all tensors.
@@ -167,12 +193,14 @@ impl Checkpoint {
     /// A checkpoint of tensors at hand.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
         let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-        Self { tensors, metadata: None }
+        Self { path: PathBuf::from("the tensors"), tensors, metadata: None }
     }
 
     /// One dimension of a layer's weight: the first counts its outputs, the second its inputs.
     pub(crate) fn dimension(&self, layer: &str, dimension: usize) -> Option<usize> {
-        self.tensors.get(&format!("{layer}.weight")).and_then(|weight| weight.shape.get(dimension).copied())
+        let weight = self.tensors.get(&format!("{layer}.weight"))?;
+        // An empty tensor can claim any size and none of it is in the file.
+        if weight.shape.contains(&0) { None } else { weight.shape.get(dimension).copied() }
     }
 
     /// What the file remembers of its network, if convzoo wrote it.
@@ -182,9 +210,16 @@ impl Checkpoint {
 
     /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
     pub fn apply<N: Classifier>(mut self, network: N) -> Result<N, WeightsError> {
+        let names = network.names();
+        self.respell(&names);
+        let state = name_tree(&network, &names).state;
+        let in_file = |layer: &str| self.tensors.keys().any(|name| names.optional_layer(name) == Some(layer));
+        let absent = |name: &str| names.optional_layer(name).is_some_and(|layer| !in_file(layer));
+        let absent: HashSet<_> = state.iter().map(|entry| entry.name.clone()).filter(|name| absent(name)).collect();
+
         let mut mismatch = Mismatch::default();
         let mut found = Vec::new();
-        for entry in name_tree(&network, &network.names()).state {
+        for entry in state.into_iter().filter(|entry| !absent.contains(&entry.name)) {
             let Some(mut tensor) = self.tensors.remove(&entry.name) else {
                 mismatch.missing.push(entry.name);
                 continue;
@@ -211,17 +246,21 @@ impl Checkpoint {
         let result = network.apply(found, None, None, true);
         match result.errors.first() {
             None => Ok(network),
-            Some(error) => Err(WeightsError::Damaged { path: PathBuf::new(), reason: error.to_string() }),
+            Some(error) => Err(WeightsError::Damaged { path: self.path, reason: error.to_string() }),
         }
+    }
+
+    /// Gives tensors in an older spelling the network's.
+    fn respell(&mut self, names: &NameRules) {
+        let spell = names.respelling();
+        let spelled = std::mem::take(&mut self.tensors).into_iter().map(|(name, tensor)| (spell(&name), tensor));
+        self.tensors = spelled.collect();
     }
 }
 
 /// Loads the weights in `path` into `network`.
 pub fn load<N: Classifier>(network: N, path: &Path) -> Result<N, WeightsError> {
-    Checkpoint::open(path)?.apply(network).map_err(|error| match error {
-        WeightsError::Damaged { reason, .. } => WeightsError::Damaged { path: path.to_owned(), reason },
-        other => other,
-    })
+    Checkpoint::open(path)?.apply(network)
 }
 
 /// How exactly weights are written.
@@ -335,10 +374,10 @@ fn sniff(path: &Path) -> Result<Format, WeightsError> {
     let mut head = Vec::new();
     File::open(path).map_err(read)?.take(16).read_to_end(&mut head).map_err(read)?;
     match head.as_slice() {
-        // A zip archive, or a pickle: protocol 2 and later begin with 0x80, TAR-era files with an entry's name.
-        [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
-        // The length of a JSON header, then the header.
+        // The length of a JSON header, then the header. It goes first: any byte can begin a length.
         [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
+        // A zip archive, or a pickle of protocol 2 or later.
+        [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
         head if head.starts_with(&burn::store::burn_pack::MAGIC_NUMBER.to_le_bytes()) => Ok(Format::Burnpack),
         _ => Err(WeightsError::Format { path: path.to_owned() }),
     }
@@ -348,13 +387,65 @@ fn tensors_of<S: ModuleStore>(mut store: S) -> Result<BTreeMap<String, PackTenso
     store.get_all_tensors().cloned().map_err(|error| error.to_string())
 }
 
-/// Strips what wraps every name: `state_dict.`, `model.`, `module.`; drops counters that inference has no use for.
-fn unwrap_names(mut tensors: BTreeMap<String, PackTensor>) -> BTreeMap<String, PackTensor> {
-    tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
-    for wrapper in ["state_dict.", "model_state_dict.", "model.", "module."] {
-        if !tensors.is_empty() && tensors.keys().all(|name| name.starts_with(wrapper)) {
-            tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_owned(), tensor)).collect();
+/// What a pickle names besides tensors and plain records, if anything.
+fn foreign_name(path: &Path) -> Result<Option<String>, String> {
+    fn find(value: PickleValue) -> Option<String> {
+        match value {
+            PickleValue::List(values) => values.into_iter().find_map(find),
+            PickleValue::Dict(values) => values.into_values().find_map(find),
+            PickleValue::Unsupported(name) => (!is_plain(&name)).then_some(name),
+            _ => None,
         }
     }
+    PytorchReader::read_pickle_data(path, None).map(find).map_err(|error| error.to_string())
+}
+
+/// Whether this Python type is a tensor, a number or a record of such: what PyTorch's own `weights_only` takes, and
+/// what training scripts put beside the weights, their options and a best accuracy.
+fn is_plain(name: &str) -> bool {
+    let (module, class) = name.rsplit_once('.').unwrap_or(("", name));
+    match module {
+        "" => class == "int",
+        "torch" => {
+            let types = ["Tensor", "Size", "device"];
+            let prefixes = ["float", "bfloat", "int", "uint", "complex", "bool", "half", "double", "long", "short"];
+            types.contains(&class) || class.ends_with("Storage") || prefixes.iter().any(|p| class.starts_with(p))
+        }
+        "torch.nn.parameter" => class == "Parameter",
+        "collections" => ["OrderedDict", "Counter", "defaultdict"].contains(&class),
+        "builtins" | "__builtin__" => ["set", "frozenset", "bytearray", "complex"].contains(&class),
+        "numpy" => class == "dtype",
+        "numpy.core.multiarray" | "numpy._core.multiarray" => ["scalar", "_reconstruct"].contains(&class),
+        "_codecs" => class == "encode",
+        "argparse" => class == "Namespace",
+        _ => false,
+    }
+}
+
+/// Strips what wraps the names: `state_dict.`, `model.`, `module.`; drops counters that inference has no use for.
+fn unwrap_names(mut tensors: BTreeMap<String, PackTensor>) -> BTreeMap<String, PackTensor> {
+    tensors.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    // A file's names can nest far deeper, and each layer costs a pass.
+    for _ in 0..4 {
+        let Some(wrapper) = wrapper(&tensors) else { break };
+        let inside = |(name, tensor): (String, _)| Some((name.strip_prefix(wrapper)?.to_owned(), tensor));
+        tensors = tensors.into_iter().filter_map(inside).collect();
+    }
     tensors
+}
+
+/// The outermost wrapper. What training scripts save beside the weights, such as an optimizer's state, is not in it.
+fn wrapper(tensors: &BTreeMap<String, PackTensor>) -> Option<&'static str> {
+    const BESIDE: [&str; 5] = ["optimizer", "lr_scheduler", "scheduler", "scaler", "model_ema"];
+    let any = |wrapper: &str| tensors.keys().any(|name| name.starts_with(wrapper));
+    let beside = |(name, tensor): (&String, &PackTensor)| {
+        tensor.shape.is_empty() || BESIDE.contains(&name.split('.').next().unwrap_or_default())
+    };
+    let all = |wrapper: &str| {
+        let inside = |name: &str| name.starts_with(wrapper);
+        any(wrapper) && tensors.iter().all(|entry| inside(entry.0) || wrapper == "model." && beside(entry))
+    };
+    // No layer is called as the method is that gives a state dict; a layer may well be called `model`.
+    let within = ["state_dict.", "model_state_dict."].into_iter().find(|wrapper| any(wrapper));
+    within.or_else(|| ["model.", "module."].into_iter().find(|wrapper| all(wrapper)))
 }

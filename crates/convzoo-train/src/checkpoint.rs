@@ -39,7 +39,9 @@ impl<N: Classifier + ModuleDisplay> WeightsCheckpointer<N> {
         Self { file, template: Mutex::new(template), history }
     }
 
-    fn save_weights(&self, epoch: usize) -> Result<(), CheckpointerError> {
+    /// Writes the weights of a saved epoch for people. A run that was killed between a checkpoint and this has it done
+    /// when it resumes.
+    pub fn save_weights(&self, epoch: usize) -> Result<(), CheckpointerError> {
         let unknown = |error: TrainError| CheckpointerError::Unknown(error.to_string());
         let record: ModuleRecord = Checkpointer::restore(&self.file, epoch)?;
         let template = self.template.lock().unwrap_or_else(PoisonError::into_inner).clone();

@@ -122,6 +122,10 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
 
         let trainee = Trainee::new(self.network, &self.recipe, &device).train();
         let folder = checkpoint::folder(&self.out);
+        let weights = WeightsCheckpointer::new(trainee.valid(), history.clone());
+        if let Some(epoch) = checkpoint {
+            weights.save_weights(epoch).map_err(|error| TrainError::Stopped(error.to_string()))?;
+        }
         let gather = Gather::new(history.clone(), self.interrupter.clone(), Arc::clone(&divergence), report);
         let mut training =
             SupervisedTraining::new(&self.out, Arc::new(train) as Arc<dyn DataLoader<_>>, Arc::new(test))
@@ -132,7 +136,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
                 .with_interrupter(self.interrupter.clone())
                 .with_checkpointing_strategy(KeepLastNCheckpoints::new(CHECKPOINTS_KEPT))
                 .with_custom_checkpointers(
-                    WeightsCheckpointer::new(trainee.valid(), history.clone()),
+                    weights,
                     FileCheckpointer::new(&folder, checkpoint::PARTS[1]),
                     FileCheckpointer::new(&folder, checkpoint::PARTS[2]),
                 )

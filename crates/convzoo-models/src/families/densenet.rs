@@ -108,6 +108,8 @@ impl Classifier for DenseNet {
             .rule(r"^stem\.(conv|norm)", "features.${1}0")
             .rule(r"^pool", "features.pool0")
             .rule(r"^norm", "features.norm5")
+            // torchvision's published files are older than its names.
+            .older(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", "$1$2.")
     }
 }
 

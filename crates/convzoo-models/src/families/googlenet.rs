@@ -193,7 +193,8 @@ impl Classifier for GoogLeNet {
         Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::IMAGENET }
     }
 
+    /// torchvision's `aux_logits=False` leaves the auxiliary classifiers out.
     fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+        NameRules::table(NAMES).optional("aux1").optional("aux2")
     }
 }

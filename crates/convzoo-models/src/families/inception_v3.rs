@@ -167,7 +167,8 @@ impl Classifier for InceptionV3 {
         Preprocessing { size: [299; 2], resize: Some(342), mean, std, ..Preprocessing::IMAGENET }
     }
 
+    /// timm's files have no auxiliary classifier.
     fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+        NameRules::table(NAMES).optional("AuxLogits")
     }
 }

@@ -1,23 +1,28 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use burn::tensor::Device;
-use convzoo::weights::{self, Checkpoint, Precision};
-use convzoo::{Classifier, create_from};
+use convzoo::Classifier;
+use convzoo::weights::{self, Precision};
 
 use super::output::print;
-use super::select::NetworkArgs;
+use super::select::{NetworkArgs, load};
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The network whose weights they are
     model: String,
-    /// Weights of any format: PyTorch's .pth/.pt/.th, safetensors or Burn's pack
-    input: PathBuf,
+    /// Weights of any format: PyTorch's .pth/.pt/.th, safetensors or Burn's pack, or the name of published ones
+    #[arg(value_name = "IN")]
+    input: String,
     /// File to write: NAME.safetensors in the reference's names, or NAME.bpk for Burn
+    #[arg(value_name = "OUT")]
     output: PathBuf,
+    /// Never download
+    #[arg(long)]
+    offline: bool,
     /// Write half precision
     #[arg(long)]
     f16: bool,
@@ -37,10 +42,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.replace_head == Some(0) {
         bail!("{} needs at least one class", args.model);
     }
-    let device = Device::default();
-    let checkpoint = Checkpoint::open(&args.input)?;
-    let mut network = create_from(&args.model, checkpoint, &args.network.options(), &device)
-        .with_context(|| format!("loading {} into {}", args.input.display(), args.model))?;
+    let mut network = load(&args.model, &args.input, args.offline, &args.network.options(), &Device::default())?;
     if let Some(classes) = args.replace_head {
         network = network.replace_head(classes);
     }

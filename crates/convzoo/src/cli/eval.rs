@@ -1,24 +1,23 @@
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
+use convzoo::Classifier;
 use convzoo::train::{Evaluation, evaluate};
-use convzoo::weights::Checkpoint;
-use convzoo::{Classifier, create_from};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, preprocess};
+use super::select::{DataArgs, DeviceArgs, NetworkArgs, load, preprocess};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The network
     model: String,
-    /// Its weights: PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache
+    #[arg(long, value_name = "FILE|NAME")]
+    weights: String,
     /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder; its test part is used
     #[arg(long, value_name = "DATASET")]
     data: String,
@@ -62,9 +61,7 @@ struct Class<'a> {
 /// Measures a network on the test part of a data set.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, device) = args.device.open()?;
-    let checkpoint = Checkpoint::open(&args.weights)?;
-    let network = create_from(&args.model, checkpoint, &args.network.options(), &device)
-        .with_context(|| format!("loading {} into {}", args.weights.display(), args.model))?;
+    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
     let data = args.source.open(&args.data)?;
     let classes = data.classes();
     if classes.len() != network.classes() {

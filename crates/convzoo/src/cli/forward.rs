@@ -1,21 +1,24 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use convzoo::weights::Checkpoint;
-use convzoo::{Classifier, create_from, tensor_file};
+use anyhow::Result;
+use convzoo::{Classifier, tensor_file};
 
 use super::output::{print, print_json};
-use super::select::{DeviceArgs, NetworkArgs};
+use super::select::{DeviceArgs, NetworkArgs, load};
 
 /// Arguments of `forward`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The network
     model: String,
-    /// Its weights
-    #[arg(long, value_name = "FILE")]
-    weights: PathBuf,
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache
+    #[arg(long, value_name = "FILE|NAME")]
+    weights: String,
+    /// Never download
+    #[arg(long)]
+    offline: bool,
     /// Safetensors file with the tensor `input`, [N, C, H, W]
     #[arg(long, value_name = "FILE")]
     input: PathBuf,
@@ -35,9 +38,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, device) = args.device.open()?;
     let input = tensor_file::read(&args.input, "input", &device)?;
-    let checkpoint = Checkpoint::open(&args.weights)?;
-    let network = create_from(&args.model, checkpoint, &args.network.options(), &device)
-        .with_context(|| format!("loading {} into {}", args.weights.display(), args.model))?;
+    let network = load(&args.model, &args.weights, args.offline, &args.network.options(), &device)?;
     let [images, channels, height, width] = input.dims();
     network.check_input([channels, height, width])?;
     let logits = network.forward(input);

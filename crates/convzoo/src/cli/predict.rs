@@ -4,12 +4,11 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use convzoo::data::{EXTENSIONS, Image, decode, load_image};
-use convzoo::weights::Checkpoint;
-use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, create_from, pretrained, variant};
+use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, pretrained, variant};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
-use super::select::{DeviceArgs, NetworkArgs};
+use super::select::{DeviceArgs, NetworkArgs, load};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -20,9 +19,13 @@ pub struct Args {
     /// The network [default: lenet5, with the digits' weights that come with the program]
     #[arg(long)]
     model: Option<String>,
-    /// Its weights: PyTorch's .pth/.pt/.th, safetensors or Burn's pack
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache
+    #[arg(long, value_name = "FILE|NAME")]
+    weights: Option<String>,
+    /// Never download
+    #[arg(long)]
+    offline: bool,
     /// Names of the classes, a line each, where the weights do not remember them
     #[arg(long, value_name = "FILE")]
     labels: Option<PathBuf>,
@@ -90,8 +93,7 @@ fn network(args: &Args) -> Result<Network> {
     let (_, device) = args.device.open()?;
     let model = args.model.as_deref().unwrap_or("lenet5");
     let network = match &args.weights {
-        Some(path) => create_from(model, Checkpoint::open(path)?, &args.network.options(), &device)
-            .with_context(|| format!("loading {} into {model}", path.display()))?,
+        Some(weights) => load(model, weights, args.offline, &args.network.options(), &device)?,
         None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
         None => {
             variant(model)?;

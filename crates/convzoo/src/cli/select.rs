@@ -1,13 +1,17 @@
 //! What commands have in common: choosing a device, a network and data.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
-use convzoo::data::{Source, Splits};
+use convzoo::data::download::{Remote, fetch};
+use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
-use convzoo::{Network, Options, Preprocessing, data, train};
+use convzoo::weights::Checkpoint;
+use convzoo::{
+    Classifier, Network, Options, Preprocessing, Published, SERVER, create_from, data, published, train, variant,
+};
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
@@ -116,4 +120,43 @@ pub fn preprocess(
 ) -> Result<data::Preprocess> {
     let sample = data.get(0).context("reading the first image")?;
     Ok(train::preprocess(preprocessing, network.input(), &sample.image))
+}
+
+/// Makes `model` with the weights in a file or, where there is no such file, those published under this name.
+pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device: &Device) -> Result<Network> {
+    let known = variant(model)?;
+    let published = published(known.name).find(|published| published.name == weights);
+    let (path, resize) = match published {
+        Some(published) if !Path::new(weights).exists() => (download(published, offline)?, Some(published.resize)),
+        _ => (PathBuf::from(weights), None),
+    };
+    let checkpoint = Checkpoint::open(&path).with_context(|| {
+        let names: Vec<_> = convzoo::published(known.name).map(|published| published.name).collect();
+        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        format!("opening the weights '{weights}' (published for {}: {names})", known.name)
+    })?;
+    let network = create_from(known.name, checkpoint, options, device)
+        .with_context(|| format!("loading {} into {}", path.display(), known.name))?;
+    Ok(match resize {
+        Some(resize) => {
+            let preprocessing = Preprocessing { resize: Some(resize), ..network.preprocessing() };
+            network.with_preprocessing(preprocessing)
+        }
+        None => network,
+    })
+}
+
+/// The file of published weights, in the cache.
+fn download(published: &Published, offline: bool) -> Result<PathBuf> {
+    let source = Source::default();
+    let folder = source.cache_dir()?.join("weights");
+    let urls: Vec<_> =
+        source.servers("weights", &[SERVER]).iter().map(|server| format!("{server}/{}", published.file)).collect();
+    let file = folder.join(published.file);
+    if offline && !file.is_file() {
+        return Err(DataError::Offline { name: published.file.to_owned(), folder, urls }.into());
+    }
+    let remote = Remote { file: published.file.to_owned(), urls, sha256: published.sha256().to_owned(), bytes: None };
+    fetch(&remote, &folder, true)
+        .with_context(|| format!("downloading {}; it may also be put into {}", published.file, folder.display()))
 }

@@ -1,0 +1,321 @@
+//! Weights in and out: formats, spellings, precisions, and what does not fit.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod common;
+#[path = "common/files.rs"]
+mod files;
+#[path = "common/tiny.rs"]
+mod tiny;
+
+use std::path::Path;
+
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::store::bridge;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use convzoo_models::weights::{self, Checkpoint, Mismatch, Precision, WeightsError};
+use convzoo_models::{Classifier, Network, Options, create, create_from};
+
+use files::{file, fixture, path, safetensors, safetensors_of};
+use tiny::Tiny;
+
+/// Every tensor in the tree's order.
+fn tensors<M: Module>(module: &M) -> Vec<TensorData> {
+    struct Read(Vec<TensorData>);
+    impl ModuleVisitor for Read {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(param.val().into_data());
+        }
+    }
+    let mut read = Read(Vec::new());
+    module.visit(&mut read);
+    read.0
+}
+
+/// A network's tensors by the reference's names.
+fn state(network: &Network) -> Vec<(String, TensorData)> {
+    network.state().into_iter().map(|entry| entry.name).zip(tensors(network)).collect()
+}
+
+fn write(name: &str, state: &[(String, TensorData)]) -> std::path::PathBuf {
+    file(name, &safetensors(state.iter().map(|(name, tensor)| (name.as_str(), tensor))))
+}
+
+fn assert_same_bits(a: &Network, b: &Network) {
+    let (a, b) = (state(a), state(b));
+    assert_eq!(a.len(), b.len());
+    for ((name, a), (other, b)) in a.iter().zip(&b) {
+        assert!(name == other && a.as_bytes() == b.as_bytes() && a.shape() == b.shape(), "{name}");
+    }
+}
+
+fn open(name: &str, path: &Path, options: &Options) -> Result<Network, WeightsError> {
+    create_from(name, Checkpoint::open(path)?, options, &Device::flex())
+}
+
+fn mismatch(result: Result<Network, WeightsError>) -> Mismatch {
+    match result.err() {
+        Some(WeightsError::Mismatch { mismatch }) => mismatch,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn files_give_back_every_bit() {
+    let device = Device::flex();
+    for (name, classes) in [
+        ("lenet5", 10),
+        ("squeezenet1_1", 10),
+        ("resnet20_cifar", 10),
+        ("densenet40_k12", 100),
+        ("preact_resnet110_cifar", 10),
+        ("fractalnet20", 10),
+        ("googlenet", 7),
+        ("inception_v3", 7),
+    ] {
+        let network = common::filled(name, &Options::default().with_classes(classes), &device);
+        let (safe, pack) = (path(&format!("bits-{name}.safetensors")), path(&format!("bits-{name}.bpk")));
+        weights::save(&network, &safe).unwrap();
+        weights::save_pack(&network, &pack, Precision::Full).unwrap();
+        for path in [&safe, &pack] {
+            assert_same_bits(&network, &open(name, path, &Options::default()).unwrap());
+        }
+        // Through the other format, and again: the same files.
+        let again = path(&format!("bits-{name}-again"));
+        weights::save(&open(name, &pack, &Options::default()).unwrap(), &again).unwrap();
+        assert!(std::fs::read(&safe).unwrap() == std::fs::read(&again).unwrap(), "{name}");
+        for path in [safe, pack, again] {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+#[test]
+fn half_precision_is_rounded_and_read_as_f32() {
+    let network = common::filled("resnet20_cifar", &Options::default(), &Device::flex());
+    let (full, half, pack) = (path("full.safetensors"), path("half.safetensors"), path("half.bpk"));
+    weights::save(&network, &full).unwrap();
+    weights::save_as(&network, &half, Precision::Half).unwrap();
+    weights::save_pack(&network, &pack, Precision::Half).unwrap();
+    let length = |path: &Path| path.metadata().unwrap().len();
+    assert!(length(&half) < length(&full) * 6 / 10);
+    for path in [half, pack] {
+        let read = open("resnet20_cifar", &path, &Options::default()).unwrap();
+        for ((name, a), (_, b)) in state(&network).iter().zip(&state(&read)) {
+            assert_eq!(b.dtype(), DType::F32, "{name}");
+            let expected = a.clone().convert_dtype(DType::F16).convert_dtype(DType::F32);
+            assert!(expected.as_bytes() == b.as_bytes(), "{name}");
+            let near = |(a, b): (f32, f32)| (a - b).abs() <= a.abs() / 2048.0 + 6e-8;
+            assert!(a.iter::<f32>().zip(b.iter::<f32>()).all(near), "{name}");
+        }
+    }
+}
+
+#[test]
+fn entries_of_other_precisions_are_converted() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    for dtype in [DType::F64, DType::F16, DType::BF16] {
+        let converted: Vec<_> = state(&network).into_iter().map(|(n, t)| (n, t.convert_dtype(dtype))).collect();
+        let read = open("lenet5", &write(&format!("{dtype:?}.safetensors"), &converted), &Options::default()).unwrap();
+        for ((name, stored), (_, read)) in converted.iter().zip(&state(&read)) {
+            let expected = stored.clone().convert_dtype(DType::F32);
+            assert!(read.dtype() == DType::F32 && expected.as_bytes() == read.as_bytes(), "{dtype:?} {name}");
+        }
+        let tensors = converted.into_iter().map(|(name, tensor)| bridge::from_data(tensor, name, None));
+        Checkpoint::from_tensors(tensors).apply(network.clone()).unwrap();
+    }
+}
+
+#[test]
+fn wrappers_are_seen_through() {
+    let network = common::filled("resnet20_cifar", &Options::default(), &Device::flex());
+    let counter = ("bn1.num_batches_tracked".to_owned(), TensorData::new(vec![7i64], [1]));
+    let optimizer = TensorData::new(vec![0f32; 8], [8]);
+    for (i, prefix) in [
+        "",
+        "module.",
+        "state_dict.",
+        "model.",
+        "model_state_dict.",
+        "state_dict.module.",
+        "model.module.",
+        "module.model.",
+        "state_dict.model.",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut wrapped = state(&network);
+        wrapped.push(counter.clone());
+        wrapped.iter_mut().for_each(|(name, _)| name.insert_str(0, prefix));
+        // What a training script keeps beside the weights.
+        if prefix.contains("state_dict") || prefix.starts_with("model.") {
+            wrapped.push(("optimizer.state.0.momentum_buffer".to_owned(), optimizer.clone()));
+        }
+        let path = write(&format!("wrapped-{i}.safetensors"), &wrapped);
+        let read = open("resnet20_cifar", &path, &Options::default());
+        assert_same_bits(&network, &read.unwrap_or_else(|error| panic!("{prefix}: {error}")));
+    }
+    // No wrapper: a layer beside it has weights too.
+    let mut own = vec![("model.weight".to_owned(), optimizer.clone()), ("head.weight".to_owned(), optimizer)];
+    let checkpoint = Checkpoint::open(&write("own.safetensors", &own)).unwrap();
+    assert!(checkpoint.shapes().map(|(name, _)| name).eq(["head.weight", "model.weight"]));
+    // However deep a name nests, reading it takes no time.
+    own[0].0 = "model.".repeat(1 << 20);
+    own.truncate(1);
+    assert_eq!(mismatch(open("lenet5", &write("deep.safetensors", &own), &Options::default())).unexpected.len(), 1);
+}
+
+#[test]
+fn any_length_of_a_header_is_told_from_other_formats() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let whole = safetensors(state(&network).iter().map(|(name, tensor)| (name.as_str(), tensor)));
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    // A pickle begins with 0x80 and a zip archive with "PK": so may a length.
+    for padded in [0x480, 0x4b50] {
+        let mut header = String::from_utf8(whole[8..8 + length].to_vec()).unwrap();
+        header.extend(std::iter::repeat_n(' ', padded - length));
+        let path = file("padded.safetensors", &safetensors_of(&header, &whole[8 + length..]));
+        assert_same_bits(&network, &open("lenet5", &path, &Options::default()).unwrap());
+    }
+}
+
+#[test]
+fn published_densenets_load_in_their_older_spelling() {
+    let network = common::filled("densenet121", &Options::default().with_classes(5), &Device::flex());
+    let older = regex::Regex::new(r"(denselayer\d+\.(?:norm|conv))([12])\.").unwrap();
+    let mut state = state(&network);
+    let mut respelled = 0;
+    for (name, _) in &mut state {
+        let published = older.replace(name, "$1.$2.").into_owned();
+        respelled += usize::from(published != *name);
+        *name = published;
+    }
+    // Two norms and two convolutions in each of 58 layers.
+    assert_eq!(respelled, 58 * (2 * 4 + 2));
+    assert!(state.iter().any(|(name, _)| name == "features.denseblock1.denselayer1.norm.1.weight"));
+    let read = open("densenet121", &write("published-densenet.safetensors", &state), &Options::default()).unwrap();
+    assert_same_bits(&network, &read);
+}
+
+#[test]
+fn auxiliary_classifiers_may_be_absent_but_not_in_part() {
+    // timm's Inception v3 has none, torchvision's others only where they are asked for.
+    for (name, layer) in [("inception_v3", "AuxLogits."), ("googlenet", "aux")] {
+        let network = common::filled(name, &Options::default().with_classes(6), &Device::flex());
+        let mut without = state(&network);
+        let whole = without.len();
+        without.retain(|(name, _)| !name.starts_with(layer));
+        assert!(without.len() < whole);
+        let path = write(&format!("without-{name}.safetensors"), &without);
+        let read = open(name, &path, &Options::default()).unwrap();
+        assert_eq!(read.classes(), 6);
+        let with: Vec<_> = state(&read).into_iter().filter(|(name, _)| !name.starts_with(layer)).collect();
+        assert!(with == without, "{name}");
+
+        let mut part = state(&network);
+        part.retain(|(name, _)| !name.starts_with(layer) || name.ends_with("bias"));
+        let missing = mismatch(open(name, &write("part.safetensors", &part), &Options::default())).missing;
+        assert!(!missing.is_empty() && missing.iter().all(|name| name.starts_with(layer)), "{missing:?}");
+        std::fs::remove_file(path).unwrap();
+    }
+}
+
+#[test]
+fn the_file_says_how_many_classes_and_channels() {
+    for (name, head) in [("squeezenet1_1", "classifier.1"), ("resnet20_cifar", "linear")] {
+        let options = Options::default().with_classes(17).with_channels(1);
+        let path = path(&format!("classes-{name}.safetensors"));
+        weights::save(&common::filled(name, &options, &Device::flex()), &path).unwrap();
+        let read = open(name, &path, &Options::default()).unwrap();
+        assert_eq!((read.classes(), read.input()[0]), (17, 1));
+
+        let other = mismatch(open(name, &path, &Options::default().with_classes(10)));
+        let names: Vec<_> = other.misshapen.iter().map(|(name, own, theirs)| (name.as_str(), own[0], theirs[0])).collect();
+        let (weight, bias) = (format!("{head}.weight"), format!("{head}.bias"));
+        assert_eq!(names, [(weight.as_str(), 10, 17), (bias.as_str(), 10, 17)]);
+        assert!(other.missing.is_empty() && other.unexpected.is_empty());
+        let replaced = read.replace_head(10);
+        assert_eq!(replaced.classes(), 10);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_listed() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let mut other = state(&network);
+    let names: Vec<_> = other.iter().map(|(name, _)| name.clone()).collect();
+    other[0].0 = "stranger".to_owned();
+    other[1].1 = TensorData::new(vec![0f32; 3], [3]);
+    other[2].1 = TensorData::new(vec![0i64; other[2].1.num_elements()], other[2].1.shape().clone());
+    let path = write("other.safetensors", &other);
+    let told = mismatch(open("lenet5", &path, &Options::default()));
+    assert_eq!(told.missing, [names[0].clone()]);
+    assert_eq!(told.unexpected, ["stranger"]);
+    assert_eq!(told.misshapen.len(), 1);
+    assert_eq!((&told.misshapen[0].0, &told.misshapen[0].2), (&names[1], &vec![3]));
+    assert_eq!(told.mistyped, [(names[2].clone(), "I64".to_owned())]);
+    let text = told.to_string();
+    for part in ["missing (1)", "unexpected (1): stranger", "of another shape (1)", "not floating-point (1)", "I64"] {
+        assert!(text.contains(part), "{text}");
+    }
+    // A network that does not fit keeps what it has.
+    let vgg = create("vgg11", &Options::default(), &Device::flex()).unwrap();
+    let Err(WeightsError::Mismatch { mismatch }) = weights::load(vgg, &path) else { panic!("it fits") };
+    assert_eq!((mismatch.missing.len(), mismatch.unexpected.len()), (22, 10));
+    assert!(mismatch.to_string().contains("and 14 more"), "{mismatch}");
+}
+
+#[test]
+fn files_remember_options_and_labels() {
+    let options = Options { activation: Some(convzoo_blocks::Activation::Relu), ..Options::default() };
+    let labels: Vec<String> = (0..10).map(|i| format!("digit {i}")).collect();
+    let network = common::filled("lenet5", &options, &Device::flex()).with_labels(labels.clone());
+    let (safe, pack) = (path("remember.safetensors"), path("remember.bpk"));
+    weights::save(&network, &safe).unwrap();
+    weights::save_pack(&network, &pack, Precision::Full).unwrap();
+    for path in [safe, pack] {
+        let read = open("lenet5", &path, &Options::default()).unwrap();
+        assert_eq!(read.labels(), labels);
+        assert_eq!(read.metadata(), network.metadata());
+    }
+}
+
+#[test]
+fn checkpoints_of_pytorch_itself_load() {
+    let device = Device::flex();
+    let input = TensorData::new((0..105).map(|i| (i % 11) as f32 / 11.0).collect::<Vec<_>>(), [1, 3, 7, 5]);
+    for (name, tolerance) in [("trained.pth", 1e-6), ("legacy.pth", 1e-6), ("mixed.pth", 2e-3)] {
+        let network = weights::load(Tiny::new(&device), &fixture(name)).unwrap();
+        let logits = network.forward(Tensor::from_data(input.clone(), &device)).into_data();
+        // As `fixtures/make.py` prints them.
+        for (ours, theirs) in logits.iter::<f32>().zip([-0.076_650_84, 0.074_349_7, -0.156_620_5]) {
+            assert!((ours - theirs).abs() < tolerance, "{name}: {ours}, and PyTorch says {theirs}");
+        }
+    }
+}
+
+#[test]
+fn the_embedded_digits_weights_load() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../convzoo/weights/lenet5-digits.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let network =
+        create_from("lenet5", Checkpoint::from_safetensors(&bytes).unwrap(), &Options::default(), &Device::flex());
+    let network = network.unwrap();
+    assert_eq!(network.labels(), ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    assert_same_bits(&network, &open("lenet5", &path, &Options::default()).unwrap());
+    let cut = Checkpoint::from_safetensors(&bytes[..bytes.len() - 1]);
+    assert!(matches!(cut.err(), Some(WeightsError::Damaged { .. })));
+}
+
+#[test]
+fn files_that_cannot_be_written_leave_nothing() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let nowhere = path("no-such-folder").join("weights");
+    for result in [weights::save(&network, &nowhere), weights::save_pack(&network, &nowhere, Precision::Half)] {
+        let error = result.unwrap_err();
+        assert!(matches!(error, WeightsError::Write { .. }) && error.to_string().contains("no-such-folder"), "{error}");
+    }
+    let missing = Checkpoint::open(&nowhere).err().unwrap();
+    assert!(matches!(missing, WeightsError::Read { .. }), "{missing}");
+}
