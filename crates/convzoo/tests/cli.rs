@@ -212,7 +212,11 @@ fn mistakes_are_answered_with_one_error_and_leave_nothing() {
         (&["train", "--data", "mnist", "--data-dir", "empty"], "t10k-images-idx3-ubyte"),
         (&["train", "vgg11", "--activation", "relu"], "has no option 'activation'"),
         (&["train", "alexnet", "--dropout", "1.5"], "dropout must be"),
-        (&["eval", "lenet5", "--weights", "none.pth", "--data", "digits"], "none.pth"),
+        (
+            &["eval", "lenet5", "--weights", "none.pth", "--data", "digits"],
+            "none.pth: No such file or directory (os error 2)\n",
+        ),
+        (&["eval", "resnet50", "--weights", "imagenet1k_v3", "--data", "digits"], "imagenet1k_v1, imagenet1k_v2"),
         (&["eval", "lenet5", "--weights", "junk.pth", "--data", "digits"], "is no PyTorch checkpoint"),
         (&["eval", "lenet5", "--weights", "empty", "--data", "digits"], "empty"),
         (&["summary", "lenet5", "--input", "1x28x28"], "exactly 32×32"),

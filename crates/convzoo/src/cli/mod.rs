@@ -62,7 +62,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", output::told(&error));
             ExitCode::FAILURE
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -76,4 +76,13 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
         .expect("a template without mistakes")
         .progress_chars("=> ");
     ProgressBar::with_draw_target(Some(total as u64), target).with_style(style).with_message(what)
+}
+
+/// The error and its causes, each once: many tell their cause themselves.
+pub fn told(error: &Error) -> String {
+    error
+        .chain()
+        .skip(1)
+        .map(ToString::to_string)
+        .fold(error.to_string(), |text, cause| if text.ends_with(&cause) { text } else { format!("{text}: {cause}") })
 }

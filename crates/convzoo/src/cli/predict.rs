@@ -7,7 +7,7 @@ use convzoo::data::{EXTENSIONS, Image, decode, load_image};
 use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, pretrained, variant};
 use serde::Serialize;
 
-use super::output::{print, print_json, progress, table};
+use super::output::{print, print_json, progress, table, told};
 use super::select::{DeviceArgs, NetworkArgs, load};
 
 /// Arguments of `predict`.
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let name = source.name();
             answers.push(match image {
                 Ok(_) => Answer::Right { image: name, top: predictions.next().unwrap_or_default() },
-                Err(error) => Answer::Wrong { image: name, error: format!("{error:#}") },
+                Err(error) => Answer::Wrong { image: name, error: told(&error) },
             });
         }
         bar.inc(chunk.len() as u64);
