@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{root, succeed};
 
 /// What the goldens in the tree were made with.
-const VERSIONS: [&str; 4] = ["torch==2.9.0", "torchvision==0.24.0", "timm==1.0.31", "numpy"];
+const VERSIONS: [&str; 5] = ["torch==2.9.0", "torchvision==0.24.0", "timm==1.0.31", "numpy", "safetensors"];
 
 /// Numbers may differ by this much, relative to the largest of their list: other processors add up in another order.
 const TOLERANCE: f64 = 1e-4;
@@ -79,7 +79,7 @@ fn difference(at: &str, old: &Value, new: &Value) -> Option<String> {
 }
 
 /// A Python with the reference libraries, set up in the workspace's own folder.
-fn python() -> Result<PathBuf> {
+pub fn python() -> Result<PathBuf> {
     let venv = root().join(".venv");
     let python = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if !python.exists() {

@@ -2,6 +2,7 @@
 
 mod ci;
 mod goldens;
+mod torch_check;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,14 @@ enum Chore {
         #[arg(long)]
         write: bool,
     },
+    /// Check weights that PyTorch saves in convzoo, and those that convzoo writes in PyTorch
+    TorchCheck {
+        /// Only these networks
+        models: Vec<String>,
+        /// A convzoo that is built already [default: one built in release mode]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Run what continuous integration runs
     Ci,
 }
@@ -40,6 +49,7 @@ fn main() -> ExitCode {
             Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
+        Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

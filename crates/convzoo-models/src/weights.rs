@@ -6,14 +6,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::store::burn_pack::{Reader, Tensor as PackTensor, Writer};
+use burn::store::burn_pack::{Error as PackError, Reader, Tensor as PackTensor, Writer};
 use burn::store::pytorch::PytorchReader;
 use burn::store::pytorch_reader::PickleValue;
 use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
-use burn::tensor::DType;
+use burn::tensor::{DType, TensorData};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -145,12 +146,18 @@ impl Checkpoint {
     /// Opens a checkpoint of any known format.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let damaged = |reason: String| WeightsError::Damaged { path: path.to_owned(), reason };
+        let format = sniff(path)?;
+        let length = path.metadata().map_or(0, |metadata| metadata.len());
         let mut metadata = None;
-        let tensors = match sniff(path)? {
+        let tensors = match format {
             Format::Safetensors => {
                 let read = |source| WeightsError::Read { path: path.to_owned(), source };
-                metadata = safetensors_metadata(File::open(path).map_err(read)?).map_err(damaged)?;
-                tensors_of(SafetensorsStore::from_file(path).map_indices_contiguous(false))
+                let mut file = File::open(path).map_err(read)?;
+                let header = SafetensorsHeader::read(&mut file).map_err(damaged)?;
+                metadata = header.metadata();
+                let file = Arc::new(Mutex::new(file));
+                let store = SafetensorsStore::from_file(path).map_indices_contiguous(false);
+                tensors_of(store).map(|tensors| header.seek(tensors, &file))
             }
             Format::Pytorch => {
                 if let Some(name) = foreign_name(path).map_err(damaged)? {
@@ -158,18 +165,21 @@ impl Checkpoint {
                 }
                 tensors_of(PytorchStore::from_file(path).map_indices_contiguous(false)).and_then(|tensors| {
                     // A view may repeat one number, a compressed storage expand, to any size.
-                    let length = path.metadata().map_or(0, |metadata| metadata.len());
                     match tensors.values().find(|tensor| tensor.byte_len() as u64 > length) {
                         Some(tensor) => Err(format!("'{}' claims more bytes than the file has", tensor.name)),
                         None => Ok(tensors),
                     }
                 })
             }
-            Format::Burnpack => {
+            // The reader would make room for it first.
+            Format::Burnpack { metadata } if u64::from(metadata) > length => {
+                Err(format!("its header claims {metadata} bytes"))
+            }
+            Format::Burnpack { .. } => {
                 let pack = Reader::from_file_exact(path).map_err(|error| damaged(error.to_string()))?;
                 metadata = pack.metadata().get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok());
                 let tensors = pack.into_tensors().map_err(|error| error.to_string());
-                tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect())
+                tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), owned(tensor))).collect())
             }
         };
         Ok(Self { path: path.to_owned(), tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
@@ -179,10 +189,11 @@ impl Checkpoint {
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, WeightsError> {
         let path = PathBuf::from("embedded weights");
         let damaged = |reason: String| WeightsError::Damaged { path: path.clone(), reason };
-        let metadata = safetensors_metadata(bytes).map_err(damaged)?;
+        let header = SafetensorsHeader::read(&mut &*bytes).map_err(damaged)?;
         let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
-        let tensors = unwrap_names(tensors_of(store).map_err(damaged)?);
-        Ok(Self { path, tensors, metadata })
+        let tensors = tensors_of(store).map_err(damaged)?;
+        let tensors = header.seek(tensors, &Arc::new(Mutex::new(io::Cursor::new(bytes.to_vec()))));
+        Ok(Self { path, tensors: unwrap_names(tensors), metadata: header.metadata() })
     }
 
     /// Names and shapes of all tensors.
@@ -337,26 +348,76 @@ impl ModuleAdapter for Rename {
     }
 }
 
-/// Our entry in the string table of a safetensors header.
-fn safetensors_metadata(mut file: impl Read) -> Result<Option<Metadata>, String> {
-    let mut read = || -> io::Result<Vec<u8>> {
-        let mut length = [0; 8];
-        file.read_exact(&mut length)?;
-        let length = u64::from_le_bytes(length);
-        // A lying length reads no more than there is.
-        let mut header = Vec::new();
-        (&mut file).take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
-        Ok(header)
-    };
-    #[derive(Deserialize)]
-    struct Header {
-        #[serde(default, rename = "__metadata__")]
-        metadata: HashMap<String, String>,
+/// Where a safetensors file says its tensors are, and what it remembers.
+#[derive(Deserialize)]
+struct SafetensorsHeader {
+    #[serde(default, rename = "__metadata__")]
+    strings: HashMap<String, String>,
+    #[serde(flatten)]
+    entries: HashMap<String, SafetensorsEntry>,
+    /// Where the header ends and offsets count from.
+    #[serde(skip)]
+    end: u64,
+}
+
+#[derive(Deserialize)]
+struct SafetensorsEntry {
+    data_offsets: [u64; 2],
+}
+
+impl SafetensorsHeader {
+    fn read(file: &mut impl Read) -> Result<Self, String> {
+        let mut read = || -> io::Result<Vec<u8>> {
+            let mut length = [0; 8];
+            file.read_exact(&mut length)?;
+            let length = u64::from_le_bytes(length);
+            // A lying length reads no more than there is.
+            let mut header = Vec::new();
+            file.take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
+            Ok(header)
+        };
+        let bytes = read().map_err(|error| error.to_string())?;
+        let header: Self = serde_json::from_slice(&bytes).map_err(|error| format!("its header is no JSON: {error}"))?;
+        Ok(Self { end: 8 + bytes.len() as u64, ..header })
     }
-    let header = read().map_err(|error| error.to_string())?;
-    let header: Header = serde_json::from_slice(&header).map_err(|error| format!("its header is no JSON: {error}"))?;
-    // Another program's entry of this name is none of ours.
-    Ok(header.metadata.get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok()))
+
+    /// Our entry in the table of strings; another program's of this name is none of ours.
+    fn metadata(&self) -> Option<Metadata> {
+        self.strings.get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok())
+    }
+
+    /// The tensors of the store, which has checked them, read from where they are: the store would parse the whole
+    /// header again for each of them.
+    fn seek<F: Read + Seek + Send + 'static>(
+        &self,
+        tensors: BTreeMap<String, PackTensor>,
+        file: &Arc<Mutex<F>>,
+    ) -> BTreeMap<String, PackTensor> {
+        let seek = |(name, tensor): (String, PackTensor)| {
+            let Some(entry) = self.entries.get(&name) else { return (name, tensor) };
+            let (start, length) = (self.end.saturating_add(entry.data_offsets[0]), tensor.byte_len());
+            let (file, shape, dtype) = (Arc::clone(file), tensor.shape.clone(), tensor.dtype);
+            let read = move || {
+                let mut bytes = vec![0; length];
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes));
+                read.map_err(|error| PackError::IoError(error.to_string()))?;
+                Ok(TensorData::from_bytes_vec(bytes, shape.clone(), dtype))
+            };
+            (name.clone(), bridge::deferred(name, dtype, tensor.shape, None, read))
+        };
+        tensors.into_iter().map(seek).collect()
+    }
+}
+
+/// A pack's tensor, read when it is used: left as it is, it would be a view into the file even in the network.
+fn owned(tensor: PackTensor) -> PackTensor {
+    let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
+    let declared = shape.clone();
+    bridge::deferred(name, dtype, shape, None, move || {
+        let bytes = tensor.to_bytes()?.to_vec();
+        Ok(TensorData::from_bytes_vec(bytes, declared.clone(), dtype))
+    })
 }
 
 /// What the safetensors format allows for its header.
@@ -365,7 +426,10 @@ const MAX_HEADER: u64 = 100_000_000;
 enum Format {
     Safetensors,
     Pytorch,
-    Burnpack,
+    Burnpack {
+        /// Bytes of the header's table, as it claims.
+        metadata: u32,
+    },
 }
 
 /// Tells the format by the first bytes.
@@ -378,7 +442,10 @@ fn sniff(path: &Path) -> Result<Format, WeightsError> {
         [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
         // A zip archive, or a pickle of protocol 2 or later.
         [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
-        head if head.starts_with(&burn::store::burn_pack::MAGIC_NUMBER.to_le_bytes()) => Ok(Format::Burnpack),
+        // Its version in two bytes, then the length of its table.
+        &[b'N', b'R', b'U', b'B', _, _, a, b, c, d, ..] => {
+            Ok(Format::Burnpack { metadata: u32::from_le_bytes([a, b, c, d]) })
+        }
         _ => Err(WeightsError::Format { path: path.to_owned() }),
     }
 }

@@ -231,7 +231,8 @@ fn the_file_says_how_many_classes_and_channels() {
         assert_eq!((read.classes(), read.input()[0]), (17, 1));
 
         let other = mismatch(open(name, &path, &Options::default().with_classes(10)));
-        let names: Vec<_> = other.misshapen.iter().map(|(name, own, theirs)| (name.as_str(), own[0], theirs[0])).collect();
+        let names: Vec<_> =
+            other.misshapen.iter().map(|(name, own, theirs)| (name.as_str(), own[0], theirs[0])).collect();
         let (weight, bias) = (format!("{head}.weight"), format!("{head}.bias"));
         assert_eq!(names, [(weight.as_str(), 10, 17), (bias.as_str(), 10, 17)]);
         assert!(other.missing.is_empty() && other.unexpected.is_empty());
@@ -318,4 +319,35 @@ fn files_that_cannot_be_written_leave_nothing() {
     }
     let missing = Checkpoint::open(&nowhere).err().unwrap();
     assert!(matches!(missing, WeightsError::Read { .. }), "{missing}");
+}
+
+#[test]
+fn a_network_needs_its_file_no_longer_than_it_loads() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let (safe, pack) = (path("gone.safetensors"), path("gone.bpk"));
+    weights::save(&network, &safe).unwrap();
+    weights::save_pack(&network, &pack, Precision::Full).unwrap();
+    let late = Checkpoint::open(&safe).unwrap();
+    for path in [safe, pack] {
+        let read = open("lenet5", &path, &Options::default()).unwrap();
+        // Not removed but emptied: the file itself is gone, whoever holds it open.
+        std::fs::write(&path, "").unwrap();
+        assert_same_bits(&network, &read);
+    }
+    let error = late.apply(network).err().unwrap();
+    assert!(matches!(error, WeightsError::Damaged { .. }), "{error}");
+}
+
+#[test]
+fn thousands_of_tensors_load_in_seconds() {
+    let device = Device::flex();
+    let network = create("resnet1202_cifar", &Options::default(), &device).unwrap();
+    let path = path("deepest.safetensors");
+    weights::save(&network, &path).unwrap();
+    let start = std::time::Instant::now();
+    open("resnet1202_cifar", &path, &Options::default()).unwrap();
+    let took = start.elapsed();
+    println!("{took:.2?}");
+    assert!(took.as_secs() < 5, "{took:.1?}");
+    std::fs::remove_file(path).unwrap();
 }
