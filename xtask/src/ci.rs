@@ -39,6 +39,11 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
+    step("goldens on wgpu", || {
+        let test =
+            ["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--", "--nocapture", "wgpu"];
+        succeed(&mut cargo(test)?)
+    })?;
     step("the README's training run", || {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         // The run's folder lands in a temporary place; the command itself is the README's.
