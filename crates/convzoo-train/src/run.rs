@@ -62,7 +62,7 @@ pub struct Outcome {
 impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
     /// Trains in a new folder. `report` is told each epoch as it ends.
     pub fn start(self, report: impl FnMut(&Epoch, &RunRecord) + Send + 'static) -> Result<Outcome, TrainError> {
-        self.check()?;
+        self.recipe.check()?;
         if self.out.join("run.json").exists() {
             return Err(TrainError::Occupied(self.out));
         }
@@ -85,7 +85,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
 
     /// Goes on from the last checkpoint in the folder, as if the run had never stopped.
     pub fn resume(self, report: impl FnMut(&Epoch, &RunRecord) + Send + 'static) -> Result<Outcome, TrainError> {
-        self.check()?;
+        self.recipe.check()?;
         let mut record = RunRecord::read(&self.out)?;
         let epochs = self.recipe.epochs;
         let last = checkpoint::last_epoch(&self.out, epochs).ok_or_else(|| TrainError::NotResumable {
@@ -100,10 +100,6 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         record.status = RunStatus::Running;
         record.device = self.device_name.clone();
         self.run(record, Some(last), Box::new(report))
-    }
-
-    fn check(&self) -> Result<(), TrainError> {
-        self.recipe.check()
     }
 
     fn run(self, record: RunRecord, checkpoint: Option<usize>, report: Report) -> Result<Outcome, TrainError> {

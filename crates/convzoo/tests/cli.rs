@@ -2,58 +2,20 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
+mod support;
+
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
-
-fn convzoo(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
-    command.args(arguments).current_dir(folder).output().unwrap()
-}
-
-/// The JSON document a successful command prints.
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = convzoo(folder, arguments);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?} printed no JSON: {error}"))
-}
-
-/// The one error a failing command tells, after it has left nothing in `folder`.
-fn error(folder: &Path, arguments: &[&str]) -> String {
-    let before = entries(folder);
-    let output = convzoo(folder, arguments);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{arguments:?} succeeded");
-    assert!(!stderr.contains("panicked"), "{arguments:?} panicked: {stderr}");
-    let errors = stderr.lines().filter(|line| line.starts_with("error:")).count();
-    assert_eq!(errors, 1, "{arguments:?} told: {stderr}");
-    assert_eq!(entries(folder), before, "{arguments:?} left something behind");
-    stderr
-}
+use support::{convzoo, error, json, shared, temp};
 
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
     entries
-}
-
-fn temp() -> tempfile::TempDir {
-    tempfile::tempdir().unwrap()
-}
-
-/// A folder of the data that continuous integration has and users have not.
-fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("CONVZOO_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
-    let found = root.join(path);
-    if !found.exists() {
-        eprintln!("skipped: {} is not here", found.display());
-        return None;
-    }
-    Some(found.canonicalize().unwrap())
 }
 
 #[test]

@@ -2,23 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
-use std::path::Path;
+mod support;
+
 use std::process::Command;
 
 #[test]
 fn an_epoch_of_mnist_is_learned_alike_on_flex_and_ndarray() {
-    let root = std::env::var_os("CONVZOO_SHARED").map(std::path::PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
-    let data = root.join("data/mnist-t10k");
-    if !data.exists() {
-        eprintln!("skipped: {} is not here", data.display());
-        return;
-    }
+    let Some(data) = support::shared("data/mnist-t10k") else { return };
     let folder = tempfile::tempdir().unwrap();
     let accuracy = |device: &str| {
         let output = Command::new(env!("CARGO_BIN_EXE_convzoo"))
             .args(["train", "lenet5", "--data", "mnist", "--epochs", "1", "--json", "--device", device, "--data-dir"])
-            .arg(data.canonicalize().unwrap())
+            .arg(&data)
             .args(["--out", device])
             .current_dir(folder.path())
             .output()

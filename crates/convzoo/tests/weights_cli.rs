@@ -2,62 +2,18 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
-use std::collections::BTreeSet;
+mod support;
+
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use burn::store::{ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{Device, Tensor, TensorData};
 use convzoo::weights::Checkpoint;
 use convzoo::{Classifier, Options, create, create_from, weights};
 use serde_json::{Value, json};
-
-fn convzoo(folder: &Path, arguments: &[&str], input: &[u8]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
-    command.args(arguments).current_dir(folder);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let _ = child.stdin.take().unwrap().write_all(input); // a command that fails early does not read it
-    child.wait_with_output().unwrap()
-}
-
-fn parse(output: &Output) -> Value {
-    let told = String::from_utf8_lossy(&output.stderr);
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("no JSON: {error}; {told}"))
-}
-
-/// The JSON document a successful command prints.
-fn json(folder: &Path, arguments: &[&str]) -> Value {
-    let output = convzoo(folder, arguments, &[]);
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    parse(&output)
-}
-
-/// The one error of a command that fails and leaves nothing.
-fn error(folder: &Path, arguments: &[&str]) -> String {
-    let files = || fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<BTreeSet<_>>();
-    let before = files();
-    let output = convzoo(folder, arguments, &[]);
-    let told = String::from_utf8(output.stderr).unwrap();
-    assert!(!output.status.success(), "{arguments:?} succeeded");
-    assert!(!told.contains("panicked"), "{arguments:?} panicked: {told}");
-    assert_eq!(told.lines().filter(|line| line.starts_with("error:")).count(), 1, "{arguments:?} told: {told}");
-    assert_eq!(files(), before, "{arguments:?} left something behind");
-    told
-}
-
-/// What continuous integration has and users have not.
-fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("CONVZOO_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
-    let found = root.join(path);
-    if !found.exists() {
-        eprintln!("skipped: {} is not here", found.display());
-        return None;
-    }
-    Some(found.canonicalize().unwrap())
-}
+use support::{convzoo, convzoo_fed, error, json, parse, shared, temp};
 
 fn lenet(folder: &Path) -> PathBuf {
     let path = folder.join("lenet5.safetensors");
@@ -77,7 +33,7 @@ fn tensor_file(path: &Path, name: &str, tensor: &TensorData) {
 fn photographs_are_classified_as_pytorch_does() {
     let Some(photos) = shared("data/photos") else { return };
     let Some(weights) = shared("data/weights/squeezenet1_0-imagenet.safetensors") else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let [photos_text, weights] = [&photos, &weights].map(|path| path.to_str().unwrap());
     let predict = ["predict", photos_text, "--model", "squeezenet1_0", "--weights", weights, "--json"];
     let predict = [&predict[..], &["--device", "flex"]].concat();
@@ -123,7 +79,7 @@ fn photographs_are_classified_as_pytorch_does() {
 fn a_published_pickle_is_as_good_here_as_in_pytorch() {
     let Some(weights) = shared("data/weights/resnet20-12fca82f.th") else { return };
     let Some(archive) = shared("data/cifar10-jpeg.tar.gz") else { return };
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let mut tar = Command::new("tar");
     tar.arg("-xzf").arg(archive).args(["--wildcards", "train/*/0000.jpg", "test/*/00[0-2]?.jpg"]);
     assert!(tar.current_dir(folder.path()).status().unwrap().success());
@@ -138,7 +94,7 @@ fn a_published_pickle_is_as_good_here_as_in_pytorch() {
 
 #[test]
 fn one_broken_image_does_not_stop_the_others() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let path = folder.path();
     fs::create_dir(path.join("images")).unwrap();
     // A bitmap of 2 × 2 pixels.
@@ -151,7 +107,7 @@ fn one_broken_image_does_not_stop_the_others() {
     fs::write(path.join("images/d.bmp"), &bitmap).unwrap();
     fs::write(path.join("images/notes.txt"), "no image").unwrap();
 
-    let output = convzoo(path, &["predict", "images", "--json", "--batch-size", "2"], &[]);
+    let output = convzoo(path, &["predict", "images", "--json", "--batch-size", "2"]);
     assert_eq!(output.status.code(), Some(1));
     let answers = parse(&output);
     let answers = answers.as_array().unwrap();
@@ -164,25 +120,25 @@ fn one_broken_image_does_not_stop_the_others() {
     assert!(answers[0]["top"][0]["label"].is_string(), "the digits' weights know their labels");
 
     // As a table, the answers stand on one stream and the errors on the other.
-    let output = convzoo(path, &["predict", "images"], &[]);
+    let output = convzoo(path, &["predict", "images"]);
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     assert_eq!(output.status.code(), Some(1));
     assert!(out.contains("a.bmp") && out.contains("d.bmp") && !out.contains("b.png"), "{out}");
     assert!(err.contains("error: images/b.png") && err.contains("error: images/c.jpg"), "{err}");
 
     // From standard input, beside a file that is not there.
-    let output = convzoo(path, &["predict", "-", "nowhere.png", "--json", "--top", "1"], &bitmap);
+    let output = convzoo_fed(path, &["predict", "-", "nowhere.png", "--json", "--top", "1"], &bitmap);
     assert_eq!(output.status.code(), Some(1));
     let read = parse(&output);
     assert_eq!((&read[0]["image"], &read[0]["top"][0]), (&json!("-"), &answers[0]["top"][0]));
     assert!(read[1]["error"].as_str().unwrap().contains("nowhere.png"));
-    assert!(convzoo(path, &["predict", "-"], &bitmap).status.success());
-    assert_eq!(convzoo(path, &["predict", "-"], b"").status.code(), Some(1));
+    assert!(convzoo_fed(path, &["predict", "-"], &bitmap).status.success());
+    assert_eq!(convzoo_fed(path, &["predict", "-"], b"").status.code(), Some(1));
 }
 
 #[test]
 fn forward_runs_a_tensor_through() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let path = folder.path();
     let device = Device::flex();
     let network = create("resnet20_cifar", &Options::default().with_classes(7), &device).unwrap();
@@ -226,21 +182,21 @@ fn forward_runs_a_tensor_through() {
 
 #[test]
 fn files_are_converted_and_come_back_bit_by_bit() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let path = folder.path();
     let first = lenet(path);
     for [from, to] in [["lenet5.safetensors", "a.bpk"], ["a.bpk", "b.safetensors"]] {
-        assert!(convzoo(path, &["convert", "lenet5", from, to], &[]).status.success());
+        assert!(convzoo(path, &["convert", "lenet5", from, to]).status.success());
     }
     assert!(fs::read(&first).unwrap() == fs::read(path.join("b.safetensors")).unwrap());
     // Onto itself, and in half the size.
-    assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "a.bpk"], &[]).status.success());
-    assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "half.safetensors", "--f16"], &[]).status.success());
+    assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "a.bpk"]).status.success());
+    assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "half.safetensors", "--f16"]).status.success());
     let length = |file: &str| path.join(file).metadata().unwrap().len();
     assert!(length("half.safetensors") < length("b.safetensors") * 6 / 10);
 
     let replace = ["convert", "lenet5", "a.bpk", "twenty.safetensors", "--replace-head", "20"];
-    assert!(convzoo(path, &replace, &[]).status.success());
+    assert!(convzoo(path, &replace).status.success());
     let twenty = Checkpoint::open(&path.join("twenty.safetensors")).unwrap();
     let twenty = create_from("lenet5", twenty, &Options::default(), &Device::flex()).unwrap();
     assert_eq!(twenty.classes(), 20);
@@ -248,7 +204,7 @@ fn files_are_converted_and_come_back_bit_by_bit() {
 
 #[test]
 fn what_cannot_be_converted_says_why_and_leaves_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = temp();
     let path = folder.path();
     lenet(path);
     fs::write(path.join("junk.pth"), "no weights").unwrap();
