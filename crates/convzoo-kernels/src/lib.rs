@@ -1,0 +1,1 @@
+//! Fast CPU operations for convolutional networks.
