@@ -250,7 +250,7 @@ mod tests {
             change: None,
         };
         for outcome in
-            [Outcome::Measured(Box::new(figures(3.0, 0.1))), Outcome::Failed { error: "no device".to_owned() }]
+            [Outcome::Measured(Box::new(figures(4.0, 0.5))), Outcome::Failed { error: "no device".to_owned() }]
         {
             let row = row(outcome);
             let text = serde_json::to_string(&row).unwrap();
