@@ -58,13 +58,13 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let evaluated = layer.valid().forward(input.clone().without_autodiff());
     agree(&pixels, &evaluated, &remembered)?;
 
-    let row = |name: &str, by: &Channel, a: &str| [name.into(), four(by.mean), four(by.variance), a.into()];
+    let row = |name: &str, by: &Channel| [name.to_owned(), four(by.mean), four(by.variance)];
     let rows = vec![
-        row("training", &batch, "the batch, variance divided by n"),
-        row("evaluation", &remembered, "0.9 of what was, 0.1 of the batch, divided by n − 1"),
+        row("training: the batch, variance divided by n", &batch),
+        row("evaluation: 0.9 of what was and 0.1 of the batch, divided by n − 1", &remembered),
     ];
-    table(out, ["γ 2, β 1, ε 0.00001", "mean", "variance", "from"], rows)?;
-    maps(out, "input, two images of one channel", &input, 0)?;
+    table(out, ["normalised by", "mean", "variance"], rows)?;
+    maps(out, "input: two images of one channel; γ is 2, β is 1", &input, 0)?;
     maps(out, "output in training", &trained, 4)?;
     maps(out, "output in evaluation, after this one step", &evaluated, 4)?;
     Ok(writeln!(out, "by hand and by the layer: the same to 0.00001, in training and in evaluation\n")?)

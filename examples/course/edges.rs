@@ -53,15 +53,17 @@ fn learned(wanted: &Tensor<4>, device: &Device) -> Result<Tensor<4>> {
     Ok(filter.without_autodiff())
 }
 
-/// A digit beside its vertical and horizontal edges: grey is none, white and black are the two directions.
+/// A round digit beside its vertical and horizontal edges: grey is none, white and black are the two directions.
 fn digit(vertical: &Tensor<4>, horizontal: &Tensor<4>) -> Result<image::RgbImage> {
-    let image = open("digits", &Source::default())?.train.get(0)?.image;
+    let digits = open("digits", &Source::default())?.train;
+    let zero = (0..digits.len()).find(|&index| digits.label(index).is_ok_and(|label| label == 0));
+    let image = digits.get(zero.context("there is no 0 among the digits")?)?.image;
     let ink = image.pixels.iter().map(|&ink| f32::from(ink) / 255.0).collect::<Vec<_>>();
     let data = TensorData::new(ink, [1, 1, image.height, image.width]);
-    let digit = Tensor::from_data(data, &vertical.device());
+    let zero = Tensor::from_data(data, &vertical.device());
     let grid = Grid::new(3)
-        .tile("a handwritten 0", grey(&digit, 1.0, 16)?)
-        .tile("vertical edges", grey(&convolve(&digit, vertical, 1, 1), 3.0, 16)?)
-        .tile("horizontal edges", grey(&convolve(&digit, horizontal, 1, 1), 3.0, 16)?);
+        .tile("a handwritten 0", grey(&zero, 1.0, 16)?)
+        .tile("vertical edges", grey(&convolve(&zero, vertical, 1, 1), 3.0, 16)?)
+        .tile("horizontal edges", grey(&convolve(&zero, horizontal, 1, 1), 3.0, 16)?);
     Ok(grid.image()?)
 }

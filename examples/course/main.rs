@@ -1,5 +1,4 @@
-//! The course on convolutional networks, section by section: what each page of `docs/src/course` shows is printed by
-//! the file of the same name here.
+//! The course on convolutional networks: each page of `docs/src/course` shows what the section of its name prints.
 //!
 //! `cargo run --release --example course -- padding`; without a section, all that take no more than a moment.
 
@@ -24,6 +23,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 use convzoo::device;
 
+/// What the command line asks for.
 #[derive(Parser)]
 #[command(name = "course", about = "The course on convolutional networks, section by section")]
 pub struct Arguments {

@@ -8,10 +8,10 @@ use convzoo::data::{Fit, Preprocess, load_image};
 use convzoo_report::{Grid, write_png};
 use image::{Rgb, RgbImage};
 
-/// The side of a network's input.
-const SIDE: usize = 160;
-/// The side that a photograph is resized to before it is cropped.
-const SHORTER: usize = 192;
+/// The side of a network's input: half of AlexNet's, so that ten fit on a page.
+const SIDE: usize = 112;
+/// The side that a photograph is resized to before it is cropped, in AlexNet's proportion of 224 to 256.
+const SHORTER: usize = 128;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -27,7 +27,7 @@ pub fn ten_crops(args: &Args, out: &mut dyn Write) -> Result<()> {
     let photograph = load_image(&args.image)?;
     let crops = Preprocess::new(3, SIDE, SIDE, Fit::ResizeCrop { shorter: SHORTER }).ten_crops(&photograph);
     let names = ["top left", "top right", "bottom left", "bottom right", "middle"];
-    let names = names.map(String::from).into_iter().chain(names.map(|name| format!("{name}, mirrored")));
+    let names = names.map(String::from).into_iter().chain(names.map(|name| format!("mirrored, {name}")));
     let grid = names.zip(&crops).fold(Grid::new(5), |grid, (name, crop)| grid.tile(name, picture(crop)));
     write_png(&grid.image()?, &args.picture)?;
     Ok(writeln!(out, "{} crops of {SIDE}×{SIDE}, in {}", crops.len(), args.picture.display())?)

@@ -13,7 +13,7 @@ const FROM_BEHIND: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
 
 pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
-    let image = [[1., 3., 2., 1.], [2., 9., 1., 1.], [1., 3., 2., 3.], [5., 6., 1., 2.]];
+    let image = [[4., 1., 0., 2.], [3., 8., 5., 1.], [2., 6., 1., 0.], [1., 3., 7., 9.]];
     maps(out, "input", &map(image, device), 0)?;
     maps(out, "gradient that arrives from behind", &map(FROM_BEHIND, device), 0)?;
     for (name, layer, by_hand) in [
@@ -36,7 +36,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
 /// Windows that overlap: a pixel that wins several of them collects from all.
 fn overlapping(out: &mut dyn Write, device: &Device) -> Result<()> {
     let image =
-        [[1., 3., 2., 1., 3.], [2., 9., 1., 1., 5.], [1., 3., 2., 3., 2.], [8., 3., 5., 1., 0.], [5., 6., 1., 2., 9.]];
+        [[1., 0., 2., 1., 3.], [2., 7., 1., 0., 4.], [0., 3., 5., 2., 1.], [6., 1., 2., 8., 0.], [4., 2., 0., 1., 3.]];
     let input = map(image, device).require_grad();
     let output = PoolConfig::max(3, 1).init().forward(input.clone());
     let gradient = input.grad(&output.clone().sum().backward()).context("the input has no gradient")?;
