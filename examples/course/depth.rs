@@ -7,9 +7,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
+use convzoo::report::{Chart, Lines};
 use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, Trainer, preprocess};
 use convzoo::{Classifier, Options, create, device};
-use convzoo_report::{Chart, Lines};
 
 use super::show::table;
 

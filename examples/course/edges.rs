@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use convzoo::data::{Source, open};
-use convzoo_report::{Grid, write_png};
+use convzoo::report::{Grid, write_png};
 
 use super::show::{convolve, grey, map, maps};
 

@@ -58,6 +58,8 @@ enum Section {
     Depth(depth::Args),
     /// Dense connectivity
     Dense,
+    /// A photograph as training sees it
+    Augment(photograph::Args),
     /// The ten crops of a photograph
     TenCrop(photograph::Args),
     /// What is trained when a network changes its task
@@ -99,6 +101,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             BatchNorm => batch_norm::run(out, &device),
             Depth(args) => depth::run(&args, out),
             Dense => dense::run(out, &device),
+            Augment(args) => photograph::augment(&args, out),
             TenCrop(args) => photograph::ten_crops(&args, out),
             Transfer => transfer::run(out, &device),
         }?;

@@ -206,7 +206,7 @@ fn pictures_are_drawn_from_any_photograph() {
     image::RgbImage::from_raw(8, 8, pixels).unwrap().save(&photograph).unwrap();
     let picture = folder.path().join("picture.png");
     let [photograph, path] = [&photograph, &picture].map(|path| path.to_str().unwrap());
-    let cases: [&[&str]; 2] = [&["edges"], &["ten-crop", photograph]];
+    let cases: [&[&str]; 3] = [&["edges"], &["augment", photograph], &["ten-crop", photograph]];
     for arguments in cases {
         section(&[arguments, &["--picture", path]].concat());
         let image = image::open(&picture).unwrap().to_rgb8();
