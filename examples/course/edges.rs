@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use convzoo::data::{Source, open};
-use convzoo::report::{Grid, write_png};
+use convzoo::report::Grid;
 
 use super::show::{convolve, grey, map, maps};
 
@@ -17,7 +17,7 @@ const SCHARR: [[f32; 3]; 3] = [[3., 0., -3.], [10., 0., -10.], [3., 0., -3.]];
 
 #[derive(clap::Args, Default)]
 pub struct Args {
-    /// Write a handwritten digit and its edges to this PNG file
+    /// Write a handwritten digit and its edges to this file, .png or .jpg
     #[arg(long, value_name = "FILE")]
     picture: Option<PathBuf>,
 }
@@ -34,7 +34,10 @@ pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     under("bright on the left, Scharr's filter", &bright_left, &scharr)?;
     under("bright on the left, vertical filter turned by 180°", &bright_left, &vertical.clone().flip([2, 3]))?;
     maps(out, "nine numbers found by gradient descent, from zeros", &learned(&vertical, device)?, 2)?;
-    args.picture.as_deref().map_or(Ok(()), |path| Ok(write_png(&digit(&vertical, &horizontal)?, path)?))
+    if let Some(path) = &args.picture {
+        digit(&vertical, &horizontal)?.save(path).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Finds the filter that answers to noise as `wanted` does.

@@ -3,9 +3,9 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use convzoo::data::{Augment, ColorJitter, Fit, Preprocess, load_image};
-use convzoo::report::{Grid, write_png};
+use convzoo::report::Grid;
 use image::{Rgb, RgbImage};
 
 /// The side of a network's input: half of AlexNet's, so that ten fit on a page.
@@ -17,7 +17,7 @@ const SHORTER: usize = 128;
 pub struct Args {
     /// The photograph
     image: PathBuf,
-    /// The PNG file to write
+    /// The picture to write: .png or .jpg
     #[arg(long, value_name = "FILE")]
     picture: PathBuf,
 }
@@ -48,7 +48,7 @@ pub fn augment(args: &Args, out: &mut dyn Write) -> Result<()> {
             grid = grid.tile(*name, picture(&kind.view(&photograph, &preprocess, seed)));
         }
     }
-    write_png(&grid.image()?, &args.picture)?;
+    grid.image()?.save(&args.picture).with_context(|| format!("writing {}", args.picture.display()))?;
     Ok(writeln!(out, "{VIEWS} views by each of {} kinds, in {}", kinds.len(), args.picture.display())?)
 }
 
@@ -59,7 +59,7 @@ pub fn ten_crops(args: &Args, out: &mut dyn Write) -> Result<()> {
     let names = ["top left", "top right", "bottom left", "bottom right", "middle"];
     let names = names.map(String::from).into_iter().chain(names.map(|name| format!("mirrored, {name}")));
     let grid = names.zip(&crops).fold(Grid::new(5), |grid, (name, crop)| grid.tile(name, picture(crop)));
-    write_png(&grid.image()?, &args.picture)?;
+    grid.image()?.save(&args.picture).with_context(|| format!("writing {}", args.picture.display()))?;
     Ok(writeln!(out, "{} crops of {SIDE}×{SIDE}, in {}", crops.len(), args.picture.display())?)
 }
 
