@@ -86,11 +86,8 @@ fn pages_show_what_their_commands_print() {
             if update {
                 for folder in ["course", "course/zh"] {
                     let path = docs().join(folder).join(&name);
-                    let (before, after) = [&pair[1].text, &printed]
-                        .map(|text| {
-                            format!("{}```text\n{text}```", format_args!("```console\n{}```\n\n", pair[0].text))
-                        })
-                        .into();
+                    let block = |text: &str| format!("```console\n{}```\n\n```text\n{text}```", pair[0].text);
+                    let (before, after) = (block(&pair[1].text), block(&printed));
                     let page = fs::read_to_string(&path).unwrap();
                     assert!(page.contains(&before), "{} has another output below {}", path.display(), pair[0].text);
                     fs::write(path, page.replace(&before, &after)).unwrap();
