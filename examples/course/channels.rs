@@ -33,7 +33,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
 
 /// (f · f · channels + 1) · filters, by the formula and counted in the layer.
 fn parameters(out: &mut dyn Write, device: &Device) -> Result<()> {
-    let cases = [(3, 3, 10), (5, 3, 6), (5, 3, 8), (5, 1, 6), (5, 6, 16), (3, 64, 64), (1, 192, 32)];
+    let cases = [(3, 3, 10), (5, 3, 6), (5, 3, 8), (5, 1, 6), (5, 6, 16), (5, 8, 16), (3, 64, 64), (1, 192, 32)];
     let mut rows = Vec::new();
     for (f, channels, filters) in cases {
         let formula = (f * f * channels + 1) * filters;

@@ -161,6 +161,36 @@ fn the_figures_of_the_notes_hold() {
     }
 }
 
+/// Figures of the text that follow from those of the outputs.
+const DERIVED: [usize; 4] = [
+    28 * 28 * 256 * 64 + 28 * 28 * 5 * 5 * 64 * 96, // Inception's 5×5 path behind its reduction
+    5 * 5 * 256,                                    // and the values of a filter without it
+    512 * 7 * 7,                                    // VGG's last map
+    3 * 32 * 32,                                    // a small colour image
+];
+
+#[test]
+fn the_text_has_no_figure_that_no_output_shows() {
+    // Numbers from 1,000 on, by their commas.
+    let figures = |text: &str| {
+        let numbers = text.split(|c: char| !c.is_ascii_digit() && c != ',').map(|text| text.trim_matches(','));
+        let large = numbers.filter(|text| text.contains(','));
+        large.map(|text| text.replace(',', "").parse::<usize>().unwrap()).collect::<Vec<_>>()
+    };
+    let read = |folder: &str| {
+        let pages = pages(&docs().join(folder));
+        pages.into_iter().map(|name| fs::read_to_string(docs().join(folder).join(name)).unwrap()).collect::<String>()
+    };
+    let outputs: String = blocks(&read("course")).into_iter().map(|block| block.text).collect();
+    let mut known = figures(&outputs);
+    known.extend(DERIVED);
+    for folder in ["course", "course/zh"] {
+        for figure in figures(&read(folder)) {
+            assert!(known.contains(&figure), "{figure} stands in {folder} and in no output there");
+        }
+    }
+}
+
 #[test]
 fn the_well_known_358_million_counts_a_path_twice() {
     // The 3×3 path's 192 · 64 · 9 multiply-adds at 28 · 28 positions, once more than there are.
