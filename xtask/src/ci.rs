@@ -1,11 +1,14 @@
 //! What continuous integration runs.
 
 use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, root, succeed};
+use crate::goldens::python;
+use crate::{cargo, root, succeed, torch_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -52,6 +55,17 @@ pub fn run() -> Result<()> {
         succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
     })?;
     step("the book", book)?;
+    step("weights exchanged with PyTorch", || {
+        // A machine without the package index still tells whether the rest is sound.
+        if let Err(error) = python() {
+            println!("skipped: {error:#}");
+            return Ok(());
+        }
+        let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
+        let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
+        ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        Ok(())
+    })?;
     for example in examples()? {
         step(&format!("example {example}"), || succeed(&mut cargo(["run", "--release", "--example", &example])?))?;
     }
@@ -76,11 +90,13 @@ fn book() -> Result<()> {
     Ok(())
 }
 
-/// Every program under `examples/`.
+/// Every program under `examples/`: a file, or a folder with a `main.rs`.
 fn examples() -> Result<Vec<String>> {
     let entries = fs::read_dir(root().join("examples")).context("reading examples/")?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    let programs = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let is_program =
+        |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
+    let programs = paths.iter().filter(is_program);
     let mut names: Vec<_> = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
     names.sort();
     Ok(names)

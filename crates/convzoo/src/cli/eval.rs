@@ -1,9 +1,11 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use convzoo::Classifier;
-use convzoo::train::{Evaluation, evaluate};
+use convzoo::report::{Chart, write_png};
+use convzoo::train::{Evaluation, Views, evaluate};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
@@ -30,9 +32,15 @@ pub struct Args {
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
+    /// Show ten crops of each image, corners and centre and their mirror images, and take the mean of the answers
+    #[arg(long)]
+    ten_crop: bool,
     /// Show the accuracy of each class and which classes are taken for which
     #[arg(long)]
     confusion: bool,
+    /// Draw which classes are taken for which, as a PNG file
+    #[arg(long, value_name = "FILE")]
+    confusion_png: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,6 +68,12 @@ struct Class<'a> {
 
 /// Measures a network on the test part of a data set.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = args.confusion_png.as_ref().and_then(|path| path.parent())
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        bail!("there is no folder {} for --confusion-png", folder.display());
+    }
     let (_, device) = args.device.open()?;
     let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
     let data = args.source.open(&args.data)?;
@@ -71,9 +85,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.test)?;
     let bar = progress(data.test.len(), "images");
     let count = |images: usize| bar.set_position(images as u64);
-    let evaluation = evaluate(&network, Arc::clone(&data.test), &preprocess, args.batch_size as usize, &device, count)?;
+    let views = if args.ten_crop { Views::TenCrops } else { Views::Centre };
+    let (test, batch_size) = (Arc::clone(&data.test), args.batch_size as usize);
+    let evaluation = evaluate(&network, test, &preprocess, views, batch_size, &device, count)?;
     bar.finish_and_clear();
 
+    if let Some(path) = &args.confusion_png {
+        let title = format!("{} on {}: {} of {}", network.name(), args.data, evaluation.correct, evaluation.images);
+        write_png(&evaluation.matrix(title, classes).image()?, path)?;
+    }
     if args.json {
         let accuracy = evaluation.class_accuracy();
         let classes = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy });
