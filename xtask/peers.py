@@ -168,7 +168,8 @@ def serve(make, job, start):
     for line in sys.stdin:
         request = json.loads(line)
         if "run" not in request:
-            raise ValueError("it has no profile by layer")
+            say(layers=[])  # it tells no layers apart
+            continue
         passes = int(min(max(1e3 * request["run"]["seconds"] / typical, 1), 1e4))
         # Another worker has had the caches since the last request.
         if passes > 2:
