@@ -12,7 +12,7 @@ use std::process::{Command, ExitCode};
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use clap::ValueEnum;
 use convzoo::device::{self, DeviceName};
@@ -181,7 +181,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         for &mode in &args.mode {
             for &batch in &args.batch {
                 bar.set_message(format!("{} {} {batch}", model.name, mode.name()));
-                rows.extend(args.measure(model, mode, batch as usize, &engines, || bar.inc(1))?);
+                rows.extend(args.measure(model, mode, batch as usize, &engines, || bar.inc(1)));
             }
         }
     }
@@ -243,20 +243,15 @@ impl Args {
         batch: usize,
         engines: &[Engine],
         mut done: impl FnMut(),
-    ) -> Result<Vec<Row>> {
+    ) -> Vec<Row> {
         let input = self.input.map_or(model.input, |InputSize(input)| input);
-        let needs = needs(model, mode, batch, input);
+        let needs = needs(model, mode, batch, input).map_err(|error| told(&error));
+        let available = machine::available_bytes();
         let (machine, threads) = (machine::machine(), self.threads());
-        let mut rows = Vec::new();
-        let mut jobs = Vec::new();
-        for (engine, &precision) in engines.iter().flat_map(|engine| self.precision.iter().map(move |p| (engine, p))) {
-            let fits = needs.as_ref().map_err(told).and_then(|needs| {
-                let available = machine::available_bytes();
-                match engine.on_cpu() && needs.bytes > available {
-                    true => Err(format!("needs at least {}, and {} are free", bytes(needs.bytes), bytes(available))),
-                    false => Ok(()),
-                }
-            });
+        let engines =
+            engines.iter().flat_map(|engine| self.precision.iter().map(move |&precision| (engine, precision)));
+        let engines: Vec<_> = engines.collect();
+        let jobs = engines.iter().map(|&(engine, precision)| {
             let job = Job {
                 model: model.name.to_owned(),
                 device: engine.name(),
@@ -268,48 +263,44 @@ impl Args {
                 threads,
                 warm_up: self.seconds,
             };
-            let outcome = match fits {
-                Ok(()) => {
-                    jobs.push((job, engine.command(threads)?));
-                    None
+            let command = needs.as_ref().map_err(String::clone).and_then(|needs| {
+                if engine.on_cpu() && needs.bytes > available {
+                    return Err(format!("needs at least {}, and {} are free", bytes(needs.bytes), bytes(available)));
                 }
-                Err(error) => {
-                    done();
-                    Some(Outcome::Failed { error })
-                }
-            };
-            rows.push((engine, precision, outcome));
-        }
+                engine.command(threads).map_err(|error| told(&error))
+            });
+            (job, command)
+        });
+        let jobs: Vec<_> = jobs.collect();
 
         let limits =
             Limits { seconds: self.seconds, timeout: Duration::from_secs_f64(self.timeout), profile: self.profile };
-        let measured = by_turns(&jobs, &limits, |_| done());
-        let mut measured = measured.into_iter().zip(jobs).map(|(readings, (job, _))| match (readings, &needs) {
-            (Ok(readings), Ok(needs)) => Outcome::Measured(Box::new(readings.figures(&job, needs.macs))),
-            (Err(error), _) => Outcome::Failed { error },
-            (_, Err(error)) => Outcome::Failed { error: told(error) },
-        });
-        let rows = rows.into_iter().map(|(engine, precision, outcome)| {
-            let outcome = outcome.or_else(|| measured.next()).ok_or_else(|| anyhow!("a measurement was lost"))?;
-            Ok(Row {
-                model: model.name.to_owned(),
-                device: engine.name(),
-                mode,
-                batch,
-                input,
-                precision,
-                threads,
-                kernels: engine.kernels(),
-                machine: machine.clone(),
-                outcome,
-                change: None,
-            })
+        let needs = needs.unwrap_or_default();
+        // Those that take turns are in memory together, and an estimate is the least that one holds.
+        let together = (available / 2 / needs.bytes.max(1)).max(1);
+        let readings = jobs.chunks(together).flat_map(|jobs| by_turns(jobs, &limits, &mut done));
+        let rows = readings.zip(&jobs).zip(&engines).map(|((readings, (job, _)), (engine, _))| Row {
+            model: job.model.clone(),
+            device: job.device.clone(),
+            mode,
+            batch,
+            input,
+            precision: job.precision,
+            threads,
+            kernels: engine.kernels(),
+            machine: machine.clone(),
+            outcome: match readings {
+                Ok(readings) => Outcome::Measured(Box::new(readings.figures(job, needs.macs))),
+                Err(error) => Outcome::Failed { error },
+            },
+            change: None,
         });
         rows.collect()
     }
 }
 
 /// What a measurement takes, by a pass on shapes alone.
+#[derive(Default)]
 struct Needs {
     /// Multiply-adds for one image.
     macs: usize,

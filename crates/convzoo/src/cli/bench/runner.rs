@@ -30,35 +30,34 @@ const TURNS: usize = 8;
 /// Readings that a median is taken of, however slow they are.
 const LEAST_READINGS: usize = 5;
 
-/// Measures jobs, each in a process of its own that `command` starts, by turns. `done` is told each as it ends.
-pub fn by_turns(jobs: &[(Job, Command)], limits: &Limits, mut done: impl FnMut(&Job)) -> Vec<Result<Readings, String>> {
+/// Measures jobs by turns, each in a process of its own: what starts it, or why it cannot be, stands beside the job.
+/// `done` is called as each ends.
+pub fn by_turns(
+    jobs: &[(Job, Result<Command, String>)],
+    limits: &Limits,
+    mut done: impl FnMut(),
+) -> Vec<Result<Readings, String>> {
     let mut places: Vec<_> = jobs.iter().map(|(job, command)| Place::new(job, command, limits)).collect();
-    for round in 0.. {
-        let open = places.iter().filter(|place| place.wants_more(limits)).count();
-        if open == 0 {
-            break;
+    let mut order: Vec<_> = (0..places.len()).collect();
+    while places.iter().any(|place| place.wants_more(limits)) {
+        for &index in &order {
+            if places[index].wants_more(limits) {
+                places[index].turn(limits);
+            }
         }
         // There and back: none is always behind the same neighbour.
-        let order: Box<dyn Iterator<Item = &mut Place>> =
-            if round % 2 == 0 { Box::new(places.iter_mut()) } else { Box::new(places.iter_mut().rev()) };
-        for place in order.filter(|place| place.wants_more(limits)) {
-            place.turn(limits);
-        }
+        order.reverse();
     }
-    let ended = places.into_iter().zip(jobs).map(|(place, (job, _))| {
-        let result = place.end(limits);
-        done(job);
-        result
-    });
-    ended.collect()
+    places.into_iter().map(|place| place.end(limits)).inspect(|_| done()).collect()
 }
 
 /// A worker and its readings, until it fails.
 struct Place(Result<(Worker, Readings)>);
 
 impl Place {
-    fn new(job: &Job, command: &Command, limits: &Limits) -> Self {
-        Self(Worker::start(job, command, limits.timeout))
+    fn new(job: &Job, command: &Result<Command, String>, limits: &Limits) -> Self {
+        let command = command.as_ref().map_err(|reason| anyhow!(reason.clone()));
+        Self(command.and_then(|command| Worker::start(job, command, limits.timeout)))
     }
 
     fn wants_more(&self, limits: &Limits) -> bool {
