@@ -79,7 +79,7 @@ fn book() -> Result<()> {
     let mdbook = tools.join("bin").join(format!("mdbook{}", std::env::consts::EXE_SUFFIX));
     if !mdbook.exists() {
         let install = ["install", "mdbook", "--version", VERSION, "--locked", "--no-default-features"];
-        succeed(cargo(install)?.args(["--features", "search", "--root"]).arg(&tools))?;
+        succeed(cargo(install)?.arg("--root").arg(&tools))?;
     }
     let output = std::process::Command::new(mdbook).arg("build").arg(root().join("docs")).output();
     let told = output.context("starting mdbook")?;
