@@ -12,6 +12,7 @@ mod progress;
 mod recipe;
 mod run;
 mod step;
+mod transfer;
 
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Views, evaluate};
@@ -21,3 +22,4 @@ pub use mix::Mix;
 pub use preprocess::preprocess;
 pub use recipe::{Optimizer, Recipe, Schedule};
 pub use run::{Outcome, Trainer};
+pub use transfer::Transfer;
