@@ -249,7 +249,7 @@ pub fn all() -> Vec<Found> {
     found.extend(wgpu_found());
     found.extend(cuda_found());
     found.push(Found {
-        name: "ws://HOST:PORT[#N]".to_owned(),
+        name: "ws://HOST:PORT".to_owned(),
         compiled: cfg!(feature = "remote"),
         present: cfg!(feature = "remote"),
         hardware: Hardware::Remote,
