@@ -4,6 +4,7 @@
 mod checkpoint;
 mod error;
 mod evaluate;
+mod features;
 mod history;
 mod loader;
 mod mix;

@@ -13,12 +13,14 @@ use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
 use crate::TrainError;
+use crate::features::Features;
 use crate::mix::{Mix, Mixed};
 
 /// Images and their classes.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[batch, channels, height, width]`; of ten crops, an image's ten one after another.
+    /// `[batch, channels, height, width]`; of ten crops, an image's ten one after another. Where the backbone is frozen
+    /// and has answered before, its answers.
     pub images: Tensor<4>,
     /// `[batch]`, of the larger shares where images are mixed.
     pub targets: Tensor<1, Int>,
@@ -48,6 +50,7 @@ pub struct Loader {
     augment: Augment,
     mix: Mix,
     ten_crops: bool,
+    features: Option<Arc<Features>>,
     batch_size: usize,
     shuffle: Option<u64>,
     epoch: Arc<AtomicUsize>,
@@ -76,6 +79,7 @@ impl Loader {
             augment: Augment::default(),
             mix: Mix::default(),
             ten_crops: false,
+            features: None,
             batch_size,
             shuffle: None,
             epoch: Arc::default(),
@@ -98,6 +102,11 @@ impl Loader {
     /// Gives ten crops of each image instead of one view.
     pub fn ten_crops(self) -> Self {
         Self { ten_crops: true, ..self }
+    }
+
+    /// Gives what a backbone has answered to the images instead of them.
+    pub(crate) fn with_features(self, features: Arc<Features>) -> Self {
+        Self { features: Some(features), ..self }
     }
 
     /// Makes batches in this many threads, at least one.
@@ -170,11 +179,17 @@ struct HostBatch {
 
 impl Plan {
     fn batch(&self, step: &Step) -> Result<HostBatch, TrainError> {
-        let Loader { data, preprocess, augment, mix, ten_crops, .. } = &self.loader;
+        let Loader { data, preprocess, augment, mix, ten_crops, features, .. } = &self.loader;
         let views = if *ten_crops { 10 } else { 1 };
         let mut images = Vec::with_capacity(step.indices.len() * preprocess.len() * views);
         let mut targets = Vec::with_capacity(step.indices.len());
         for &index in &step.indices {
+            if let Some(features) = features {
+                let (values, class) = features.get(index);
+                images.extend_from_slice(values);
+                targets.push(class);
+                continue;
+            }
             let sample = data.get(index).map_err(|error| match error {
                 DataError::Image { .. } => TrainError::Corrupt(error),
                 error => error.into(),
@@ -255,9 +270,12 @@ impl Iterator for Batches<'_> {
         };
         let count = batch.targets.len();
         self.images += count;
-        let Preprocess { channels, height, width, .. } = self.loader.preprocess;
-        let device = &self.loader.device;
-        let shape = [batch.images.len() / self.loader.preprocess.len(), channels, height, width];
+        let Loader { preprocess, device, .. } = self.loader;
+        let [channels, height, width] = match &self.loader.features {
+            Some(features) => features.shape,
+            None => [preprocess.channels, preprocess.height, preprocess.width],
+        };
+        let shape = [batch.images.len() / (channels * height * width), channels, height, width];
         let classes = |classes: Vec<i64>| Tensor::from_data(TensorData::new(classes, [count]), device);
         Some(Ok(Batch {
             images: Tensor::from_data(TensorData::new(batch.images, shape), device),

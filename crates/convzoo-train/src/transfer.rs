@@ -52,6 +52,11 @@ impl Transfer {
         }
     }
 
+    /// Whether all in front of the head is frozen throughout.
+    pub(crate) fn freezes_backbone(&self) -> bool {
+        self.freeze.as_deref() == Some(BACKBONE) && self.unfreeze_every.is_none()
+    }
+
     /// What it means for `network`, for images of `input`, `[channels, height, width]`.
     pub(crate) fn plan<N: Classifier>(&self, network: &N, input: [usize; 3]) -> Result<Plan, TrainError> {
         let layers = summarize(network, input).layers;
