@@ -7,6 +7,7 @@ mod forward;
 mod list;
 mod output;
 mod predict;
+mod runs;
 mod select;
 mod serve;
 mod shape;
@@ -33,6 +34,8 @@ enum Command {
     Summary(summary::Args),
     /// Train a network; without arguments LeNet-5 on the embedded digits
     Train(Box<train::Args>),
+    /// List training runs, or compare some
+    Runs(runs::Args),
     /// Measure a network on a data set
     Eval(eval::Args),
     /// Classify images
@@ -55,6 +58,7 @@ pub fn run() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Forward(args) => forward::run(&args),
