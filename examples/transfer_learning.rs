@@ -11,7 +11,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
-use convzoo::train::{Event, Optimizer, Recipe, Saving, Schedule, Trainer, Transfer, preprocess};
+use convzoo::train::{Event, Optimizer, Recipe, Resources, Saving, Schedule, Trainer, Transfer, preprocess};
 use convzoo::weights::{self, Checkpoint};
 use convzoo::{Classifier, Network, Options, create_from, device};
 
@@ -52,11 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..Recipe::default()
     };
     let freeze = Some("backbone".to_owned());
-    let frozen = Recipe {
-        learning_rate: 3e-3,
-        transfer: Transfer { freeze, ..Transfer::default() },
-        ..recipe.clone()
-    };
+    let frozen = Recipe { learning_rate: 3e-3, transfer: Transfer { freeze, ..Transfer::default() }, ..recipe.clone() };
     let network = train("the head", network, frozen, &data, (&name.to_string(), &device), out.join("head"))?;
     let whole = Recipe { learning_rate: 3e-4, ..recipe };
     train("the whole network", network, whole, &data, (&name.to_string(), &device), out.join("whole"))?;
@@ -85,6 +81,7 @@ fn train(
         device_name: device_name.to_owned(),
         out,
         saving: Saving::default(),
+        resources: Resources::default(),
         command: std::env::args().collect(),
         setup: Default::default(),
         dashboard: false,

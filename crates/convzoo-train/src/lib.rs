@@ -32,6 +32,6 @@ pub use optimizer::Optimizer;
 pub use preprocess::preprocess;
 pub use progress::{Event, Progress};
 pub use recipe::{Monitor, Precision, Recipe};
-pub use run::{Outcome, Saving, Trainer};
+pub use run::{Outcome, Resources, Saving, Trainer};
 pub use schedule::Schedule;
 pub use transfer::Transfer;

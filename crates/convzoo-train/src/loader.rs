@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use convzoo_data::{Augment, DataError, Dataset, Preprocess};
+use convzoo_data::{Augment, Cached, DataError, Dataset, Preprocess};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -26,8 +26,6 @@ pub struct Batch {
     pub targets: Tensor<1, Int>,
     /// What is mixed in, if anything.
     pub mixed: Option<Partners>,
-    /// The batch's share in the images of its step: 1, or less where several devices have a part each.
-    pub share: f64,
 }
 
 /// The other half of mixed images.
@@ -63,11 +61,9 @@ pub struct Loader {
 /// Batches made ahead, per thread.
 const AHEAD: usize = 2;
 
-/// Threads that make batches unless asked for another number: as many as there are cores, two at least and eight at
-/// most. They mostly wait where the device is slower.
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
-}
+/// The fewest and the most threads that make batches, of as many as there are cores. They mostly wait, where the device
+/// is slower.
+const WORKERS: [usize; 2] = [2, 8];
 
 impl Loader {
     /// Batches in the data set's order.
@@ -83,7 +79,7 @@ impl Loader {
             batch_size,
             shuffle: None,
             epoch: Arc::default(),
-            workers: default_workers(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from).clamp(WORKERS[0], WORKERS[1]),
             device: device.clone(),
         }
     }
@@ -109,9 +105,19 @@ impl Loader {
         Self { features: Some(features), ..self }
     }
 
-    /// Makes batches in this many threads, at least one.
+    /// Makes batches in this many threads, at least one; else in as many as there are cores, two to eight.
     pub fn with_workers(self, workers: usize) -> Self {
         Self { workers: workers.max(1), ..self }
+    }
+
+    /// Keeps decoded images in memory, as far as `bytes` go, and resized, where augmentation does not need them whole.
+    pub fn cached(self, bytes: usize) -> Self {
+        if self.data.in_memory() {
+            return self;
+        }
+        let cached = Cached::new(Arc::clone(&self.data), bytes);
+        let resized = self.augment.random_resized_crop.is_none();
+        Self { data: Arc::new(if resized { cached.resized(self.preprocess.clone()) } else { cached }), ..self }
     }
 
     /// Steps in an epoch.
@@ -141,7 +147,7 @@ impl Loader {
         let steps = order.chunks(self.batch_size).enumerate().map(|(step, whole)| {
             // Rounded down on both sides, the parts of several devices make up the whole.
             let [start, end] = [self.part.start, self.part.end].map(|at| whole.len() * at / self.data.len());
-            Step { number: step as u64, indices: whole[start..end].to_vec(), of: whole.len() }
+            Step { number: step as u64, indices: whole[start..end].to_vec() }
         });
         let steps = steps.filter(|step| !step.indices.is_empty()).collect();
         Plan { steps, seed, loader: self.clone() }
@@ -165,8 +171,6 @@ struct Plan {
 struct Step {
     number: u64,
     indices: Vec<usize>,
-    /// Images of all devices in this step.
-    of: usize,
 }
 
 /// A batch before it goes to a device.
@@ -174,7 +178,6 @@ struct HostBatch {
     images: Vec<f32>,
     targets: Vec<i64>,
     mixed: Option<Mixed>,
-    share: f64,
 }
 
 impl Plan {
@@ -206,7 +209,7 @@ impl Plan {
             let mut chance = ChaCha8Rng::seed_from_u64(combine(seed, u64::MAX - step.number));
             mix.apply(&mut images, &mut targets, [preprocess.height, preprocess.width], &mut chance)
         });
-        Ok(HostBatch { images, targets, mixed, share: step.indices.len() as f64 / step.of as f64 })
+        Ok(HostBatch { images, targets, mixed })
     }
 }
 
@@ -281,7 +284,6 @@ impl Iterator for Batches<'_> {
             images: Tensor::from_data(TensorData::new(batch.images, shape), device),
             targets: classes(batch.targets),
             mixed: batch.mixed.map(|mixed| Partners { targets: classes(mixed.partners), own_share: mixed.share }),
-            share: batch.share,
         }))
     }
 }

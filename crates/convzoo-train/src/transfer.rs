@@ -148,15 +148,10 @@ impl Plan {
     /// `module` with what is frozen in `epoch`, counted from 1, and the rest learning.
     pub fn freeze<M: Module>(&self, module: M, epoch: usize) -> M {
         let frozen = self.frozen(epoch);
-        if frozen.is_empty() && self.frozen(1).is_empty() {
+        if self.frozen(1).is_empty() {
             return module;
         }
         module.map(&mut Freeze { frozen })
-    }
-
-    /// Whether other parameters learn in `epoch` than in the one before.
-    pub fn changes(&self, epoch: usize) -> bool {
-        epoch > 1 && self.frozen(epoch) != self.frozen(epoch - 1)
     }
 
     fn frozen(&self, epoch: usize) -> HashSet<ParamId> {
@@ -259,8 +254,6 @@ mod tests {
         let firsts: Vec<_> = (1..=10).map(first).collect();
         let stages = ["linear", "layer3.0.conv1", "layer2.0.conv1", "layer1.0.conv1", "conv1"];
         assert_eq!(firsts, stages.map(|stage| [stage, stage]).concat());
-        let changing: Vec<_> = (1..=12).filter(|&epoch| plan.changes(epoch)).collect();
-        assert_eq!(changing, [3, 5, 7, 9]);
     }
 
     #[test]
