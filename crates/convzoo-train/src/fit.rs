@@ -143,8 +143,10 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         test: &ValidLoader<Trainee<N>>,
         dashboard: &mut Dashboard<N>,
     ) -> Result<Ending, TrainError> {
+        // Once: each loader counts its epochs.
+        let train = split_dataloader(Arc::clone(train), &self.devices);
         while !self.is_finished() {
-            if !self.train_epoch(train, dashboard)? || !self.test_epoch(test, dashboard)? {
+            if !self.train_epoch(&train, dashboard)? || !self.test_epoch(test, dashboard)? {
                 self.checkpoints.save(&self.state)?;
                 return Ok(Ending::Interrupted);
             }
@@ -167,18 +169,17 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     /// What is left of an epoch's batches; false where it was asked to stop.
     fn train_epoch(
         &mut self,
-        loader: &TrainLoader<Trainee<N>>,
+        loaders: &[TrainLoader<Trainee<N>>],
         dashboard: &mut Dashboard<N>,
     ) -> Result<bool, TrainError> {
         let (epoch, done) = (self.state.position.epoch, self.state.position.batches);
         if done == self.batches {
             return Ok(true);
         }
-        let total = loader.num_items();
+        let total = loaders.iter().map(|loader| loader.num_items()).sum();
         dashboard.train(|| LearnerEvent::StartSplit { epoch_number: epoch, total_items: total });
         let (started, seconds_before) = (Instant::now(), self.state.position.seconds);
         self.state.model = self.plan.freeze(self.state.model.clone(), epoch);
-        let loaders = split_dataloader(Arc::clone(loader), &self.devices);
         let mut batches: Vec<_> = loaders.iter().map(|loader| loader.iter()).collect();
         if done > 0 {
             batches.iter_mut().try_for_each(|batches| batches.nth(done - 1).transpose().map(drop)).map_err(unread)?;
