@@ -313,8 +313,8 @@ fn trainer(
         None => create(&setup.model, &options, &device.clone().autodiff())?,
     };
     let network = match &setup.pretrained {
-        Some(&Pretrained { resize, .. }) => {
-            let preprocessing = Preprocessing { resize, ..network.preprocessing() };
+        Some(pretrained) => {
+            let preprocessing = Preprocessing { resize: pretrained.resize, ..network.preprocessing() };
             network.with_preprocessing(preprocessing)
         }
         None => network,
