@@ -2,7 +2,8 @@
 //! only its new head learns, then all of it.
 //!
 //! `cargo run --release --example transfer_learning -- [SIGNS [WEIGHTS [FOLDER]]]`: the folder or archive of photographs,
-//! SqueezeNet 1.0's weights, and where the two runs go. With `--quick` in front, a tenth of the photographs, an epoch each.
+//! SqueezeNet 1.0's weights, and where the two runs go. With `--quick` in front it is a try: a tenth of the photographs,
+//! an epoch each, nothing kept.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,8 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
 
-    let unpacked = tempfile::tempdir()?;
-    let signs = if signs.is_file() { unpack(&signs, unpacked.path())? } else { signs };
+    let temporary = tempfile::tempdir()?;
+    let out = if quick { temporary.path().join("runs") } else { out };
+    let signs = if signs.is_file() { unpack(&signs, temporary.path())? } else { signs };
     // A fifth of each sign, chosen by the seed, is for testing.
     let mut data = open("folder", &Source { split_seed: Some(0), ..Source::folder(signs) })?;
     if quick {
@@ -44,7 +46,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec());
 
     let recipe = Recipe {
-        epochs: if quick { 1 } else { 4 },
         batch_size: 32,
         optimizer: Optimizer::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 },
         schedule: Schedule::OneCycle { rise: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
@@ -52,9 +53,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ..Recipe::default()
     };
     let freeze = Some("backbone".to_owned());
-    let frozen = Recipe { learning_rate: 3e-3, transfer: Transfer { freeze, ..Transfer::default() }, ..recipe.clone() };
+    let transfer = Transfer { freeze, ..Transfer::default() };
+    let frozen = Recipe { epochs: if quick { 1 } else { 20 }, learning_rate: 0.01, transfer, ..recipe.clone() };
     let network = train("the head", network, frozen, &data, (&name.to_string(), &device), out.join("head"))?;
-    let whole = Recipe { learning_rate: 3e-4, ..recipe };
+    let whole = Recipe { epochs: if quick { 1 } else { 4 }, learning_rate: 3e-4, ..recipe };
     train("the whole network", network, whole, &data, (&name.to_string(), &device), out.join("whole"))?;
     Ok(())
 }
