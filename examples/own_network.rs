@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Linear, LinearConfig};
 use convzoo::data::{Source, open};
-use convzoo::train::{Event, Recipe, Saving, Trainer, preprocess};
+use convzoo::train::{Event, Recipe, Resources, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Preprocessing, summarize};
 
 /// Three strided convolutions and the mean of what they leave.
@@ -67,6 +67,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device_name: "flex".to_owned(),
         out: folder.path().join("run"),
         saving: Saving::default(),
+        resources: Resources::default(),
         command: std::env::args().collect(),
         setup: Default::default(),
         dashboard: false,

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
 use convzoo::report::{Chart, Lines};
-use convzoo::train::{Epoch, Event, Recipe, RunRecord, RunStatus, Saving, Trainer, preprocess};
+use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Options, create, device};
 
 use super::show::table;
@@ -101,6 +101,7 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
         device_name: args.device.clone(),
         out: folder,
         saving: Saving::default(),
+        resources: Resources::default(),
         command: std::env::args().collect(),
         setup,
         dashboard: false,

@@ -49,6 +49,14 @@ pub(crate) struct State<N: Module + ModuleDisplay> {
     pub position: Position,
 }
 
+impl<N: Module + ModuleDisplay> State<N> {
+    /// The same for what the network's backbone has answered.
+    pub fn of_features(self) -> Self {
+        let average = self.average.map(|average| Average { module: average.module.of_features(), ..average });
+        Self { model: self.model.of_features(), average, ..self }
+    }
+}
+
 const MODEL: &str = "model.bpk";
 const OPTIMIZER: &str = "optimizer.bpk";
 const AVERAGE: &str = "average.bpk";

@@ -31,6 +31,18 @@ pub enum TrainError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A layer to freeze that the network does not have.
+    #[error(
+        "the network has no layer or block '{name}' to freeze; did you mean {}? `convzoo summary` names them all, and \
+         'backbone' is all in front of the head",
+        .nearest.join(", ")
+    )]
+    Layer {
+        /// What was asked for.
+        name: String,
+        /// The nearest names there are.
+        nearest: Vec<String>,
+    },
     /// A recipe file that is not one.
     #[error("{} is no recipe: {reason}", .path.display())]
     RecipeFile {

@@ -1,14 +1,17 @@
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use burn::data::dataloader::split::split_dataloader;
+use burn::data::dataloader::{self, DataLoaderIterator};
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
+use burn::train::train::MultiDevicesTrainStep;
 use burn::train::{
     ClassificationOutput, EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainStep, TrainingComponents,
-    TrainingItem, ValidLoader,
+    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainOutput, TrainStep,
+    TrainingComponents, TrainingItem, ValidLoader,
 };
 use convzoo_models::{Classifier, weights};
 
@@ -17,6 +20,7 @@ use crate::gradients::Gradients;
 use crate::history::best;
 use crate::progress::{Event, Progress};
 use crate::step::{Answers, Tally, Trainee};
+use crate::transfer::Plan;
 use crate::{Epoch, Recipe, RunRecord, TrainError};
 
 /// The training loop, as a strategy of burn-train's. Its own strategies cannot stop and go on within an epoch, nor clip
@@ -42,7 +46,10 @@ pub(crate) struct Run<N: Classifier + ModuleDisplay + 'static> {
     pub record: RunRecord,
     pub recipe: Recipe,
     pub seed: u64,
-    pub device: Device,
+    /// Where it trains; the first also tests and saves.
+    pub devices: Vec<Device>,
+    /// Which layers learn.
+    pub plan: Plan,
     /// Batches in an epoch.
     pub batches: usize,
     pub folder: PathBuf,
@@ -136,8 +143,10 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         test: &ValidLoader<Trainee<N>>,
         dashboard: &mut Dashboard<N>,
     ) -> Result<Ending, TrainError> {
+        // Once: each loader counts its epochs.
+        let train = split_dataloader(Arc::clone(train), &self.devices);
         while !self.is_finished() {
-            if !self.train_epoch(train, dashboard)? || !self.test_epoch(test, dashboard)? {
+            if !self.train_epoch(&train, dashboard)? || !self.test_epoch(test, dashboard)? {
                 self.checkpoints.save(&self.state)?;
                 return Ok(Ending::Interrupted);
             }
@@ -160,49 +169,53 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     /// What is left of an epoch's batches; false where it was asked to stop.
     fn train_epoch(
         &mut self,
-        loader: &TrainLoader<Trainee<N>>,
+        loaders: &[TrainLoader<Trainee<N>>],
         dashboard: &mut Dashboard<N>,
     ) -> Result<bool, TrainError> {
         let (epoch, done) = (self.state.position.epoch, self.state.position.batches);
         if done == self.batches {
             return Ok(true);
         }
-        let total = loader.num_items();
+        let total = loaders.iter().map(|loader| loader.num_items()).sum();
         dashboard.train(|| LearnerEvent::StartSplit { epoch_number: epoch, total_items: total });
         let (started, seconds_before) = (Instant::now(), self.state.position.seconds);
-        let mut batches = loader.iter();
+        self.state.model = self.plan.freeze(self.state.model.clone(), epoch);
+        let mut batches: Vec<_> = loaders.iter().map(|loader| loader.iter()).collect();
         if done > 0 {
-            batches.nth(done - 1).transpose().map_err(unread)?;
+            batches.iter_mut().try_for_each(|batches| batches.nth(done - 1).transpose().map(drop)).map_err(unread)?;
         }
+        let several = (self.devices.len() > 1).then(|| MultiDevicesTrainStep::new(&self.devices));
         let mut gradients = Gradients::default();
         let mut unseen: Option<Batch> = None;
         let mut images = self.state.position.tally.images;
-        while let Some(batch) = batches.next() {
-            let batch = batch.map_err(unread)?;
+        loop {
+            let outputs = self.outputs(&mut batches, several.as_ref())?;
+            if outputs.is_empty() {
+                break;
+            }
             let (rate, number) = (self.rate(self.state.position.steps), self.state.position.batches);
-            self.device.seed(mixed(self.seed, epoch, number));
-            let [count] = batch.targets.dims();
-            images += count;
-            let output = TrainStep::step(&self.state.model, batch);
-            gradients.add(&self.state.model, output.grads, count);
+            let mut items = Vec::with_capacity(outputs.len());
+            for TrainOutput { grads, item } in outputs {
+                let [count] = item.targets.dims();
+                images += count;
+                gradients.add(&self.state.model, grads, count);
+                items.push(item);
+            }
             self.state.position.batches += 1;
             let is_last = self.state.position.batches == self.batches;
-            let steps = gradients.batches() == self.recipe.accumulation || is_last;
+            let steps = gradients.batches() == self.recipe.accumulation * self.devices.len() || is_last;
             let step = self.state.position.steps + 1;
             if steps {
                 self.step(rate, &mut gradients);
             }
             // The answers of the batch before are read while the device works on this one.
-            let answers = Answers::of(&output.item);
+            let answers = items.iter().map(Answers::of).collect();
             self.see(unseen.replace(Batch { answers, step, rate }))?;
-            dashboard.train(|| {
-                LearnerEvent::ProcessedItem(TrainingItem::new(
-                    output.item,
-                    batches.progress(),
-                    Some(number + 1),
-                    Some(rate.into()),
-                ))
-            });
+            for item in items {
+                let progress = dataloader::Progress::new(images, total, None);
+                let item = || TrainingItem::new(item, progress, Some(number + 1), Some(rate.into()));
+                dashboard.train(|| LearnerEvent::ProcessedItem(item()));
+            }
             let seconds = seconds_before + started.elapsed().as_secs_f64();
             self.progress(false, [images, total], seconds);
             if steps {
@@ -225,11 +238,34 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         Ok(true)
     }
 
+    /// What the next batch gives, of each device its part, with gradients on the first; nothing at the epoch's end.
+    fn outputs<'a>(
+        &self,
+        batches: &mut [Box<dyn DataLoaderIterator<crate::Batch> + 'a>],
+        several: Option<&MultiDevicesTrainStep<Trainee<N>>>,
+    ) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
+        let State { model, position, .. } = &self.state;
+        let seed = mixed(self.seed, position.epoch, position.batches);
+        self.devices.iter().for_each(|device| device.seed(seed));
+        let Some(several) = several else {
+            let batch = batches[0].next().transpose().map_err(unread)?;
+            return Ok(batch.map(|batch| TrainStep::step(model, batch)).into_iter().collect());
+        };
+        let (outputs, _) = several.step(batches, model).map_err(|error| TrainError::Stopped(error.to_string()))?;
+        let first = |TrainOutput { grads, item }| TrainOutput { grads: grads.to_device(&self.devices[0], model), item };
+        Ok(outputs.into_iter().map(|output| first(output.output)).collect())
+    }
+
     /// One step of the optimiser.
     fn step(&mut self, rate: f64, gradients: &mut Gradients) {
         let State { model, optimizer, average, position } = &mut self.state;
         let gradients = gradients.take(model, self.recipe.clip_norm);
-        *model = optimizer.step(rate, model.clone(), gradients);
+        if self.devices.len() > 1 {
+            // Making a copy for evaluation averages the devices' running statistics, which then come back to the first.
+            drop(model.valid());
+            *model = model.clone().fork(&self.devices[0]);
+        }
+        *model = optimizer.step(self.plan.rates(rate), model.clone(), gradients);
         position.steps += 1;
         if let Some(old) = average.take() {
             *average = Some(old.update(model, position.steps));
@@ -240,11 +276,13 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     fn see(&mut self, batch: Option<Batch>) -> Result<(), TrainError> {
         let Some(Batch { answers, step, rate }) = batch else { return Ok(()) };
         let position = &mut self.state.position;
-        let loss = answers.add_to(&mut position.tally)?;
-        match loss.is_finite() {
-            true => Ok(()),
-            false => Err(TrainError::Diverged { loss, epoch: position.epoch, step, learning_rate: rate }),
+        for answers in answers {
+            let loss = answers.add_to(&mut position.tally)?;
+            if !loss.is_finite() {
+                return Err(TrainError::Diverged { loss, epoch: position.epoch, step, learning_rate: rate });
+            }
         }
+        Ok(())
     }
 
     /// An epoch's test and what follows from it; false where it was asked to stop.
@@ -347,9 +385,10 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     }
 }
 
-/// A batch whose answers are not read yet, the step it was for, counted from 1, and that step's rate.
+/// A batch whose answers, of each device its own, are not read yet, the step it was for, counted from 1, and that
+/// step's rate.
 struct Batch {
-    answers: Answers,
+    answers: Vec<Answers>,
     step: usize,
     rate: f64,
 }

@@ -34,6 +34,8 @@ recipes! {
     "resnext_cifar",
     "squeezenet",
     "stochastic_depth",
+    "transfer",
+    "transfer_head",
     "vgg",
     "wide_resnet",
     "wide_resnet_cifar",

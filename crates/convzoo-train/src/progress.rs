@@ -12,6 +12,8 @@ use crate::{Epoch, RunRecord, TrainError};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
+    /// A frozen backbone has answered so many images, of so many, whose answers are kept.
+    Backbone(usize, usize),
     /// A batch is done.
     Progress(Progress),
     /// An epoch is done.

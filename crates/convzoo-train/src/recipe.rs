@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Mix, Optimizer, Schedule, TrainError};
+use crate::{Mix, Optimizer, Schedule, TrainError, Transfer};
 
 /// How a network is trained. A recipe file is this in TOML; what it leaves out stays at its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -61,6 +61,8 @@ pub struct Recipe {
     pub precision: Precision,
     /// What is done to the training images.
     pub augment: Augment,
+    /// Which layers learn, and how fast.
+    pub transfer: Transfer,
 }
 
 /// What makes an epoch better than another, measured on the test images.
@@ -119,6 +121,7 @@ impl Default for Recipe {
             early_stopping: None,
             precision: Precision::F32,
             augment: Augment::default(),
+            transfer: Transfer::default(),
         }
     }
 }
@@ -155,6 +158,11 @@ impl Recipe {
             drop_path: options.drop_path.or(self.drop_path),
             ..options
         }
+    }
+
+    /// Whether the layers in front of the head answer to an image in all epochs alike.
+    pub(crate) fn trains_head_alone(&self) -> bool {
+        self.transfer.freezes_backbone() && self.augment.is_none() && self.mix().is_none()
     }
 
     /// How batches are mixed.
@@ -196,6 +204,7 @@ impl Recipe {
         }
         self.mix().check()?;
         self.augment.check()?;
+        self.transfer.check()?;
         self.optimizer.check(&wants)?;
         self.schedule.check(self, &wants)
     }

@@ -9,11 +9,12 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use convzoo_data::{Preprocess, Splits};
+use convzoo_data::{Dataset, Preprocess, Splits};
 use convzoo_models::{Classifier, weights};
 
 use crate::average::Average;
 use crate::checkpoint::{Checkpoints, Position, State};
+use crate::features::Features;
 use crate::fit::{Ending, Fit, Run};
 use crate::progress::{Event, Quiet};
 use crate::step::Trainee;
@@ -41,6 +42,8 @@ pub struct Trainer<N: Classifier + ModuleDisplay + 'static> {
     pub out: PathBuf,
     /// When to write checkpoints, and how many to keep.
     pub saving: Saving,
+    /// What else of the machine it may use.
+    pub resources: Resources,
     /// The command that started it, for the record.
     pub command: Vec<String>,
     /// What the caller needs to make the same network and data again, for the record.
@@ -74,6 +77,24 @@ impl Saving {
             Self { keep: 0, .. } => refuse("keep"),
             _ => Ok(()),
         }
+    }
+}
+
+/// What a run may use besides its device.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// Further devices to train on. Each, and the first, has a batch of the recipe's size in each step, whose gradients
+    /// are averaged; batch norms normalise by the batch of their device, and average their statistics.
+    pub more_devices: Vec<Device>,
+    /// Threads that make batches; as many as there are cores where this is not given.
+    pub workers: Option<usize>,
+    /// Bytes of decoded images, or of what a frozen backbone answers to them, that are kept in memory.
+    pub cache: usize,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { more_devices: Vec::new(), workers: None, cache: 1 << 30 }
     }
 }
 
@@ -134,6 +155,8 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
     ) -> Result<Outcome, TrainError> {
         self.recipe.check()?;
         self.saving.check()?;
+        let Preprocess { channels, height, width, .. } = self.preprocess;
+        let plan = self.recipe.transfer.plan(&self.network, [channels, height, width])?;
         create_folder(&self.out)?;
         let device = self.device.clone().autodiff();
         let model = Trainee::new(self.network, &self.recipe, &device).train().fork(&device);
@@ -156,14 +179,45 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
             state
         };
 
-        let loader = |data, device: &Device| Loader::new(data, self.preprocess.clone(), self.recipe.batch_size, device);
-        let train = loader(Arc::clone(&self.data.train), &device);
+        let others = self.resources.more_devices.iter().map(|device| device.clone().autodiff());
+        let devices: Vec<Device> = std::iter::once(device.clone()).chain(others).collect();
+        let Resources { workers, cache, .. } = self.resources;
+        let size = self.recipe.batch_size;
+        let loader = |data: &Arc<dyn Dataset>, size, device: &Device| {
+            let loader = Loader::new(Arc::clone(data), self.preprocess.clone(), size, device);
+            workers.into_iter().fold(loader, Loader::with_workers)
+        };
+        let test = loader(&self.data.test, size, &self.device);
+        let features = match self.recipe.trains_head_alone() {
+            true => {
+                // It may take minutes, and be killed meanwhile.
+                record.write(&self.out)?;
+                let total = self.data.train.len() + self.data.test.len();
+                let goes_on = |images| {
+                    report(Event::Backbone(images, total));
+                    !self.interrupter.should_stop()
+                };
+                let network = state.model.valid().network;
+                Features::of_both(&network, [&loader(&self.data.train, size, &self.device), &test], cache, goes_on)?
+            }
+            false => None,
+        };
+        let train = loader(&self.data.train, size * devices.len(), &device);
         let batches = train.batches();
         let Position { epoch, batches: done, .. } = state.position;
         let train = train
             .shuffled(self.seed, if done == batches { epoch + 1 } else { epoch })
             .augmented(self.recipe.augment.clone(), self.recipe.mix());
-        let test = loader(Arc::clone(&self.data.test), &self.device);
+        let (train, test, state) = match features {
+            Some([of_train, of_test]) => {
+                (train.with_features(of_train), test.with_features(of_test), state.of_features())
+            }
+            None => {
+                let share = |part: usize, total: usize| (cache as u128 * part as u128 / total as u128) as usize;
+                let [part, rest] = [&self.data.train, &self.data.test].map(|data| data.len());
+                (train.cached(share(part, part + rest)), test.cached(share(rest, part + rest)), state)
+            }
+        };
 
         let learner =
             Learner::new(state.model.clone(), state.optimizer.clone(), ConstantLr::new(self.recipe.learning_rate));
@@ -172,7 +226,8 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
             record,
             recipe: self.recipe.clone(),
             seed: self.seed,
-            device: device.clone(),
+            devices,
+            plan,
             batches,
             folder: self.out.clone(),
             checkpoints,

@@ -2,7 +2,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::tensor::{Device, Int, Tensor, TensorReadError};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
-use convzoo_models::Classifier;
+use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
 
 use crate::{Batch, Measures, Partners, Recipe, TrainError};
@@ -15,14 +15,21 @@ pub(crate) struct Trainee<N: Module + ModuleDisplay> {
     /// Without smoothing: what tests are measured by.
     cross_entropy: CrossEntropyLoss,
     auxiliary_weight: f64,
+    /// Whether batches hold what the backbone has answered to images, rather than images.
+    from_features: bool,
 }
 
-impl<N: Classifier + ModuleDisplay> Trainee<N> {
+impl<N: Module + ModuleDisplay> Trainee<N> {
     pub fn new(network: N, recipe: &Recipe, device: &Device) -> Self {
         let smoothing = (recipe.label_smoothing > 0.0).then_some(recipe.label_smoothing as f32);
         let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(device);
         let cross_entropy = CrossEntropyLossConfig::new().init(device);
-        Self { network, loss, cross_entropy, auxiliary_weight: recipe.auxiliary_weight }
+        Self { network, loss, cross_entropy, auxiliary_weight: recipe.auxiliary_weight, from_features: false }
+    }
+
+    /// The same for what the network's backbone has answered.
+    pub fn of_features(self) -> Self {
+        Self { from_features: true, ..self }
     }
 }
 
@@ -38,7 +45,10 @@ impl<N: Classifier + ModuleDisplay> TrainStep for Trainee<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
-        let outputs = self.network.forward_train(batch.images);
+        let outputs = match self.from_features {
+            true => Outputs { logits: self.network.forward_head(batch.images), auxiliary: Vec::new() },
+            false => self.network.forward_train(batch.images),
+        };
         // Cross entropy is linear in its target: that of a mixed one is the mixed cross entropy.
         let entropy = |logits: Tensor<2>| match &batch.mixed {
             None => self.loss.forward(logits, batch.targets.clone()),
@@ -50,8 +60,7 @@ impl<N: Classifier + ModuleDisplay> TrainStep for Trainee<N> {
         let main = entropy(outputs.logits.clone());
         let auxiliary = outputs.auxiliary.into_iter();
         let loss = auxiliary.fold(main, |loss, logits| loss + entropy(logits).mul_scalar(self.auxiliary_weight));
-        // Burn adds up the gradients of several devices.
-        let gradients = loss.clone().mul_scalar(batch.share).backward();
+        let gradients = loss.backward();
         TrainOutput::new(self, gradients, output(loss, outputs.logits, batch.targets))
     }
 }
@@ -61,7 +70,10 @@ impl<N: Classifier + ModuleDisplay> InferenceStep for Trainee<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> ClassificationOutput {
-        let logits = self.network.forward(batch.images);
+        let logits = match self.from_features {
+            true => self.network.forward_head(batch.images),
+            false => self.network.forward(batch.images),
+        };
         output(self.cross_entropy.forward(logits.clone(), batch.targets.clone()), logits, batch.targets)
     }
 }

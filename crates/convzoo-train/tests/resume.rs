@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::Classifier;
-use convzoo_train::{Event, Outcome, Recipe, RunStatus, Saving, Trainer};
+use convzoo_train::{Event, Outcome, Recipe, Resources, RunStatus, Saving, Trainer};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -88,6 +88,7 @@ fn trainer(out: &Path) -> Trainer<Small> {
         device_name: "flex".to_owned(),
         out: out.to_owned(),
         saving: Saving { every: Some(2), keep: 3 },
+        resources: Resources::default(),
         command: Vec::new(),
         setup: serde_json::Value::Null,
         dashboard: false,

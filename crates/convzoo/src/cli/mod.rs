@@ -9,6 +9,7 @@ mod output;
 mod predict;
 mod runs;
 mod select;
+mod serve;
 mod shape;
 mod summary;
 mod train;
@@ -47,6 +48,8 @@ enum Command {
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
+    /// Offer devices to other machines, which name them ws://HOST:PORT
+    Serve(serve::Args),
 }
 
 /// Runs the command that was asked for.
@@ -62,6 +65,7 @@ pub fn run() -> ExitCode {
         Command::Convert(args) => convert::run(&args),
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(code) => code,

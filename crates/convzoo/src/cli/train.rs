@@ -1,17 +1,20 @@
+use std::collections::VecDeque;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use burn::tensor::Device;
 use burn::train::Interrupter;
-use convzoo::train::{Epoch, Event, Outcome, Progress, Recipe, RunRecord, Saving, Trainer, recipe_names};
-use convzoo::{Classifier, Network, Variant, create, variant, weights};
+use convzoo::device::DeviceName;
+use convzoo::train::{Epoch, Event, Outcome, Progress, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names};
+use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 
 use super::output::{print, print_json, training_progress};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, preprocess};
+use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, preprocess};
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -26,10 +29,11 @@ pub struct Args {
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
-    device: DeviceArgs,
-    /// Weights to start from, of the same network and classes [default: drawn as the paper draws them]
-    #[arg(long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    devices: DevicesArgs,
+    /// Weights to start from: a file, or the name of published ones; for other classes than the data's, the network
+    /// gets a new head [default: drawn as the paper draws them]
+    #[arg(long, value_name = "FILE|NAME")]
+    weights: Option<String>,
     /// How to train: a recipe's name, or a file in TOML; the options below override it [default: that of the network's
     /// family, which the papers trained it by]
     #[arg(long, value_name = "NAME|FILE")]
@@ -42,11 +46,11 @@ pub struct Args {
     /// Folder of the run [default: a new one under runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, which remembers all but the device and the two options below
+    /// Go on with the run in this folder, which remembers all but the device and the four options below
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "data", "data_dir", "offline", "split_seed", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate",
-        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "set", "seed", "out",
+        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out",
     ])]
     resume: Option<PathBuf>,
     /// Write a checkpoint every so many steps, besides those at the epochs' ends
@@ -55,6 +59,12 @@ pub struct Args {
     /// Keep the last so many checkpoints
     #[arg(long, value_name = "N", default_value_t = Saving::default().keep)]
     keep: usize,
+    /// Threads that make batches [default: as many as there are cores, two to eight]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    workers: Option<u16>,
+    /// Memory for decoded images, or for what a frozen backbone answers to them, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 1024)]
+    cache: u32,
     /// Print the run's record as JSON at the end, and no dashboard
     #[arg(long)]
     json: bool,
@@ -93,6 +103,10 @@ struct Overrides {
     /// Weight of each auxiliary classifier's loss
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     auxiliary_weight: Option<f64>,
+    /// Leave the weights as they are up to this layer or block, named as `convzoo summary` names it, or `backbone` for
+    /// all in front of the head
+    #[arg(long, value_name = "LAYER")]
+    freeze: Option<String>,
     /// Any field of the recipe, as in its file: `ema=0.999`, `schedule.milestones=[30,60]`, `augment.random_crop=4`;
     /// `none` takes the default. May be given often
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
@@ -120,12 +134,17 @@ impl Overrides {
             ("weight_decay", text(&self.weight_decay)),
             ("label_smoothing", text(&self.label_smoothing)),
             ("auxiliary_weight", text(&self.auxiliary_weight)),
+            ("transfer.freeze", self.freeze.clone()),
             ("dropout", text(&network.dropout)),
             ("drop_path", text(&network.drop_path)),
         ];
         let named = named.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         named.chain(self.set.iter().cloned()).collect()
     }
+}
+
+fn shows_dashboard(args: &Args) -> bool {
+    !args.json && !args.plain && io::stdout().is_terminal()
 }
 
 /// What makes the same network and data again.
@@ -135,15 +154,24 @@ struct Setup {
     data: String,
     source: DataArgs,
     network: NetworkArgs,
+    /// What the weights that it started from have decided.
+    #[serde(default)]
+    pretrained: Option<Pretrained>,
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct Pretrained {
+    channels: usize,
+    resize: Option<usize>,
 }
 
 /// Trains, or goes on training.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let dashboard = !args.json && !args.plain && io::stdout().is_terminal();
     let trainer = match &args.resume {
-        Some(folder) => resumed(args, folder, dashboard)?,
-        None => fresh(args, dashboard)?,
+        Some(folder) => resumed(args, folder)?,
+        None => fresh(args)?,
     };
+    let dashboard = trainer.dashboard;
     let (out, name) = (trainer.out.clone(), trainer.network.name());
     if !dashboard {
         eprintln!(
@@ -161,6 +189,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let bar = training_progress(!dashboard);
     let shown = bar.clone();
     let report = move |event: Event| match event {
+        Event::Backbone(images, total) => {
+            shown.set_length(total as u64);
+            shown.set_position(images as u64);
+            shown.set_prefix("backbone");
+        }
         Event::Progress(progress) => show(&shown, &progress),
         Event::Epoch(epoch, record) if !dashboard => {
             let line = line(epoch, record.recipe.epochs);
@@ -193,62 +226,99 @@ fn recipe(asked: Option<&str>, variant: &Variant) -> Result<(Recipe, Option<Stri
     Ok((recipe, asked.or_else(|| Recipe::name_for(variant)).map(str::to_owned)))
 }
 
-fn fresh(args: &Args, dashboard: bool) -> Result<Trainer<Network>> {
+fn fresh(args: &Args) -> Result<Trainer<Network>> {
     let variant = variant(args.model.as_deref().unwrap_or("lenet5"))?;
     let (recipe, recipe_name) = recipe(args.recipe.as_deref(), variant)?;
     let changes = args.overrides.changes(&args.network);
     let recipe = recipe.with(changes.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
     recipe.check()?;
     let network = NetworkArgs { dropout: recipe.dropout, drop_path: recipe.drop_path, ..args.network.clone() };
-    let setup = Setup {
+    let mut setup = Setup {
         model: variant.name.to_owned(),
         data: args.data.clone().unwrap_or_else(|| "digits".to_owned()),
         source: args.source.clone(),
         network,
+        pretrained: None,
     };
+    let devices = Devices::open(args.devices.names()?)?;
+    let pretrained = match &args.weights {
+        Some(weights) => {
+            let (offline, options) = (setup.source.offline, setup.network.options());
+            Some(load(&setup.model, weights, offline, &options, &devices.first.clone().autodiff())?)
+        }
+        None => None,
+    };
+    setup.pretrained = pretrained
+        .as_ref()
+        .map(|network| Pretrained { channels: network.input()[0], resize: network.preprocessing().resize });
     let out = match &args.out {
         Some(out) => out.clone(),
         None => new_folder(&format!("{}-{}", setup.model, setup.data)),
     };
-    let mut trainer = trainer(args, &args.device, &setup, recipe, args.seed, out, dashboard)?;
+    let mut trainer = trainer(args, devices, &setup, pretrained, recipe, args.seed, out)?;
     trainer.recipe_name = recipe_name;
-    if let Some(path) = &args.weights {
-        trainer.network = weights::load(trainer.network, path)
-            .with_context(|| format!("loading {} into {}", path.display(), setup.model))?;
-    }
     Ok(trainer)
 }
 
-fn resumed(args: &Args, folder: &Path, dashboard: bool) -> Result<Trainer<Network>> {
+fn resumed(args: &Args, folder: &Path) -> Result<Trainer<Network>> {
     let record = RunRecord::read(folder)?;
     let setup: Setup = serde_json::from_value(record.setup)
         .with_context(|| format!("{} is of another program or version", folder.join("run.json").display()))?;
-    let device = match &args.device.device {
-        Some(_) => args.device.clone(),
-        None => DeviceArgs { device: Some(record.device.parse()?) },
+    let names = match args.devices.device.as_slice() {
+        [] => record.device.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        names => names.to_vec(),
     };
-    let mut trainer = trainer(args, &device, &setup, record.recipe, record.seed, folder.to_owned(), dashboard)?;
+    let devices = Devices::open(names)?;
+    let mut trainer = trainer(args, devices, &setup, None, record.recipe, record.seed, folder.to_owned())?;
     trainer.recipe_name = record.recipe_name;
     Ok(trainer)
 }
 
+/// Devices to train on.
+struct Devices {
+    names: String,
+    first: Device,
+    others: Vec<Device>,
+}
+
+impl Devices {
+    fn open(names: Vec<DeviceName>) -> Result<Self> {
+        let mut devices = names.iter().map(DeviceName::open).collect::<Result<VecDeque<_>, _>>()?;
+        let first = devices.pop_front().context("there is no device to train on")?;
+        let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        Ok(Self { names, first, others: devices.into() })
+    }
+}
+
 fn trainer(
     args: &Args,
-    device: &DeviceArgs,
+    devices: Devices,
     setup: &Setup,
+    pretrained: Option<Network>,
     recipe: Recipe,
     seed: u64,
     out: PathBuf,
-    dashboard: bool,
 ) -> Result<Trainer<Network>> {
-    let (device_name, device) = device.open()?;
+    let Devices { names, first: device, others } = devices;
     let data = setup.source.open(&setup.data)?;
     let image = data.train.get(0).context("reading the first image")?.image;
     let mut options = setup.network.options();
-    options.classes = Some(data.classes().len());
-    options.channels = Some(image.channels);
+    let classes = data.classes().len();
+    options.classes = Some(classes);
+    options.channels = Some(setup.pretrained.as_ref().map_or(image.channels, |pretrained| pretrained.channels));
     device.seed(seed);
-    let network = create(&setup.model, &options, &device.clone().autodiff())?;
+    let network = match pretrained {
+        Some(network) if network.classes() == classes => network,
+        Some(network) => network.replace_head(classes),
+        None => create(&setup.model, &options, &device.clone().autodiff())?,
+    };
+    let network = match &setup.pretrained {
+        Some(pretrained) => {
+            let preprocessing = Preprocessing { resize: pretrained.resize, ..network.preprocessing() };
+            network.with_preprocessing(preprocessing)
+        }
+        None => network,
+    };
     network.check_input(network.input())?;
     let network = network.with_labels(data.classes().to_vec());
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
@@ -260,12 +330,17 @@ fn trainer(
         recipe_name: None,
         seed,
         device,
-        device_name: device_name.to_string(),
+        device_name: names,
         out,
         saving: Saving { every: args.checkpoint_every, keep: args.keep },
+        resources: Resources {
+            more_devices: others,
+            workers: args.workers.map(usize::from),
+            cache: (args.cache as usize) << 20,
+        },
         command: std::env::args().collect(),
         setup: serde_json::to_value(setup).context("writing down the run's setup")?,
-        dashboard,
+        dashboard: shows_dashboard(args),
         interrupter: Interrupter::new(),
     })
 }
