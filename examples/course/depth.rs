@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
 use convzoo::report::{Chart, Lines};
-use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, Trainer, preprocess};
+use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Options, create, device};
 
 use super::show::table;
@@ -95,17 +95,21 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
         network,
         data: data.clone(),
         recipe,
+        recipe_name: None,
         seed: 0,
         device,
         device_name: args.device.clone(),
         out: folder,
+        saving: Saving::default(),
+        resources: Resources::default(),
         command: std::env::args().collect(),
         setup,
         dashboard: false,
         interrupter: Interrupter::new(),
     };
     let (name, epochs) = (name.to_owned(), args.epochs);
-    let report = move |epoch: &Epoch, _: &RunRecord| {
+    let report = move |event: Event| {
+        let Event::Epoch(epoch, _) = event else { return };
         let [train, test] = [epoch.train, epoch.test].map(|measures| error(measures.accuracy));
         eprintln!(
             "{name}, epoch {} of {epochs}: error {train:.1} % and {test:.1} %, {:.0} s",

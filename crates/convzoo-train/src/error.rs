@@ -124,7 +124,7 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "the loss became {loss} in epoch {epoch}, at step {step} with the learning rate {learning_rate}. A smaller \
-         learning_rate, warmup_epochs or clip_norm usually help. The checkpoints before are kept"
+         learning_rate, a warm-up (warmup_epochs) or clip_norm usually helps. The checkpoints before are kept"
     )]
     Diverged {
         /// NaN or infinite.
