@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::images::{Source, expand};
 use super::output::{print, print_json, progress, told};
-use super::select::{DeviceArgs, NetworkArgs, load_or_own, with_labels};
+use super::select::{DeviceArgs, NetworkArgs, class_name, load_or_own, with_labels};
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
@@ -108,15 +108,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let mut taken_for = (rows - taken_for.len()..).zip(taken_for);
         for (source, input) in batch.iter().zip(read) {
             let image = source.name();
-            answers.push(match (input, &folders) {
-                (Err(error), _) => Answer::Wrong { image, error: told(&error) },
-                (Ok(_), folders) => {
+            answers.push(match input {
+                Err(error) => Answer::Wrong { image, error: told(&error) },
+                Ok(_) => {
                     let (row, class) = taken_for.next().context("every image has an answer")?;
-                    let own = || network.labels().get(class as usize).cloned();
-                    let class = match folders {
-                        true => folder(source),
-                        false => own().unwrap_or_else(|| format!("class {class}")),
-                    };
+                    let class = if folders { folder(source) } else { class_name(&network, class as usize) };
                     Answer::Row { image, row, class }
                 }
             });
@@ -125,8 +121,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     bar.finish_and_clear();
 
-    let wrong = |answer: &&Answer| matches!(answer, Answer::Wrong { .. });
-    let failed = answers.iter().any(|answer| wrong(&answer));
+    let failed = answers.iter().any(|answer| matches!(answer, Answer::Wrong { .. }));
     let Some(file) = file else {
         if args.json {
             print_json(&answers)?;

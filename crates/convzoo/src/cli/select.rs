@@ -181,6 +181,11 @@ pub fn with_labels(network: Network, file: Option<&Path>) -> Result<Network> {
     Ok(network.with_labels(labels))
 }
 
+/// A class as people read it.
+pub fn class_name(network: &Network, class: usize) -> String {
+    network.labels().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
+}
+
 /// The file of published weights, in the cache.
 fn download(published: &Published, offline: bool) -> Result<PathBuf> {
     let source = Source::default();

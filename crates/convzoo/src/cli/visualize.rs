@@ -53,7 +53,7 @@ pub struct Args {
     /// Side of the covered square: occlusion [default: a fifth of the image's]
     #[arg(long, value_name = "PIXELS")]
     window: Option<usize>,
-    /// Pixels between the positions of the covered square: occlusion [default: half of the window]
+    /// Pixels between the positions of the covered square: occlusion [default: two thirds of the window]
     #[arg(long, value_name = "PIXELS")]
     stride: Option<usize>,
     /// Also write the numbers that the pictures show, and the network's input, as .npy
@@ -197,9 +197,4 @@ fn finish(args: &Args, network: &Network, images: Vec<Answer>, sheet: Sheet) -> 
 /// The answer for an image that failed.
 fn wrong(source: &Source, error: &anyhow::Error) -> Answer {
     Answer::Wrong { image: source.name(), error: told(error) }
-}
-
-/// A class as people read it.
-fn class_name(network: &Network, class: usize) -> String {
-    network.labels().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }

@@ -1,6 +1,7 @@
 use burn::tensor::Tensor;
 use image::{Rgb, RgbImage};
 
+use super::map::quantile;
 use super::{Map, Patch, VisualizeError};
 
 /// A signed number for every channel of every place of an image, such as a gradient.
@@ -50,6 +51,13 @@ impl Colours {
         })
     }
 
+    /// The same without its extremes: magnitudes above the one that `share` (0 to 1) of all are below become that one.
+    pub fn clipped(mut self, share: f64) -> Self {
+        let most = quantile(self.values.iter().map(|value| value.abs()).collect(), share);
+        self.values.iter_mut().for_each(|value| *value = value.clamp(-most, most));
+        self
+    }
+
     /// A part of it.
     pub fn crop(&self, patch: Patch) -> Self {
         let Patch { top, left, height, width } = patch;
@@ -78,6 +86,7 @@ mod tests {
         let picture = colours.picture();
         assert_eq!((picture.get_pixel(0, 0), picture.get_pixel(1, 0)), (&Rgb([128; 3]), &Rgb([0, 191, 255])));
         assert_eq!(colours.magnitude().values, [0.0, 2.0]);
+        assert_eq!(colours.clone().clipped(0.6).values, [0.0, -1.0, 0.0, 1.0, 0.0, 1.0]);
         let right = colours.crop(Patch { top: 0, left: 1, height: 1, width: 1 });
         assert_eq!(right.values, [-2.0, 1.0, 2.0]);
     }

@@ -1,7 +1,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
+use burn::tensor::{Int, Tensor};
 use convzoo_blocks::observe::{Mode, Record, watch};
 use convzoo_report::{Grid, ReportError};
 use image::RgbImage;
@@ -20,12 +21,12 @@ pub struct Features {
     pub maps: Vec<Map>,
 }
 
-/// A layer's strongest channel for an image.
+/// A layer's strongest channel for an image: the one whose positive numbers have the largest mean.
 #[derive(Debug, Clone)]
 pub struct Glimpse {
     /// The layer.
     pub layer: LayerSummary,
-    /// The channel with the largest number.
+    /// The channel.
     pub channel: usize,
     /// Its map.
     pub map: Map,
@@ -52,11 +53,12 @@ pub fn overview<N: Classifier>(network: &N, image: Tensor<4>) -> Result<Vec<Glim
     let strongest = outputs(network, image, move |record, output| {
         let [_, channels, height, width] = output.dims();
         shown([height, width], record.kind).then(|| {
-            let channel = output.clone().reshape([channels, height * width]).max_dim(1).argmax(0);
+            let strength = relu(output.clone().reshape([channels, height * width])).mean_dim(1);
+            let channel = strength.argmax(0);
             (channel.clone(), output.select(1, channel.reshape([1])))
         })
     });
-    let glimpse = |(layer, (channel, map)): (super::SeenLayer, (Tensor<2, burn::tensor::Int>, Tensor<4>))| {
+    let glimpse = |(layer, (channel, map)): (super::SeenLayer, (Tensor<2, Int>, Tensor<4>))| {
         let channel: Vec<i64> = channel.try_into_vec_as()?;
         Ok(Glimpse { layer: layer.summary, channel: channel[0] as usize, map: maps(map)?.remove(0) })
     };
@@ -89,11 +91,11 @@ fn maps(output: Tensor<4>) -> Result<Vec<Map>, VisualizeError> {
 }
 
 impl Features {
-    /// The `count` channels with the largest numbers, the largest first.
+    /// The `count` channels that answer most strongly, the strongest first: by the mean of what is positive.
     pub fn strongest(&self, count: usize) -> Vec<usize> {
-        let largest: Vec<_> = self.maps.iter().map(|map| map.range().1).collect();
-        let mut channels: Vec<_> = (0..largest.len()).collect();
-        channels.sort_by(|&a, &b| largest[b].total_cmp(&largest[a]));
+        let strengths: Vec<_> = self.maps.iter().map(Map::strength).collect();
+        let mut channels: Vec<_> = (0..strengths.len()).collect();
+        channels.sort_by(|&a, &b| strengths[b].total_cmp(&strengths[a]));
         channels.truncate(count);
         channels
     }
@@ -102,7 +104,7 @@ impl Features {
     /// largest number.
     pub fn grid(&self, channels: &[usize]) -> Result<RgbImage, ReportError> {
         let side = if self.maps.first().is_some_and(|map| map.height as u32 > LARGE / 2) { LARGE } else { SMALL };
-        let label = |channel: usize| format!("{channel}: {:.3}", self.maps[channel].range().1);
+        let label = |channel: usize| format!("{channel}: {}", short(self.maps[channel].range().1));
         let tile = |grid: Grid, &channel: &usize| grid.tile(label(channel), tile(&self.maps[channel].picture(), side));
         channels.iter().fold(Grid::new(columns(channels.len(), side)), tile).image()
     }
@@ -121,14 +123,21 @@ pub(super) fn columns(count: usize, side: u32) -> u32 {
     (count as u32).div_ceil(rows)
 }
 
+/// A number as a label, to three digits or the units.
+pub fn short(value: f32) -> String {
+    match value.abs() {
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        1.0.. => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
 /// A picture as a tile: small ones are magnified so that their pixels show.
 pub(super) fn tile(picture: &RgbImage, side: u32) -> RgbImage {
     let longest = picture.width().max(picture.height()).max(1);
-    let (scale, filter) = if longest <= side {
-        (f64::from(side) / f64::from(longest), FilterType::Nearest)
-    } else {
-        (f64::from(side) / f64::from(longest), FilterType::Triangle)
-    };
+    let scale = f64::from(side) / f64::from(longest);
+    let filter = if longest <= side { FilterType::Nearest } else { FilterType::Triangle };
     let scaled = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
     resize(picture, scaled(picture.width()), scaled(picture.height()), filter)
 }

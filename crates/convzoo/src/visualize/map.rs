@@ -39,25 +39,40 @@ impl Map {
         })
     }
 
-    /// The map stretched to 0…1; a map of one number is 0 everywhere.
-    fn stretched(&self) -> ImageBuffer<Luma<f32>, Vec<f32>> {
-        let (low, high) = self.range();
+    /// The mean of what is positive: how strongly a channel answers.
+    pub fn strength(&self) -> f32 {
+        self.values.iter().map(|value| value.max(0.0)).sum::<f32>() / self.values.len().max(1) as f32
+    }
+
+    /// The map without its extremes: numbers above the one that `share` (0 to 1) of all are below become that one. What
+    /// single pixels stand out of would show nothing else.
+    pub fn clipped(mut self, share: f64) -> Self {
+        let most = quantile(self.values.clone(), share);
+        self.values.iter_mut().for_each(|value| *value = value.min(most));
+        self
+    }
+
+    /// The map with `low`…`high` stretched to 0…1; where those are the same, 0 everywhere.
+    fn stretched(&self, low: f32, high: f32) -> ImageBuffer<Luma<f32>, Vec<f32>> {
         let scale = if high > low { 1.0 / (high - low) } else { 0.0 };
         ImageBuffer::from_fn(self.width as u32, self.height as u32, |x, y| {
             let value = (self.values[y as usize * self.width + x as usize] - low) * scale;
-            Luma([if value.is_finite() { value } else { 0.0 }])
+            Luma([if value.is_finite() { value.clamp(0.0, 1.0) } else { 0.0 }])
         })
     }
 
     /// The map in colours, from its smallest number (dark violet) to its largest (yellow), a pixel a place.
     pub fn picture(&self) -> RgbImage {
-        let map = self.stretched();
+        let (low, high) = self.range();
+        let map = self.stretched(low, high);
         RgbImage::from_fn(map.width(), map.height(), |x, y| Rgb(between(&SCALE, map.get_pixel(x, y).0[0])))
     }
 
-    /// The map as heat over a photograph, interpolated between its places: the hotter, the larger the number.
+    /// The map as heat over a photograph, interpolated between its places: the hotter, the larger the number. What is
+    /// not positive stays cold.
     pub fn over(&self, photograph: &RgbImage) -> RgbImage {
-        let heat = resize(&self.stretched(), photograph.width(), photograph.height(), FilterType::Triangle);
+        let heat = self.stretched(0.0, self.range().1);
+        let heat = resize(&heat, photograph.width(), photograph.height(), FilterType::Triangle);
         RgbImage::from_fn(photograph.width(), photograph.height(), |x, y| {
             let (heat, pixel) = (heat.get_pixel(x, y).0[0].clamp(0.0, 1.0), photograph.get_pixel(x, y).0);
             let hot = between(&HEAT, heat);
@@ -74,10 +89,20 @@ impl Map {
     /// where interpolation reaches them.
     pub fn resized(&self, height: usize, width: usize) -> Self {
         let (low, high) = self.range();
-        let resized = resize(&self.stretched(), width as u32, height as u32, FilterType::Triangle);
+        let resized = resize(&self.stretched(low, high), width as u32, height as u32, FilterType::Triangle);
         let values = resized.into_raw().into_iter().map(|value| low + value * (high - low)).collect();
         Self { height, width, values }
     }
+}
+
+/// The number that `share` of `values` are below.
+pub(super) fn quantile(mut values: Vec<f32>, share: f64) -> f32 {
+    if values.is_empty() {
+        return 0.0;
+    }
+    let place = (share * (values.len() - 1) as f64).round() as usize;
+    let place = place.min(values.len() - 1);
+    *values.select_nth_unstable_by(place, f32::total_cmp).1
 }
 
 /// A colour at `at`, 0…1, between those of a scale.
@@ -106,9 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn extremes_are_clipped() {
+        let map = Map { height: 1, width: 5, values: vec![9.0, 1.0, -3.0, 2.0, 0.0] };
+        assert_eq!(map.clone().clipped(0.75).values, [2.0, 1.0, -3.0, 2.0, 0.0]);
+        assert_eq!(map.clone().clipped(1.0), map);
+        assert_eq!(map.strength(), 2.4);
+    }
+
+    #[test]
     fn the_hottest_place_hides_most_of_the_photograph() {
         let photograph = RgbImage::from_pixel(2, 1, Rgb([100; 3]));
-        let over = Map { height: 1, width: 2, values: vec![0.0, 3.0] }.over(&photograph);
+        let over = Map { height: 1, width: 2, values: vec![-1.0, 3.0] }.over(&photograph);
         assert_eq!(over.get_pixel(0, 0), &Rgb([100; 3]));
         assert_eq!(over.get_pixel(1, 0), &Rgb([222, 224, 151]));
         let flat = Map { height: 1, width: 1, values: vec![f32::NAN] };

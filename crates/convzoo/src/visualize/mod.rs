@@ -43,7 +43,7 @@ mod view;
 pub use colours::Colours;
 pub use deconvnet::{Cell, Found, PATCHES, Strongest, deconvnet, peaks};
 pub use error::VisualizeError;
-pub use features::{Features, Glimpse, features, overview};
+pub use features::{Features, Glimpse, features, overview, short};
 pub use filters::{Filters, filters};
 pub use grad_cam::{grad_cam, guided_grad_cam};
 pub use gradient::{gradient, saliency};

@@ -17,10 +17,14 @@ pub struct Occluder {
 const BATCH: usize = 8;
 
 impl Occluder {
-    /// A fifth of the shorter side, moved by half of itself: what a drawing needs, within some seconds.
+    /// A fifth of the shorter side, moved by two thirds of itself: what a drawing needs, within some seconds.
     pub fn for_image(height: usize, width: usize) -> Self {
-        let window = (height.min(width) / 5).max(1);
-        Self { window, stride: window.div_ceil(2) }
+        Self::of((height.min(width) / 5).max(1))
+    }
+
+    /// A square of this side, moved by two thirds of it.
+    pub fn of(window: usize) -> Self {
+        Self { window, stride: (2 * window).div_ceil(3) }
     }
 
     /// Where it begins along a side: every stride, and flush with the end.
@@ -31,6 +35,23 @@ impl Occluder {
             starts.push(last);
         }
         starts
+    }
+
+    /// Planes of `[height, width]` with the square at `(top, left)` of each set to 0.
+    fn cover(self, planes: &[f32], [height, width]: [usize; 2], (top, left): (usize, usize)) -> Vec<f32> {
+        let mut planes = planes.to_vec();
+        for plane in planes.chunks_exact_mut(height * width) {
+            for row in plane.chunks_exact_mut(width).skip(top).take(self.window) {
+                row[left..left + self.window].fill(0.0);
+            }
+        }
+        planes
+    }
+
+    /// How near each row of it is to its middle, from almost 0 to 1.
+    fn nearness(self) -> Vec<f32> {
+        let middle = (self.window + 1) as f32 / 2.0;
+        (1..=self.window).map(|row| 1.0 - (row as f32 - middle).abs() / middle).collect()
     }
 
     /// How many positions it takes in an image.
@@ -44,8 +65,9 @@ impl Occluder {
 }
 
 /// How much of a class's probability is lost when a part of an image `[1, channels, height, width]` is covered with 0,
-/// the grey that inputs are normalised around: at every pixel, the mean over the positions that cover it
-/// ([Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), Section 4.2). Negative where covering helps.
+/// the grey that inputs are normalised around: at every pixel, the mean over the positions that cover it, each weighted
+/// by how near it has the pixel to its middle ([Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), Section
+/// 4.2). Negative where covering helps; zero where nothing covers.
 ///
 /// `covered` is told how many positions are done.
 pub fn occlusion<N: Classifier>(
@@ -74,30 +96,23 @@ pub fn occlusion<N: Classifier>(
     let columns = occluder.starts(width);
     let positions: Vec<_> =
         occluder.starts(height).into_iter().flat_map(|top| columns.iter().map(move |&left| (top, left))).collect();
-    let (mut lost, mut counts) = (vec![0f32; height * width], vec![0f32; height * width]);
+    let near = occluder.nearness();
+    let (mut lost, mut weights) = (vec![0f32; height * width], vec![0f32; height * width]);
     for (batch, done) in positions.chunks(BATCH).zip((0..).step_by(BATCH)) {
-        let mut images = Vec::with_capacity(batch.len() * pixels.len());
-        for &(top, left) in batch {
-            let first = images.len();
-            images.extend_from_slice(&pixels);
-            for row in images[first..]
-                .chunks_exact_mut(width)
-                .enumerate()
-                .filter(|(row, _)| (top..top + occluder.window).contains(&(row % height)))
-            {
-                row.1[left..left + occluder.window].fill(0.0);
-            }
-        }
+        let images = batch.iter().flat_map(|&position| occluder.cover(&pixels, [height, width], position)).collect();
         for (&(top, left), probability) in batch.iter().zip(probabilities(images, batch.len())?) {
-            for row in top..top + occluder.window {
-                let covered = row * width + left..row * width + left + occluder.window;
-                lost[covered.clone()].iter_mut().for_each(|lost| *lost += whole - probability);
-                counts[covered].iter_mut().for_each(|count| *count += 1.0);
+            for (row, vertical) in near.iter().enumerate() {
+                let first = (top + row) * width + left;
+                for (column, horizontal) in near.iter().enumerate() {
+                    lost[first + column] += vertical * horizontal * (whole - probability);
+                    weights[first + column] += vertical * horizontal;
+                }
             }
         }
         covered(done + batch.len());
     }
-    let values = lost.iter().zip(&counts).map(|(lost, count)| lost / count.max(1.0)).collect();
+    let share = |(lost, &weight): (&f32, &f32)| if weight > 0.0 { lost / weight } else { 0.0 };
+    let values = lost.iter().zip(&weights).map(share).collect();
     Ok(Map { height, width, values })
 }
 
@@ -112,8 +127,11 @@ mod tests {
             assert_eq!((starts[0], starts[starts.len() - 1] + window), (0, side));
             assert!(starts.windows(2).all(|pair| pair[1] - pair[0] <= stride), "{starts:?}");
         }
+        let square = Occluder { window: 2, stride: 1 };
+        assert_eq!(square.cover(&[1.0; 12], [2, 3], (0, 1)), [1., 0., 0., 1., 0., 0., 1., 0., 0., 1., 0., 0.]);
+        assert_eq!(Occluder { window: 3, stride: 1 }.nearness(), [0.5, 1.0, 0.5]);
         assert!(Occluder { window: 5, stride: 1 }.positions(4, 9).is_err());
         assert!(Occluder { window: 1, stride: 0 }.positions(4, 9).is_err());
-        assert_eq!(Occluder::for_image(224, 224).positions(224, 224).unwrap(), 81 + 19);
+        assert_eq!(Occluder::for_image(224, 224).positions(224, 224).unwrap(), 49);
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use burn::tensor::Tensor;
 use convzoo::visualize::{
     Cell, Found, Glimpse, PATCHES, Patch, SeenLayer, Strongest, View, VisualizeError, deconvnet as project,
-    features as look, filters as weights, layers, overview, peaks,
+    features as look, filters as weights, find_layer, layers, overview, peaks, short,
 };
 use convzoo::{Network, classify};
 use convzoo_report::Grid;
@@ -57,7 +57,8 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
         let (grid, caption) = match layer {
             Some(layer) => {
                 let features = look(network, view.input(), layer)?;
-                let channels = chosen(args, || features.maps.len(), |count| features.strongest(count));
+                let channels = chosen(args, |count| features.strongest(count));
+                let channels = channels.unwrap_or_else(|| (0..features.maps.len()).collect());
                 if args.raw {
                     let (height, width) = (features.maps[0].height, features.maps[0].width);
                     let values: Vec<_> = features.maps.iter().flat_map(|map| map.values.iter().copied()).collect();
@@ -86,7 +87,8 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
 pub fn filters(args: &Args, network: &Network, title: &str) -> Result<Sheet> {
     let filters = weights(network, network.input(), args.layer.as_deref())?;
     check_channels(&find(network, &filters.layer)?, &args.channels)?;
-    let chosen = chosen(args, || filters.kernels.len(), |count| filters.strongest(count));
+    let chosen = chosen(args, |count| filters.strongest(count));
+    let chosen = chosen.unwrap_or_else(|| (0..filters.kernels.len()).collect());
     let introduction = "Each tile is a filter, with its number. Grey is a weight of zero; where a filter sees more than \
                         three channels, its slices lie side by side, row by row.";
     let mut sheet = Sheet::new(&args.out, title, introduction)?;
@@ -134,12 +136,8 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
     );
     let mut sheet = Sheet::new(&args.out, title, &introduction)?;
     let (strongest, answers) = search(network, name, sources)?;
-    let channels = chosen(args, || CHANNELS, |count| strongest.channels_by_strength(count));
-    let channels = if args.channels.is_empty() && args.top.is_none() {
-        strongest.channels_by_strength(CHANNELS)
-    } else {
-        channels
-    };
+    let chosen = chosen(args, |count| strongest.channels_by_strength(count));
+    let channels = chosen.unwrap_or_else(|| strongest.channels_by_strength(CHANNELS));
     let mut excited = projections(network, &layer, sources, &strongest, &channels)?;
 
     if let [source] = sources {
@@ -153,9 +151,8 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
             let (patches, projections) = (tiles(|excited| &excited.patch)?, tiles(|excited| &excited.projection)?);
             let both = Grid::new(2).tile("", patches.clone()).tile("", projections.clone()).image()?;
             sheet.picture(&format!("{name}-{channel}"), &both)?;
-            let images = found
-                .iter()
-                .map(|excited| vec![sources[excited.found.image].name(), format!("{:.3}", excited.found.value)]);
+            let images =
+                found.iter().map(|excited| vec![sources[excited.found.image].name(), short(excited.found.value)]);
             let rows: Vec<_> = images.collect();
             sheet.section(|page| {
                 let figures = [(&patches, "what excites it"), (&projections, "what of it does")];
@@ -180,7 +177,7 @@ fn one_image(
     let mut grid = Grid::new(3);
     for (channel, excited) in channels.iter().filter_map(|channel| Some((channel, excited.get(channel)?.first()?))) {
         let pair = Grid::new(2).tile("", excited.patch.clone()).tile("", excited.projection.clone()).image()?;
-        grid = grid.tile(format!("channel {channel}: {:.3}", excited.found.value), pair);
+        grid = grid.tile(format!("channel {channel}: {}", short(excited.found.value)), pair);
     }
     let grid = grid.image()?;
     let name = sheet.name(&source.name());
@@ -241,7 +238,7 @@ fn projections(
             for (found, projection) in found.iter().zip(projections) {
                 let seen @ Patch { top, left, height, width } = layer.sees(found.cell.at, [height, width]);
                 let patch = crop_imm(&photograph, left as u32, top as u32, width as u32, height as u32).to_image();
-                let projection = projection.crop(seen).picture();
+                let projection = projection.crop(seen).clipped(0.995).picture();
                 let one = Excited { found: *found, patch: square(&patch), projection: square(&projection) };
                 excited.entry(found.cell.channel).or_default().push(one);
             }
@@ -262,7 +259,7 @@ fn square(patch: &RgbImage) -> RgbImage {
 }
 
 fn find(network: &Network, name: &str) -> Result<SeenLayer, VisualizeError> {
-    convzoo::visualize::find_layer(&layers(network, network.input()), name).cloned()
+    find_layer(&layers(network, network.input()), name).cloned()
 }
 
 /// The last convolution that answers with maps, in front of the layer that gives the classes.
@@ -287,11 +284,10 @@ fn check_channels(layer: &SeenLayer, asked: &[usize]) -> Result<(), VisualizeErr
     }
 }
 
-/// The channels that are asked for: named ones, the strongest few, or all in their order.
-fn chosen(args: &Args, all: impl Fn() -> usize, strongest: impl Fn(usize) -> Vec<usize>) -> Vec<usize> {
+/// The channels that are asked for, if any are: named ones, or the strongest few.
+fn chosen(args: &Args, strongest: impl Fn(usize) -> Vec<usize>) -> Option<Vec<usize>> {
     match args.top {
-        Some(count) => strongest(usize::from(count)),
-        None if args.channels.is_empty() => (0..all()).collect(),
-        None => args.channels.clone(),
+        Some(count) => Some(strongest(usize::from(count))),
+        None => (!args.channels.is_empty()).then(|| args.channels.clone()),
     }
 }

@@ -9,9 +9,10 @@ use image::RgbImage;
 use indicatif::ProgressBar;
 
 use super::sheet::{Sheet, magnified};
-use super::{Answer, Args, What, class_name, wrong};
+use super::{Answer, Args, What, wrong};
 use crate::cli::images::Source;
 use crate::cli::output::progress;
+use crate::cli::select::class_name;
 
 /// Classes that the page names beside each image.
 const TOP: usize = 5;
@@ -36,9 +37,8 @@ pub fn explain(args: &Args, network: &Network, sources: &[Source], title: &str) 
         return Err(VisualizeError::Class { class, classes }.into());
     }
     let [_, height, width] = network.input();
-    let own = Occluder::for_image(height, width);
-    let window = args.window.unwrap_or(own.window);
-    let occluder = Occluder { window, stride: args.stride.unwrap_or(window.div_ceil(2)) };
+    let occluder = args.window.map_or_else(|| Occluder::for_image(height, width), Occluder::of);
+    let occluder = Occluder { stride: args.stride.unwrap_or(occluder.stride), ..occluder };
     let (steps, unit) = match args.what {
         What::Occlusion => (occluder.positions(height, width)?, "positions"),
         _ => (1, "images"),
@@ -107,8 +107,10 @@ fn show(
     let (what, name) = (args.what.name(), sheet.name(&source.name()));
     let photograph = magnified(&subject.view.picture());
     let picture = match explanation {
+        // What single pixels stand out of would show nothing else.
+        Explanation::Heat(map) if args.what == What::Saliency => map.clone().clipped(0.99).over(&photograph),
         Explanation::Heat(map) => map.over(&photograph),
-        Explanation::Colours(colours) => magnified(&colours.picture()),
+        Explanation::Colours(colours) => magnified(&colours.clone().clipped(0.995).picture()),
     };
     sheet.picture(&format!("{name}-{what}"), &picture)?;
     if args.raw {
