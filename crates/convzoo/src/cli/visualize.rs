@@ -50,10 +50,10 @@ pub struct Args {
     /// How many channels to show, the strongest first [default: deconvnet 9, the others all]
     #[arg(long, value_name = "K", conflicts_with = "channels", value_parser = value_parser!(u16).range(1..))]
     top: Option<u16>,
-    /// Side of the covered square: occlusion [default: a fifth of the image's]
+    /// Side of the covered square: occlusion [default: a quarter of the image's]
     #[arg(long, value_name = "PIXELS")]
     window: Option<usize>,
-    /// Pixels between the positions of the covered square: occlusion [default: two thirds of the window]
+    /// Pixels between the positions of the covered square: occlusion [default: half of the window]
     #[arg(long, value_name = "PIXELS")]
     stride: Option<usize>,
     /// Also write the numbers that the pictures show, and the network's input, as .npy
@@ -121,6 +121,7 @@ struct Document<'a> {
 enum Answer {
     Shown {
         image: String,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
         top: Vec<Prediction>,
         #[serde(skip_serializing_if = "Option::is_none")]
         explained: Option<Prediction>,

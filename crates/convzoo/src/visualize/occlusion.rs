@@ -17,14 +17,14 @@ pub struct Occluder {
 const BATCH: usize = 8;
 
 impl Occluder {
-    /// A fifth of the shorter side, moved by two thirds of itself: what a drawing needs, within some seconds.
+    /// A quarter of the shorter side, moved by half of itself: what a drawing needs, within some seconds.
     pub fn for_image(height: usize, width: usize) -> Self {
-        Self::of((height.min(width) / 5).max(1))
+        Self::of((height.min(width) / 4).max(1))
     }
 
-    /// A square of this side, moved by two thirds of it.
+    /// A square of this side, moved by half of it.
     pub fn of(window: usize) -> Self {
-        Self { window, stride: (2 * window).div_ceil(3) }
+        Self { window, stride: window.div_ceil(2) }
     }
 
     /// Where it begins along a side: every stride, and flush with the end.

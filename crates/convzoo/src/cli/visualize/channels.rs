@@ -1,12 +1,13 @@
 //! Features, filters and deconvnet: what the channels of a layer are for.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::tensor::Tensor;
 use convzoo::visualize::{
-    Cell, Found, Glimpse, PATCHES, Patch, SeenLayer, Strongest, View, VisualizeError, deconvnet as project,
-    features as look, filters as weights, find_layer, layers, overview, peaks, short,
+    Cell, Found, Glimpse, Patch, SeenLayer, Strongest, View, VisualizeError, deconvnet as project, features as look,
+    filters as weights, find_layer, layers, overview, peaks, short,
 };
 use convzoo::{Network, classify};
 use convzoo_report::Grid;
@@ -108,6 +109,9 @@ const CHANNELS: usize = 9;
 /// Images that pass the network together on the search for the strongest.
 const BATCH: usize = 8;
 
+/// Projections that pass it together: a backward pass keeps every layer's output.
+const TOGETHER: usize = 3;
+
 /// The sides of a patch and of its projection in the pictures, in pixels.
 const TILE: u32 = 112;
 
@@ -151,12 +155,14 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
             let (patches, projections) = (tiles(|excited| &excited.patch)?, tiles(|excited| &excited.projection)?);
             let both = Grid::new(2).tile("", patches.clone()).tile("", projections.clone()).image()?;
             sheet.picture(&format!("{name}-{channel}"), &both)?;
-            let images =
-                found.iter().map(|excited| vec![sources[excited.found.image].name(), short(excited.found.value)]);
-            let rows: Vec<_> = images.collect();
+            let names = found.iter().map(|excited| {
+                let image = Path::new(&sources[excited.found.image].name()).file_stem().unwrap_or_default().to_owned();
+                format!("{} ({})", image.to_string_lossy(), short(excited.found.value))
+            });
+            let names = format!("Row by row, the strongest first: {}.", names.collect::<Vec<_>>().join(", "));
             sheet.section(|page| {
                 let figures = [(&patches, "what excites it"), (&projections, "what of it does")];
-                page.heading(&format!("Channel {channel}")).images(figures).table(&["image", "answer"], &rows)
+                page.heading(&format!("Channel {channel}")).images(figures).text(&names)
             });
         }
     }
@@ -232,7 +238,7 @@ fn projections(
     for (image, found) in by_image {
         let view = View::new(network, &sources[image].read()?)?;
         let photograph = view.picture();
-        for found in found.chunks(PATCHES) {
+        for found in found.chunks(TOGETHER) {
             let cells: Vec<Cell> = found.iter().map(|found| found.cell).collect();
             let projections = project(network, view.input(), &layer.summary.name, &cells)?;
             for (found, projection) in found.iter().zip(projections) {
