@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Grad-CAM, saliency, guided Grad-CAM and deconvnet of `convzoo visualize` against PyTorch.
+"""What `convzoo visualize` and `convzoo embed` answer against PyTorch: Grad-CAM, saliency, guided Grad-CAM, features.
 
 SqueezeNet 1.0 with ImageNet's weights, on three photographs. The network's input is taken from `convzoo`, so that
-what is compared is not how the two decode and resize. With `--write FILE`, PyTorch's numbers are kept for the tests.
+what is compared is not how the two decode and resize. With `--write FILE`, PyTorch's numbers, those of a deconvnet
+projection among them, are kept for the tests.
 """
 import argparse
 import json
@@ -72,13 +73,12 @@ def input_gradient(model, image, answer):
     return image.grad[0]
 
 
-def explain(weights, image, label):
+def explain(weights, image):
     """What PyTorch says of an image, and the class and cell it says it of."""
     model = network(weights)
     features = model.features(image).detach().requires_grad_(True)
     logits = model.classifier(features).flatten(1)
-    if label is None:
-        label = logits.argmax().item()
+    label = logits.argmax().item()
     logits[0, label].backward()
     cam = (features.detach() * features.grad.mean(dim=(2, 3), keepdim=True)).sum(1).relu()
 
@@ -98,7 +98,13 @@ def explain(weights, image, label):
         maps = layer(model, image)
     row, column = divmod(maps.argmax().item(), maps.shape[1])
     projection = input_gradient(network(weights, guided=False), image, lambda m, x: layer(m, x)[row, column])
-    answers = {"gradcam": cam[0], "saliency": saliency, "guided-gradcam": guided * wide, "deconvnet": projection}
+    answers = {
+        "embed": features.mean(dim=(2, 3))[0],
+        "gradcam": cam[0],
+        "saliency": saliency,
+        "guided-gradcam": guided * wide,
+        "deconvnet": projection,
+    }
     return label, [CHANNEL, row, column], {name: answer.detach().numpy() for name, answer in answers.items()}
 
 
@@ -113,30 +119,33 @@ def main():
 
     print(f"{'photograph':<36}{'what':<16}{'largest error':>14}")
     for photograph in PHOTOGRAPHS:
-        image, label, ours = None, None, {}
+        path, ours = arguments.shared / "data/photos" / photograph, {}
+        options = ["squeezenet1_0", path, "--weights", weights, "--device", "flex", "--json", "--out"]
         with tempfile.TemporaryDirectory() as folder:
+            folder = pathlib.Path(folder)
             for what in ("gradcam", "saliency", "guided-gradcam"):
-                path = arguments.shared / "data/photos" / photograph
-                told = convzoo(binary, "visualize", "squeezenet1_0", path, "--weights", weights, "--what", what, "--raw",
-                               "--out", folder, "--device", "flex", "--json")
-                stem = f"{folder}/{pathlib.Path(photograph).stem}"
-                image = torch.from_numpy(numpy.load(f"{stem}-input.npy"))
+                told = convzoo(binary, "visualize", *options, folder, "--what", what, "--raw")
                 label = told["images"][0]["explained"]["class"]
-                ours[what] = numpy.load(f"{stem}-{what}.npy")
-        own, cell, theirs = explain(weights, image, None)
+                ours[what] = numpy.load(folder / f"{path.stem}-{what}.npy")
+            image = torch.from_numpy(numpy.load(folder / f"{path.stem}-input.npy"))
+            convzoo(binary, "embed", *options, folder / "features.npy")
+            ours["embed"] = numpy.load(folder / "features.npy")[0]
+        own, cell, theirs = explain(weights, image)
         assert own == label, f"{photograph} is of class {label}, and {own} to PyTorch"
         golden[photograph] = {"class": label, "step": STEP, "layer": LAYER, "cell": cell}
         for what, answer in theirs.items():
+            if what in ours:
+                error = numpy.abs(ours[what] - answer).max() / numpy.abs(answer).max()
+                failed |= not error <= TOLERANCE
+                print(f"{photograph:<36}{what:<16}{error:>14.1e}", flush=True)
+            if what == "embed":
+                continue
             sampled = answer.flatten() if what == "gradcam" else answer.flatten()[::STEP]
             golden[photograph][what] = {
                 "values": [float(f"{value:.6g}") for value in sampled],
                 "largest": float(numpy.abs(answer).max()),
                 "sum": float(numpy.abs(answer.astype(numpy.float64)).sum()),
             }
-            if what in ours:
-                error = numpy.abs(ours[what] - answer).max() / numpy.abs(answer).max()
-                failed |= not error <= TOLERANCE
-                print(f"{photograph:<36}{what:<16}{error:>14.1e}", flush=True)
     if arguments.write:
         lines = [f"{json.dumps(photograph)}: {json.dumps(numbers)}" for photograph, numbers in golden.items()]
         arguments.write.write_text("{\n" + ",\n".join(lines) + "\n}\n")

@@ -316,13 +316,9 @@ mod tests {
             [-4.6706155, 0.0636813],
         ];
         let plane = plane(&rows);
-        for (point, expected) in plane.points.iter().zip(expected) {
-            for axis in 0..2 {
-                assert!((point[axis] - expected[axis]).abs() < 1e-5, "{point:?} and not {expected:?}");
-            }
-        }
-        for axis in 0..2 {
-            assert!((plane.explained[axis] - [0.78437119, 0.20606446][axis]).abs() < 1e-6, "{:?}", plane.explained);
+        let pairs = plane.points.as_flattened().iter().zip(expected.as_flattened());
+        for (value, expected) in pairs.chain(plane.explained.iter().zip(&[0.78437119, 0.20606446])) {
+            assert!((value - expected).abs() < 1e-5, "{plane:?}");
         }
     }
 

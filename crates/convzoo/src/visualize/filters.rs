@@ -80,6 +80,9 @@ impl Filters {
     }
 }
 
+/// What lies between the slices of a filter.
+const BETWEEN: [u8; 3] = [208; 3];
+
 /// A kernel's slices in rows that make about a square, a line apart where they are larger than a pixel.
 fn by_channel(kernel: &Colours) -> RgbImage {
     let Colours { channels, height, width, .. } = *kernel;
@@ -94,7 +97,7 @@ fn by_channel(kernel: &Colours) -> RgbImage {
         let (channel, row, column) = ((y / cell_height) * columns + x / cell_width, y % cell_height, x % cell_width);
         match channel < channels && row < height && column < width {
             true => *stacked.get_pixel(column as u32, (channel * height + row) as u32),
-            false => Rgb([255; 3]),
+            false => Rgb(BETWEEN),
         }
     })
 }
@@ -109,7 +112,7 @@ mod tests {
         let mosaic = by_channel(&Colours { channels: 5, height: 1, width: 2, values });
         assert_eq!(mosaic.dimensions(), (9, 4));
         let at = |x, y| mosaic.get_pixel(x, y).0[0];
-        assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(3, 0)], [255, 0, 255, 128]);
-        assert_eq!([at(1, 2), at(3, 2), at(4, 2), at(6, 2)], [64, 255, 128, 255]);
+        assert_eq!([at(0, 0), at(1, 0), at(2, 0), at(3, 0)], [255, 0, 208, 128]);
+        assert_eq!([at(1, 2), at(3, 2), at(4, 2), at(6, 2)], [64, 255, 128, 208]);
     }
 }

@@ -7,13 +7,13 @@
 //!
 //! | method | answers | from |
 //! |---|---|---|
-//! | [`features`], [`overview`] | what do the channels of a layer answer? | |
-//! | [`filters`] | which patterns does a convolution look for? | |
-//! | [`deconvnet`] | what in the image excited this channel? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
+//! | [`features()`], [`overview`] | what do the channels of a layer answer? | |
+//! | [`filters()`] | which patterns does a convolution look for? | |
+//! | [`deconvnet()`] | what in the image excited this channel? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
 //! | [`saliency`] | which pixels change the class's score most? | [Simonyan et al., 2013](https://arxiv.org/abs/1312.6034) |
-//! | [`grad_cam`] | where is what speaks for the class? | [Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391) |
+//! | [`grad_cam()`] | where is what speaks for the class? | [Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391) |
 //! | [`guided_grad_cam`] | the same, to the pixel | ibid. |
-//! | [`occlusion`] | what happens when a part is covered? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
+//! | [`occlusion()`] | what happens when a part is covered? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
 //!
 //! ```
 //! use convzoo::data::{Source, open};
