@@ -160,7 +160,8 @@ pub enum Mode {
     Timed,
     /// As always, but the callback is given each layer's input, before the layer runs, in place of its output.
     Inputs,
-    /// As always, but a backward pass through what is computed follows this rule at each ReLU.
+    /// As always, but a backward pass through what is computed follows this rule at each ReLU. The device's backend
+    /// must be among this crate's features.
     Rectified(Rectification),
 }
 

@@ -122,36 +122,29 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     bar.finish_and_clear();
 
     let failed = answers.iter().any(|answer| matches!(answer, Answer::Wrong { .. }));
-    let Some(file) = file else {
-        if args.json {
-            print_json(&answers)?;
-        }
-        tell(args, &answers);
-        return Ok(ExitCode::FAILURE);
+    let rows = file.map(FeatureFile::finish).transpose()?;
+    let plot = match &rows {
+        Some(rows) if args.plot => Some(plot(args, &network, rows, &answers)?),
+        _ => None,
     };
-    let rows = file.finish()?;
-    let plot = if args.plot { Some(plot(args, &network, &rows, &answers)?) } else { None };
+    let features = rows.map_or([0, 0], |rows| [rows.rows(), rows.width()]);
     if args.json {
-        let features = [rows.rows(), rows.width()];
         print_json(&Document { model: network.name(), features, out: &args.out, plot, images: answers })?;
     } else {
-        tell(args, &answers);
-        print(&format!("{} images × {} features in {}", rows.rows(), rows.width(), args.out.display()))?;
+        for answer in &answers {
+            if let Answer::Wrong { image, error } = answer {
+                eprintln!("error: {image}: {error}");
+            }
+        }
+        let [rows, width] = features;
+        if rows > 0 {
+            print(&format!("{rows} images × {width} features in {}", args.out.display()))?;
+        }
         if let Some(Plot { page, explained: [x, y], .. }) = plot {
-            let shown = 100.0 * (x + y);
-            print(&format!("{}, where {shown:.0}% of their variance shows", page.display()))?;
+            print(&format!("{}, where {:.0}% of their variance shows", page.display(), 100.0 * (x + y)))?;
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Tells of the images that could not be read, unless the document does.
-fn tell(args: &Args, answers: &[Answer]) {
-    for answer in answers.iter().filter(|_| !args.json) {
-        if let Answer::Wrong { image, error } = answer {
-            eprintln!("error: {image}: {error}");
-        }
-    }
 }
 
 fn input(network: &Network, image: &Image) -> Result<Tensor<4>> {

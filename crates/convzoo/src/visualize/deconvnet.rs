@@ -61,11 +61,11 @@ pub fn deconvnet<N: Classifier>(
     let [_, channels, height, width] = image.dims();
     let layers = layers(network, [channels, height, width]);
     let layer = find_layer(&layers, layer)?;
-    let [layer_channels, rows, columns] = layer.output();
+    let output @ [_, rows, columns] = layer.output();
     for &Cell { channel, at: [row, column] } in cells {
-        if channel >= layer_channels || row >= rows || column >= columns {
-            let layer = layer.summary.name.clone();
-            return Err(VisualizeError::Channel { layer, channel, channels: layer_channels });
+        let cell = [channel, row, column];
+        if cell.iter().zip(output).any(|(&at, side)| at >= side) {
+            return Err(VisualizeError::Cell { layer: layer.summary.name.clone(), cell, output });
         }
     }
     if cells.is_empty() {
@@ -75,11 +75,11 @@ pub fn deconvnet<N: Classifier>(
     // One copy of the image for each cell: images do not mix in evaluation.
     let images = tracked(image.repeat_dim(0, cells.len()));
     let mode = Mode::Rectified(Rectification::Deconvnet);
-    let output = at_layer(layer.id(), mode, || network.forward(images.clone()));
+    let maps = at_layer(layer.id(), mode, || network.forward(images.clone()));
     let places = cells.iter().map(|cell| ((cell.channel * rows + cell.at[0]) * columns + cell.at[1]) as i64);
     let places = TensorData::new(places.collect::<Vec<_>>(), [cells.len(), 1]);
     let places = Tensor::<2, Int>::from_data(places, &images.device());
-    let excited = output.flatten::<2>(1, 3).gather(1, places).sum();
+    let excited = maps.flatten::<2>(1, 3).gather(1, places).sum();
     let projections = backward(excited, &images);
     projections.split(1, 0).into_iter().map(|projection| Colours::from_tensor(projection.squeeze_dim(0))).collect()
 }

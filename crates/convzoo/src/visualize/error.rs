@@ -43,6 +43,16 @@ pub enum VisualizeError {
         /// How many there are.
         channels: usize,
     },
+    /// No cell at this place.
+    #[error("the layer '{layer}' answers with {}×{}×{} and has no cell {cell:?}", .output[0], .output[1], .output[2])]
+    Cell {
+        /// The layer.
+        layer: String,
+        /// Channel, row and column asked for.
+        cell: [usize; 3],
+        /// Channels, rows and columns there are.
+        output: [usize; 3],
+    },
     /// A layer whose output has no places.
     #[error("the layer '{layer}' answers with one cell a channel, which no picture shows; choose one in front of it")]
     NoMap {
