@@ -76,11 +76,13 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Every program under `examples/`.
+/// Every program under `examples/`: a file, or a folder with a `main.rs`.
 fn examples() -> Result<Vec<String>> {
     let entries = fs::read_dir(root().join("examples")).context("reading examples/")?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    let programs = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let is_program =
+        |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
+    let programs = paths.iter().filter(is_program);
     let mut names: Vec<_> = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
     names.sort();
     Ok(names)

@@ -43,7 +43,7 @@ pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
 pub use residual::{
-    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PreActBasicBlock, PreActBottleneck, ResidualBlock,
-    Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
+    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PlainBlock, PreActBasicBlock, PreActBottleneck,
+    ResidualBlock, Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
 };
 pub use vgg::{VggBlock, VggBlockConfig};

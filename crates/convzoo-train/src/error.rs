@@ -11,6 +11,9 @@ pub enum TrainError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// An image of the data is damaged.
+    #[error("{0}; replace the file, or leave such images out with --skip-corrupt")]
+    Corrupt(DataError),
     /// The network does not fit the data.
     #[error(transparent)]
     Model(#[from] ModelError),

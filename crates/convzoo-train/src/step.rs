@@ -4,6 +4,7 @@ use burn::tensor::{Device, Int, Tensor};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
 use convzoo_models::Classifier;
 
+use crate::loader::Partners;
 use crate::{Batch, Recipe};
 
 /// A network and the loss it is trained by.
@@ -21,11 +22,23 @@ impl<N: Classifier + ModuleDisplay> Trainee<N> {
         Self { network, loss, auxiliary_weight: recipe.auxiliary_weight }
     }
 
-    fn loss(&self, logits: &Tensor<2>, auxiliary: Vec<Tensor<2>>, targets: &Tensor<1, Int>) -> Tensor<1> {
-        let main = self.loss.forward(logits.clone(), targets.clone());
-        auxiliary.into_iter().fold(main, |loss, logits| {
-            loss + self.loss.forward(logits, targets.clone()).mul_scalar(self.auxiliary_weight)
-        })
+    fn loss(
+        &self,
+        logits: &Tensor<2>,
+        auxiliary: Vec<Tensor<2>>,
+        targets: &Tensor<1, Int>,
+        mixed: Option<&Partners>,
+    ) -> Tensor<1> {
+        // Cross entropy is linear in its target: that of a mixed one is the mixed cross entropy.
+        let entropy = |logits: Tensor<2>| match mixed {
+            None => self.loss.forward(logits, targets.clone()),
+            Some(Partners { targets: partners, own_share }) => {
+                let own = self.loss.forward(logits.clone(), targets.clone()).mul_scalar(*own_share);
+                own + self.loss.forward(logits, partners.clone()).mul_scalar(1.0 - own_share)
+            }
+        };
+        let main = entropy(logits.clone());
+        auxiliary.into_iter().fold(main, |loss, logits| loss + entropy(logits).mul_scalar(self.auxiliary_weight))
     }
 }
 
@@ -42,8 +55,9 @@ impl<N: Classifier + ModuleDisplay> TrainStep for Trainee<N> {
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
         let outputs = self.network.forward_train(batch.images);
-        let loss = self.loss(&outputs.logits, outputs.auxiliary, &batch.targets);
-        let gradients = loss.backward();
+        let loss = self.loss(&outputs.logits, outputs.auxiliary, &batch.targets, batch.mixed.as_ref());
+        // Burn adds up the gradients of several devices.
+        let gradients = loss.clone().mul_scalar(batch.share).backward();
         TrainOutput::new(self, gradients, output(loss, outputs.logits, batch.targets))
     }
 }
@@ -54,6 +68,6 @@ impl<N: Classifier + ModuleDisplay> InferenceStep for Trainee<N> {
 
     fn step(&self, batch: Batch) -> ClassificationOutput {
         let logits = self.network.forward(batch.images);
-        output(self.loss(&logits, Vec::new(), &batch.targets), logits, batch.targets)
+        output(self.loss(&logits, Vec::new(), &batch.targets, None), logits, batch.targets)
     }
 }

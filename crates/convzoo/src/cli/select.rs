@@ -97,6 +97,10 @@ pub struct DataArgs {
     /// Seed of the held-out fifth, for data that comes in one part
     #[arg(long, value_name = "N")]
     pub split_seed: Option<u64>,
+    /// Read all images first, and leave out those that are damaged
+    #[arg(long)]
+    #[serde(default)]
+    pub skip_corrupt: bool,
 }
 
 impl DataArgs {
@@ -109,7 +113,16 @@ impl DataArgs {
             progress: true,
             ..Source::default()
         };
-        data::open(name, &source).with_context(|| format!("opening the data set '{name}'"))
+        let opening = || format!("opening the data set '{name}'");
+        let splits = data::open(name, &source).with_context(opening)?;
+        if !self.skip_corrupt {
+            return Ok(splits);
+        }
+        let (splits, damaged) = splits.readable().with_context(opening)?;
+        for problem in damaged {
+            eprintln!("left out: {problem}");
+        }
+        Ok(splits)
     }
 }
 
