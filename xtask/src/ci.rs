@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, root, succeed, torch_check};
+use crate::{cargo, root, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -54,7 +54,7 @@ pub fn run() -> Result<()> {
         succeed(&mut cargo(["build", "--release"])?)?;
         succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
     })?;
-    step("weights exchanged with PyTorch", || {
+    step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
         if let Err(error) = python() {
             println!("skipped: {error:#}");
@@ -63,6 +63,11 @@ pub fn run() -> Result<()> {
         let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
         let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
         ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        let shared = std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+        if shared.exists() {
+            let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
+            ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo see different things, see above");
+        }
         Ok(())
     })?;
     for example in examples()? {

@@ -3,6 +3,7 @@
 mod ci;
 mod goldens;
 mod torch_check;
+mod visualize_check;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,18 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Compare what `convzoo visualize` shows with PyTorch
+    VisualizeCheck {
+        /// Replace PyTorch's numbers in the tree
+        #[arg(long)]
+        write: bool,
+        /// The folder with photographs and weights
+        #[arg(long, value_name = "DIR", default_value = "../shared")]
+        shared: PathBuf,
+        /// A convzoo that is built already [default: one built in release mode]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Run what continuous integration runs
     Ci,
 }
@@ -50,6 +63,7 @@ fn main() -> ExitCode {
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
         Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
+        Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -2,8 +2,10 @@
 
 mod convert;
 mod devices;
+mod embed;
 mod eval;
 mod forward;
+mod images;
 mod list;
 mod output;
 mod predict;
@@ -13,6 +15,7 @@ mod serve;
 mod shape;
 mod summary;
 mod train;
+mod visualize;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,10 @@ enum Command {
     Eval(eval::Args),
     /// Classify images
     Predict(predict::Args),
+    /// Show what a network sees: features, filters, deconvnet, Grad-CAM, saliency, occlusion
+    Visualize(Box<visualize::Args>),
+    /// Write the penultimate features of images
+    Embed(embed::Args),
     /// Run tensors through a network
     Forward(forward::Args),
     /// Read weights in one format and write them in another
@@ -61,6 +68,8 @@ pub fn run() -> ExitCode {
         Command::Runs(args) => runs::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Visualize(args) => visualize::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Shape(args) => shape::run(&args),
