@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod bench;
 mod convert;
 mod devices;
 mod embed;
@@ -51,6 +52,11 @@ enum Command {
     Forward(forward::Args),
     /// Read weights in one format and write them in another
     Convert(convert::Args),
+    /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
+    Bench(Box<bench::Args>),
+    /// Measure one network on one device for `bench`, which asks on standard input
+    #[command(hide = true)]
+    BenchWorker,
     /// Answer convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
@@ -72,6 +78,8 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchWorker => bench::worker::run(),
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Serve(args) => serve::run(&args),
