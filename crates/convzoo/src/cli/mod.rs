@@ -7,7 +7,9 @@ mod forward;
 mod list;
 mod output;
 mod predict;
+mod runs;
 mod select;
+mod serve;
 mod shape;
 mod summary;
 mod train;
@@ -32,6 +34,8 @@ enum Command {
     Summary(summary::Args),
     /// Train a network; without arguments LeNet-5 on the embedded digits
     Train(Box<train::Args>),
+    /// List training runs, or compare some
+    Runs(runs::Args),
     /// Measure a network on a data set
     Eval(eval::Args),
     /// Classify images
@@ -44,6 +48,8 @@ enum Command {
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
+    /// Offer devices to other machines, which name them ws://HOST:PORT
+    Serve(serve::Args),
 }
 
 /// Runs the command that was asked for.
@@ -52,12 +58,14 @@ pub fn run() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(code) => code,

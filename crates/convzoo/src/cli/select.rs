@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// `--device`.
 #[derive(clap::Args, Clone)]
 pub struct DeviceArgs {
-    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT [default: the best one present]
+    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N] [default: the best one present]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
 }
@@ -27,10 +27,33 @@ impl DeviceArgs {
     pub fn open(&self) -> Result<(DeviceName, Device)> {
         let name = match &self.device {
             Some(name) => name.clone(),
-            None => device::best().ok_or_else(|| anyhow!("this build has no device that is present"))?,
+            None => best()?,
         };
         let device = name.open()?;
         Ok((name, device))
+    }
+}
+
+fn best() -> Result<DeviceName> {
+    device::best().ok_or_else(|| anyhow!("this build has no device that is present"))
+}
+
+/// `--device`, for one or several.
+#[derive(clap::Args, Clone)]
+pub struct DevicesArgs {
+    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N], or several with commas between
+    /// [default: the best one present]
+    #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
+    pub device: Vec<DeviceName>,
+}
+
+impl DevicesArgs {
+    /// The devices that were asked for, else the best one.
+    pub fn names(&self) -> Result<Vec<DeviceName>> {
+        match self.device.as_slice() {
+            [] => Ok(vec![best()?]),
+            names => Ok(names.to_vec()),
+        }
     }
 }
 
