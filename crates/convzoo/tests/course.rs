@@ -1,6 +1,6 @@
 //! The course: its pages show what its programs print, in both languages, and the figures of the lecture notes hold.
 //!
-//! `UPDATE_COURSE=1 cargo test --test course` writes what the programs print into the pages.
+//! `UPDATE_COURSE=1 cargo test --workspace --test course pages_show` writes what the programs print into the pages.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
