@@ -33,9 +33,8 @@ pub enum TrainError {
     },
     /// A layer to freeze that the network does not have.
     #[error(
-        "the network has no layer or block '{name}' to freeze; did you mean {}? `convzoo summary` names them all, and \
-         'backbone' is all in front of the head",
-        .nearest.join(", ")
+        "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all in front of the head",
+        nearest_layers(.nearest)
     )]
     Layer {
         /// What was asked for.
@@ -145,5 +144,12 @@ impl TrainError {
     /// For `map_err` on file operations.
     pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { verb, path: path.to_owned(), source }
+    }
+}
+
+fn nearest_layers(nearest: &[String]) -> String {
+    match nearest {
+        [] => "it has none that are observed, as those of convzoo-blocks are".to_owned(),
+        _ => format!("did you mean {}? `convzoo summary` names them all", nearest.join(", ")),
     }
 }
