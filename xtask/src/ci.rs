@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, root, succeed, torch_check};
+use crate::{cargo, root, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -55,7 +55,7 @@ pub fn run() -> Result<()> {
         succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
     })?;
     step("the book", book)?;
-    step("weights exchanged with PyTorch", || {
+    step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
         if let Err(error) = python() {
             println!("skipped: {error:#}");
@@ -64,10 +64,19 @@ pub fn run() -> Result<()> {
         let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
         let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
         ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        let shared = std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+        if shared.exists() {
+            let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
+            ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo see different things, see above");
+        }
         Ok(())
     })?;
     for example in examples()? {
-        step(&format!("example {example}"), || succeed(&mut cargo(["run", "--release", "--example", &example])?))?;
+        // In full it takes the better part of an hour.
+        let arguments: &[&str] = if example == "transfer_learning" { &["--", "--quick"] } else { &[] };
+        step(&format!("example {example}"), || {
+            succeed(cargo(["run", "--release", "--example", &example])?.args(arguments))
+        })?;
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod goldens;
 mod torch_check;
+mod visualize_check;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,18 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Compare what `convzoo visualize` shows with PyTorch
+    VisualizeCheck {
+        /// Replace PyTorch's numbers in the tree
+        #[arg(long)]
+        write: bool,
+        /// The folder with photographs and weights
+        #[arg(long, value_name = "DIR", default_value = "../shared")]
+        shared: PathBuf,
+        /// A convzoo that is built already [default: one built in release mode]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
     /// Compare the networks on every backend with flex and with PyTorch
     Backends(backends::Args),
     /// Measure speed: `convzoo bench` with the same arguments, in release mode, or all peers
@@ -56,6 +69,7 @@ fn main() -> ExitCode {
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
         Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
+        Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),

@@ -122,7 +122,9 @@ impl BatchNorm2d {
             if input.device().is_autodiff() && self.training.is_enabled() {
                 self.forward_train(input)
             } else {
-                let (mean, var) = (self.running_mean.value(), self.running_var.value());
+                // Copies of the layer on several devices share their statistics.
+                let here = |running: &RunningState<Tensor<1>>| running.value().to_device(&input.device());
+                let (mean, var) = (here(&self.running_mean), here(&self.running_var));
                 batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
             }
         })

@@ -25,7 +25,7 @@ pub mod weights;
 
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
 pub use error::ModelError;
-pub use names::{NameRules, StateEntry};
+pub use names::{NameRules, StateEntry, layer_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;
-pub use summary::{LayerSummary, Summary, summarize};
+pub use summary::{LayerSummary, Summary, summarize, summarize_features};

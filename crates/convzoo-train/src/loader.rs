@@ -7,25 +7,25 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use convzoo_data::{Augment, DataError, Dataset, Preprocess};
+use convzoo_data::{Augment, Cached, DataError, Dataset, Preprocess};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 
 use crate::TrainError;
+use crate::features::Features;
 use crate::mix::{Mix, Mixed};
 
 /// Images and their classes.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// `[batch, channels, height, width]`; of ten crops, an image's ten one after another.
+    /// `[batch, channels, height, width]`; of ten crops, an image's ten one after another. Where the backbone is frozen
+    /// and has answered before, its answers.
     pub images: Tensor<4>,
     /// `[batch]`, of the larger shares where images are mixed.
     pub targets: Tensor<1, Int>,
     /// What is mixed in, if anything.
     pub mixed: Option<Partners>,
-    /// The batch's share in the images of its step: 1, or less where several devices have a part each.
-    pub share: f64,
 }
 
 /// The other half of mixed images.
@@ -48,6 +48,7 @@ pub struct Loader {
     augment: Augment,
     mix: Mix,
     ten_crops: bool,
+    features: Option<Arc<Features>>,
     batch_size: usize,
     shuffle: Option<u64>,
     epoch: Arc<AtomicUsize>,
@@ -60,11 +61,9 @@ pub struct Loader {
 /// Batches made ahead, per thread.
 const AHEAD: usize = 2;
 
-/// Threads that make batches unless asked for another number: as many as there are cores, two at least and eight at
-/// most. They mostly wait where the device is slower.
-fn default_workers() -> usize {
-    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
-}
+/// The fewest and the most threads that make batches, of as many as there are cores. They mostly wait, where the device
+/// is slower.
+const WORKERS: [usize; 2] = [2, 8];
 
 impl Loader {
     /// Batches in the data set's order.
@@ -76,10 +75,11 @@ impl Loader {
             augment: Augment::default(),
             mix: Mix::default(),
             ten_crops: false,
+            features: None,
             batch_size,
             shuffle: None,
             epoch: Arc::default(),
-            workers: default_workers(),
+            workers: std::thread::available_parallelism().map_or(1, usize::from).clamp(WORKERS[0], WORKERS[1]),
             device: device.clone(),
         }
     }
@@ -100,9 +100,24 @@ impl Loader {
         Self { ten_crops: true, ..self }
     }
 
-    /// Makes batches in this many threads, at least one.
+    /// Gives what a backbone has answered to the images instead of them.
+    pub(crate) fn with_features(self, features: Arc<Features>) -> Self {
+        Self { features: Some(features), ..self }
+    }
+
+    /// Makes batches in this many threads, at least one; else in as many as there are cores, two to eight.
     pub fn with_workers(self, workers: usize) -> Self {
         Self { workers: workers.max(1), ..self }
+    }
+
+    /// Keeps decoded images in memory, as far as `bytes` go, and resized, where augmentation does not need them whole.
+    pub fn cached(self, bytes: usize) -> Self {
+        if self.data.in_memory() {
+            return self;
+        }
+        let cached = Cached::new(Arc::clone(&self.data), bytes);
+        let resized = self.augment.random_resized_crop.is_none();
+        Self { data: Arc::new(if resized { cached.resized(self.preprocess.clone()) } else { cached }), ..self }
     }
 
     /// Steps in an epoch.
@@ -132,7 +147,7 @@ impl Loader {
         let steps = order.chunks(self.batch_size).enumerate().map(|(step, whole)| {
             // Rounded down on both sides, the parts of several devices make up the whole.
             let [start, end] = [self.part.start, self.part.end].map(|at| whole.len() * at / self.data.len());
-            Step { number: step as u64, indices: whole[start..end].to_vec(), of: whole.len() }
+            Step { number: step as u64, indices: whole[start..end].to_vec() }
         });
         let steps = steps.filter(|step| !step.indices.is_empty()).collect();
         Plan { steps, seed, loader: self.clone() }
@@ -156,8 +171,6 @@ struct Plan {
 struct Step {
     number: u64,
     indices: Vec<usize>,
-    /// Images of all devices in this step.
-    of: usize,
 }
 
 /// A batch before it goes to a device.
@@ -165,16 +178,21 @@ struct HostBatch {
     images: Vec<f32>,
     targets: Vec<i64>,
     mixed: Option<Mixed>,
-    share: f64,
 }
 
 impl Plan {
     fn batch(&self, step: &Step) -> Result<HostBatch, TrainError> {
-        let Loader { data, preprocess, augment, mix, ten_crops, .. } = &self.loader;
+        let Loader { data, preprocess, augment, mix, ten_crops, features, .. } = &self.loader;
         let views = if *ten_crops { 10 } else { 1 };
         let mut images = Vec::with_capacity(step.indices.len() * preprocess.len() * views);
         let mut targets = Vec::with_capacity(step.indices.len());
         for &index in &step.indices {
+            if let Some(features) = features {
+                let (values, class) = features.get(index);
+                images.extend_from_slice(values);
+                targets.push(class);
+                continue;
+            }
             let sample = data.get(index).map_err(|error| match error {
                 DataError::Image { .. } => TrainError::Corrupt(error),
                 error => error.into(),
@@ -191,7 +209,7 @@ impl Plan {
             let mut chance = ChaCha8Rng::seed_from_u64(combine(seed, u64::MAX - step.number));
             mix.apply(&mut images, &mut targets, [preprocess.height, preprocess.width], &mut chance)
         });
-        Ok(HostBatch { images, targets, mixed, share: step.indices.len() as f64 / step.of as f64 })
+        Ok(HostBatch { images, targets, mixed })
     }
 }
 
@@ -255,15 +273,17 @@ impl Iterator for Batches<'_> {
         };
         let count = batch.targets.len();
         self.images += count;
-        let Preprocess { channels, height, width, .. } = self.loader.preprocess;
-        let device = &self.loader.device;
-        let shape = [batch.images.len() / self.loader.preprocess.len(), channels, height, width];
+        let Loader { preprocess, device, .. } = self.loader;
+        let [channels, height, width] = match &self.loader.features {
+            Some(features) => features.shape,
+            None => [preprocess.channels, preprocess.height, preprocess.width],
+        };
+        let shape = [batch.images.len() / (channels * height * width), channels, height, width];
         let classes = |classes: Vec<i64>| Tensor::from_data(TensorData::new(classes, [count]), device);
         Some(Ok(Batch {
             images: Tensor::from_data(TensorData::new(batch.images, shape), device),
             targets: classes(batch.targets),
             mixed: batch.mixed.map(|mixed| Partners { targets: classes(mixed.partners), own_share: mixed.share }),
-            share: batch.share,
         }))
     }
 }
