@@ -2,7 +2,8 @@
 //! only its new head learns, then all of it.
 //!
 //! `cargo run --release --example transfer_learning -- [SIGNS [WEIGHTS [FOLDER]]]`: the folder or archive of photographs,
-//! SqueezeNet 1.0's weights, and where the two runs go. With `--quick` in front, a tenth of the photographs, an epoch each.
+//! SqueezeNet 1.0's weights, and where the two runs go. With `--quick` in front it is a try: a tenth of the photographs,
+//! an epoch each, nothing kept.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
-use convzoo::train::{Event, Optimizer, Recipe, Resources, Saving, Schedule, Trainer, Transfer, preprocess};
+use convzoo::train::{Event, Recipe, Resources, Saving, TrainError, Trainer, preprocess};
 use convzoo::weights::{self, Checkpoint};
 use convzoo::{Classifier, Network, Options, create_from, device};
 
@@ -28,8 +29,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
 
-    let unpacked = tempfile::tempdir()?;
-    let signs = if signs.is_file() { unpack(&signs, unpacked.path())? } else { signs };
+    let temporary = tempfile::tempdir()?;
+    let out = if quick { temporary.path().join("runs") } else { out };
+    let signs = if signs.is_file() { unpack(&signs, temporary.path())? } else { signs };
     // A fifth of each sign, chosen by the seed, is for testing.
     let mut data = open("folder", &Source { split_seed: Some(0), ..Source::folder(signs) })?;
     if quick {
@@ -43,19 +45,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = create_from("squeezenet1_0", checkpoint, &Options::default(), &device.clone().autodiff())?;
     let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec());
 
-    let recipe = Recipe {
-        epochs: if quick { 1 } else { 4 },
-        batch_size: 32,
-        optimizer: Optimizer::AdamW { betas: [0.9, 0.999], epsilon: 1e-8 },
-        schedule: Schedule::OneCycle { rise: 0.3, start_divisor: 25.0, end_divisor: 1e4 },
-        weight_decay: 0.01,
-        ..Recipe::default()
+    let recipe = |name: &str| -> Result<Recipe, TrainError> {
+        let recipe = Recipe::named(name)?;
+        Ok(if quick { Recipe { epochs: 1, ..recipe } } else { recipe })
     };
-    let freeze = Some("backbone".to_owned());
-    let frozen = Recipe { learning_rate: 3e-3, transfer: Transfer { freeze, ..Transfer::default() }, ..recipe.clone() };
-    let network = train("the head", network, frozen, &data, (&name.to_string(), &device), out.join("head"))?;
-    let whole = Recipe { learning_rate: 3e-4, ..recipe };
-    train("the whole network", network, whole, &data, (&name.to_string(), &device), out.join("whole"))?;
+    let on = (name.to_string(), device);
+    let network = train("the head", network, recipe("transfer_head")?, &data, &on, out.join("head"))?;
+    train("the whole network", network, recipe("transfer")?, &data, &on, out.join("whole"))?;
     Ok(())
 }
 
@@ -65,7 +61,7 @@ fn train(
     network: Network,
     recipe: Recipe,
     data: &Splits,
-    (device_name, device): (&str, &Device),
+    (device_name, device): &(String, Device),
     out: PathBuf,
 ) -> Result<Network, Box<dyn std::error::Error>> {
     println!("{what}, {} images to train on and {} to test on:", data.train.len(), data.test.len());
@@ -78,7 +74,7 @@ fn train(
         recipe_name: None,
         seed: 0,
         device: device.clone(),
-        device_name: device_name.to_owned(),
+        device_name: device_name.clone(),
         out,
         saving: Saving::default(),
         resources: Resources::default(),

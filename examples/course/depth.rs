@@ -114,11 +114,12 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
     };
     let (name, epochs) = (name.to_owned(), args.epochs);
     let report = move |event: Event| {
-        if let Event::Epoch(epoch, _) = event {
-            let [train, test] = [epoch.train, epoch.test].map(|measures| error(measures.accuracy));
-            let (number, seconds) = (epoch.epoch, epoch.seconds);
-            eprintln!("{name}, epoch {number} of {epochs}: error {train:.1} % and {test:.1} %, {seconds:.0} s");
-        }
+        let Event::Epoch(epoch, _) = event else { return };
+        let [train, test] = [epoch.train, epoch.test].map(|measures| error(measures.accuracy));
+        eprintln!(
+            "{name}, epoch {} of {epochs}: error {train:.1} % and {test:.1} %, {:.0} s",
+            epoch.epoch, epoch.seconds
+        );
     };
     let outcome = if known.is_some() { trainer.resume(report) } else { trainer.start(report) };
     Ok(outcome?.record)

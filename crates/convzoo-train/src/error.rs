@@ -33,9 +33,8 @@ pub enum TrainError {
     },
     /// A layer to freeze that the network does not have.
     #[error(
-        "the network has no layer or block '{name}' to freeze; did you mean {}? `convzoo summary` names them all, and \
-         'backbone' is all in front of the head",
-        .nearest.join(", ")
+        "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all in front of the head",
+        nearest_layers(.nearest)
     )]
     Layer {
         /// What was asked for.
@@ -124,7 +123,7 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "the loss became {loss} in epoch {epoch}, at step {step} with the learning rate {learning_rate}. A smaller \
-         learning_rate, warmup_epochs or clip_norm usually help. The checkpoints before are kept"
+         learning_rate, a warm-up (warmup_epochs) or clip_norm usually helps. The checkpoints before are kept"
     )]
     Diverged {
         /// NaN or infinite.
@@ -145,5 +144,12 @@ impl TrainError {
     /// For `map_err` on file operations.
     pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { verb, path: path.to_owned(), source }
+    }
+}
+
+fn nearest_layers(nearest: &[String]) -> String {
+    match nearest {
+        [] => "it has none that are observed, as those of convzoo-blocks are".to_owned(),
+        _ => format!("did you mean {}? `convzoo summary` names them all", nearest.join(", ")),
     }
 }

@@ -34,6 +34,8 @@ recipes! {
     "resnext_cifar",
     "squeezenet",
     "stochastic_depth",
+    "transfer",
+    "transfer_head",
     "vgg",
     "wide_resnet",
     "wide_resnet_cifar",
@@ -63,9 +65,14 @@ impl Recipe {
     /// The name of the recipe that a network's family was trained by: for images of 32×32 `FAMILY_cifar` where there
     /// is one, else `FAMILY`.
     pub fn name_for(variant: &Variant) -> Option<&'static str> {
-        let small = format!("{}_cifar", variant.family);
+        let family = match variant.family {
+            // The plain networks of the residual ones' paper are trained like them.
+            "plain" => "resnet",
+            family => family,
+        };
+        let small = format!("{family}_cifar");
         let named = |wanted: &str| recipe_names().find(|name| *name == wanted);
-        named(&small).filter(|_| variant.input[1] == 32).or_else(|| named(variant.family))
+        named(&small).filter(|_| variant.input[1] == 32).or_else(|| named(family))
     }
 }
 

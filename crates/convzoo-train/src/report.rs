@@ -25,7 +25,7 @@ pub(crate) fn write(
     let confusion = evaluation.matrix("Which class is taken for which", classes).svg()?;
     write_whole(&folder.join("confusion.svg"), confusion.as_bytes())?;
 
-    let mut page = Page::new(title(record)).table(&["", ""], &facts(record, evaluation)).heading("Learning curves");
+    let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
     for svg in &curves {
         page = page.svg(svg, "");
     }
@@ -41,7 +41,7 @@ pub(crate) fn write(
     });
     page = page.heading("Accuracy by class").table(&["class", "images", "right"], &rows.collect::<Vec<_>>());
     let recipe: Vec<_> = settings(record).into_iter().map(|(key, value)| vec![key, value]).collect();
-    page = page.heading("Recipe").table(&["", ""], &recipe);
+    page = page.heading("Recipe").table(&["field", "value"], &recipe);
     if !record.command.is_empty() {
         page = page.heading("Command").code(&record.command.join(" "));
     }
@@ -84,7 +84,8 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
     let mut keys: Vec<&String> = settings.iter().flatten().map(|(key, _)| key).collect();
     keys.sort();
     keys.dedup();
-    for key in keys {
+    // Those stand above already.
+    for key in keys.into_iter().filter(|key| *key != "epochs") {
         let value = |settings: &[(String, String)]| {
             settings.iter().find(|(other, _)| other == key).map_or("–".to_owned(), |(_, value)| value.clone())
         };

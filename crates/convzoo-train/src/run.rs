@@ -190,10 +190,15 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         let test = loader(&self.data.test, size, &self.device);
         let features = match self.recipe.trains_head_alone() {
             true => {
+                // It may take minutes, and be killed meanwhile.
+                record.write(&self.out)?;
                 let total = self.data.train.len() + self.data.test.len();
-                let told = |images| report(Event::Backbone(images, total));
+                let goes_on = |images| {
+                    report(Event::Backbone(images, total));
+                    !self.interrupter.should_stop()
+                };
                 let network = state.model.valid().network;
-                Features::of_both(&network, [&loader(&self.data.train, size, &self.device), &test], cache, told)?
+                Features::of_both(&network, [&loader(&self.data.train, size, &self.device), &test], cache, goes_on)?
             }
             false => None,
         };

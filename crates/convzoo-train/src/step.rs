@@ -123,3 +123,20 @@ impl Answers {
         Ok(loss)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `crates/convzoo-train/tests/torch.py` printed them, with PyTorch 2.9.0.
+    #[test]
+    fn cross_entropy_is_smoothed_as_pytorchs_is() {
+        let device = Device::flex();
+        let logits = Tensor::from_floats([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], &device);
+        for (smoothing, expected) in [(None, 2.285_240_4), (Some(0.1), 2.260_240_3)] {
+            let loss = CrossEntropyLossConfig::new().with_smoothing(smoothing).init(&device);
+            let loss: f32 = loss.forward(logits.clone(), Tensor::from_ints([0, 2], &device)).into_scalar();
+            assert!((loss - expected).abs() < 1e-6, "smoothing {smoothing:?}: {loss}, in PyTorch {expected}");
+        }
+    }
+}

@@ -60,18 +60,20 @@ impl Transfer {
     /// What it means for `network`, for images of `input`, `[channels, height, width]`.
     pub(crate) fn plan<N: Classifier>(&self, network: &N, input: [usize; 3]) -> Result<Plan, TrainError> {
         let layers = summarize(network, input).layers;
+        let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
         let frozen = match self.freeze.as_deref() {
             None => 0,
             Some(BACKBONE) => summarize_features(network, input).layers.len(),
             Some(name) => {
                 let within =
                     |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-                let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
-                1 + names.iter().rposition(|layer| within(layer)).ok_or_else(|| unknown(name, &names))?
+                names.iter().rposition(|layer| within(layer)).map_or(0, |last| last + 1)
             }
         };
-
-        let frozen: HashSet<&str> = layers[..frozen].iter().map(|layer| layer.name.as_str()).collect();
+        if let (Some(name), 0) = (&self.freeze, frozen) {
+            return Err(unknown(name, &names));
+        }
+        let frozen: HashSet<&str> = names.iter().copied().take(frozen).collect();
 
         let mut stages: Vec<Stage> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
@@ -90,7 +92,7 @@ impl Transfer {
             places.insert(name, at);
             stages[at].whole &= layer.params == 0 || frozen.contains(layer.name.as_str());
         }
-        let observed: HashSet<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
+        let observed: HashSet<&str> = names.iter().copied().collect();
         for (id, layer) in layer_names(network) {
             let Some(&at) = places.get(stage_of(&layer)) else { continue };
             let stage = &mut stages[at];

@@ -1,6 +1,8 @@
 //! A run that is stopped within an epoch and resumed is the run that was never stopped: batch norms' statistics,
 //! dropout, moving averages and all.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-# The constants of crates/convzoo-train's tests of optimisers and schedules.
+# Prints the constants that convzoo-train's tests of optimisers, schedules, losses and clipping compare with.
 import torch
 torch.set_printoptions(precision=9)
 def run(make, **kw):
@@ -49,4 +49,3 @@ print("ce", torch.nn.functional.cross_entropy(l, t).item(), "smooth", torch.nn.f
 a = torch.nn.Parameter(torch.zeros(2)); b = torch.nn.Parameter(torch.zeros(2, 1))
 a.grad = torch.tensor([3.0, 4.0]); b.grad = torch.tensor([[12.0], [0.0]])
 print("norm", torch.nn.utils.clip_grad_norm_([a, b], 6.5).item(), a.grad.tolist(), b.grad.tolist())
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

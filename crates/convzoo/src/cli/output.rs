@@ -82,7 +82,7 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
 pub fn training_progress(wanted: bool) -> ProgressBar {
     let shown = wanted && io::stderr().is_terminal();
     let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let style = ProgressStyle::with_template("{prefix} [{bar:30}] {human_pos}/{human_len} images  {msg}")
+    let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {human_pos}/{human_len}  {msg}")
         .expect("a template without mistakes")
         .progress_chars("=> ");
     ProgressBar::with_draw_target(Some(0), target).with_style(style)

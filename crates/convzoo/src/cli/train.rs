@@ -383,7 +383,10 @@ fn line(epoch: &Epoch, epochs: usize) -> String {
 
 fn show(bar: &ProgressBar, progress: &Progress) {
     let Progress { epoch, testing, images, total, images_per_second, seconds_left } = *progress;
-    bar.set_length(total as u64);
+    if bar.length() != Some(total as u64) {
+        bar.set_position(0);
+        bar.set_length(total as u64);
+    }
     bar.set_position(images as u64);
     bar.set_prefix(format!("epoch {epoch} {}", if testing { "test " } else { "train" }));
     let left = HumanDuration(Duration::from_secs_f64(seconds_left.min(1e9)));
