@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::train::Interrupter;
-use convzoo::data::{Dataset, Source, Splits, Subset, open};
+use convzoo::data::{Augment, Dataset, Source, Splits, Subset, open};
 use convzoo::report::{Chart, Lines};
 use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Options, create, device};
@@ -36,6 +36,9 @@ pub struct Args {
     /// Learning rate at the start, from which it falls along half a cosine
     #[arg(long, value_name = "RATE", default_value_t = 0.1)]
     learning_rate: f64,
+    /// Crop and mirror the training images at random, as the paper does
+    #[arg(long)]
+    augment: bool,
     /// Where to train
     #[arg(long, default_value = "flex")]
     device: String,
@@ -72,11 +75,13 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 
 /// Trains a network from scratch, or goes on with its run, or reads it if it is finished.
 fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
+    let as_paper = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
     let recipe = Recipe {
         epochs: args.epochs,
         batch_size: args.batch_size,
         learning_rate: args.learning_rate,
         weight_decay: 1e-4,
+        augment: if args.augment { as_paper } else { Augment::default() },
         ..Recipe::default()
     };
     let setup = serde_json::json!({ "model": name, "data": args.data, "images": data.train.len() });

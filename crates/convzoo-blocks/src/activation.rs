@@ -1,6 +1,8 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, activation};
 
+use crate::{observe, rectify};
+
 /// The element-wise function behind a layer.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum Activation {
@@ -19,7 +21,10 @@ impl Activation {
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         match self {
             Self::Identity => input,
-            Self::Relu => activation::relu(input),
+            Self::Relu => match observe::rectification() {
+                Some(rule) => rectify::relu(input, rule),
+                None => activation::relu(input),
+            },
             Self::Tanh => activation::tanh(input),
             Self::Sigmoid => activation::sigmoid(input),
         }

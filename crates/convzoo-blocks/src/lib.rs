@@ -24,6 +24,7 @@ mod nin;
 mod norm;
 pub mod observe;
 mod pool;
+mod rectify;
 mod residual;
 mod vgg;
 

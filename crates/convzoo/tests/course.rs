@@ -1,6 +1,6 @@
 //! The course: its pages show what its programs print, in both languages, and the figures of the lecture notes hold.
 //!
-//! `UPDATE_COURSE=1 cargo test --test course` writes what the programs print into the pages.
+//! `UPDATE_COURSE=1 cargo test --workspace --test course pages_show` writes what the programs print into the pages.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -113,6 +113,10 @@ fn every_page_is_there_in_both_languages_with_the_same_commands_and_pictures() {
         for link in [format!("(course/{name})"), format!("(course/zh/{name})")] {
             assert!(summary.contains(&link), "SUMMARY.md lacks {link}");
         }
+        assert!(
+            one.contains(&format!("(zh/{name})")) && other.contains(&format!("(../{name})")),
+            "{name}: no way across"
+        );
         let code = |page| blocks(page).into_iter().map(|block| (block.info, block.text)).collect::<Vec<_>>();
         for ((info, a), (_, b)) in code(&one).into_iter().zip(code(&other)) {
             assert_eq!(a, b, "{name}: a {info} block differs between the languages");

@@ -117,7 +117,7 @@ fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
 }
 
 #[test]
-#[ignore = "takes some minutes"]
+#[ignore = "takes half a minute, and four kills say nearly as much"]
 fn twenty_kills_change_nothing() {
     survives(20);
 }

@@ -87,7 +87,7 @@ const fn resnet(name: &'static str) -> Variant {
 }
 
 const fn plain(name: &'static str) -> Variant {
-    variant(name, "plain", 2015, "https://arxiv.org/abs/1512.03385", &[])
+    variant(name, "resnet", 2015, "https://arxiv.org/abs/1512.03385", &[])
 }
 
 const fn preact(name: &'static str) -> Variant {

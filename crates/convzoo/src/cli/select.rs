@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
 use convzoo::data::download::{Remote, fetch};
@@ -10,7 +10,8 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Network, Options, Preprocessing, Published, SERVER, create_from, data, published, train, variant,
+    Classifier, Network, Options, Preprocessing, Published, SERVER, create, create_from, data, pretrained, published,
+    train, variant,
 };
 use serde::{Deserialize, Serialize};
 
@@ -185,6 +186,45 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
             network
         }
     })
+}
+
+/// [`load`] with the weights that come with the program where none are named, and with `random` ones, always the same,
+/// where there is no file of that name.
+pub fn load_or_own(
+    model: &str,
+    weights: Option<&str>,
+    offline: bool,
+    options: &Options,
+    device: &Device,
+) -> Result<Network> {
+    match weights {
+        Some("random") if !Path::new("random").exists() => {
+            device.seed(0);
+            Ok(create(model, options, device)?)
+        }
+        Some(weights) => load(model, weights, offline, options, device),
+        None if model == "lenet5" => Ok(pretrained::lenet5_digits(device)?),
+        None => {
+            variant(model)?;
+            bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
+        }
+    }
+}
+
+/// The network with the names of its classes, a line each in a file, where one is named.
+pub fn with_labels(network: Network, file: Option<&Path>) -> Result<Network> {
+    let Some(path) = file else { return Ok(network) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
+    if labels.len() != network.classes() {
+        bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
+    }
+    Ok(network.with_labels(labels))
+}
+
+/// A class as people read it.
+pub fn class_name(network: &Network, class: usize) -> String {
+    network.labels().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// Names of ImageNet's classes, which published weights do not carry: `imagenet_classes.txt` of PyTorch Hub.
