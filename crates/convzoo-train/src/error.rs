@@ -12,6 +12,9 @@ pub enum TrainError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Images cannot be loaded.
+    #[error("{0}")]
+    Unread(String),
     /// An image of the data is damaged.
     #[error("{0}; replace the file, or leave such images out with --skip-corrupt")]
     Corrupt(DataError),

@@ -87,7 +87,7 @@ pub fn evaluate<N: Classifier>(
         seconds: 0.0,
     };
     for batch in loader.iter() {
-        let batch = batch.map_err(|error| TrainError::Stopped(error.to_string()))?;
+        let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
         let [images] = batch.targets.dims();
         let logits = network.forward(batch.images);
         let [rows, answers] = logits.dims();

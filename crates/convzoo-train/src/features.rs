@@ -29,7 +29,7 @@ impl Features {
         let mut done = 0;
         for (features, loader) in both.iter_mut().zip(loaders) {
             for batch in loader.iter() {
-                let batch = batch.map_err(|error| TrainError::Stopped(error.to_string()))?;
+                let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
                 let maps = network.forward_features(batch.images);
                 let [count, shape @ ..] = maps.dims();
                 features.shape = shape;

@@ -394,7 +394,7 @@ struct Batch {
 }
 
 fn unread(error: DatasetError) -> TrainError {
-    TrainError::Stopped(error.to_string())
+    TrainError::Unread(error.to_string())
 }
 
 /// The seed of a batch's random numbers, such as dropout's: a resumed run draws what an uninterrupted one draws.

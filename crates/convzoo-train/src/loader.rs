@@ -129,7 +129,7 @@ impl Loader {
     pub fn images_per_second(&self) -> Result<f64, TrainError> {
         let start = Instant::now();
         for batch in self.iter() {
-            batch.map_err(|error| TrainError::Stopped(error.to_string()))?;
+            batch.map_err(|error| TrainError::Unread(error.to_string()))?;
         }
         Ok(self.num_items() as f64 / start.elapsed().as_secs_f64())
     }

@@ -211,7 +211,7 @@ impl Args {
                 .filter(|found| found.present)
                 // A remote device is present where its address is known.
                 .filter_map(|found| found.name.parse().ok())
-                .filter(|name| !matches!(name, DeviceName::Remote(_)))
+                .filter(|name| !matches!(name, DeviceName::Remote { .. }))
                 .collect(),
             false => self.devices.clone(),
         };

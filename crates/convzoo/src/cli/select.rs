@@ -155,7 +155,7 @@ pub fn preprocess(
     preprocessing: &Preprocessing,
     data: &dyn data::Dataset,
 ) -> Result<data::Preprocess> {
-    let sample = data.get(0).context("reading the first image")?;
+    let sample = data.get(0).context("reading the first image; --skip-corrupt leaves out what is damaged")?;
     Ok(train::preprocess(preprocessing, network.input(), &sample.image))
 }
 

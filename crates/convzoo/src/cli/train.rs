@@ -301,7 +301,7 @@ fn trainer(
 ) -> Result<Trainer<Network>> {
     let Devices { names, first: device, others } = devices;
     let data = setup.source.open(&setup.data)?;
-    let image = data.train.get(0).context("reading the first image")?.image;
+    let image = data.train.get(0).context("reading the first image; --skip-corrupt leaves out what is damaged")?.image;
     let mut options = setup.network.options();
     let classes = data.classes().len();
     options.classes = Some(classes);

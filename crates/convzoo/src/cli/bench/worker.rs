@@ -25,6 +25,9 @@ use crate::cli::output::told;
 /// Small enough for steps on the same noise to stay finite, in any network.
 const LEARNING_RATE: f64 = 1e-4;
 
+/// The recipes' momentum.
+const MOMENTUM: f64 = 0.9;
+
 /// Readings are steady when the last three are no further apart than this share.
 const STEADY: f64 = 0.1;
 
@@ -239,7 +242,7 @@ impl Training {
     fn new(job: &Job, device: &Device) -> Self {
         let recipe = Recipe::default();
         let targets: Vec<_> = (0..job.batch).map(|image| (image % job.classes) as i64).collect();
-        let momentum = MomentumConfig::new().with_momentum(recipe.momentum).with_dampening(0.0);
+        let momentum = MomentumConfig::new().with_momentum(MOMENTUM).with_dampening(0.0);
         Self {
             targets: Tensor::from_data(targets.as_slice(), device),
             loss: CrossEntropyLossConfig::new().init(device),
