@@ -1,1 +1,18 @@
 //! Fast CPU operations for convolutional networks.
+//!
+//! Activations are held in blocks of channels ([`Layout`]), so that one instruction computes as many output channels
+//! as a vector has lanes; weights are packed once into the order in which kernels read them.
+
+mod buffer;
+pub mod conv;
+mod error;
+mod layout;
+pub mod operation;
+pub mod parallel;
+pub mod simd;
+
+pub use buffer::Buffer;
+pub use error::KernelError;
+pub use layout::{Layout, pack, unpack};
+pub use operation::Operation;
+pub use simd::Isa;
