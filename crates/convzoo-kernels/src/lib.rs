@@ -5,14 +5,20 @@
 
 mod buffer;
 pub mod conv;
+pub mod elementwise;
 mod error;
 mod layout;
-pub mod operation;
+pub mod linear;
+pub mod lrn;
+mod operation;
 pub mod parallel;
+pub mod pool;
+pub mod rearrange;
+mod rows;
 pub mod simd;
 
 pub use buffer::Buffer;
 pub use error::KernelError;
 pub use layout::{Layout, pack, unpack};
-pub use operation::Operation;
+pub use operation::{Operation, pack_all, unpack_all};
 pub use simd::Isa;
