@@ -6,6 +6,7 @@
 mod buffer;
 pub mod conv;
 pub mod elementwise;
+pub mod engine;
 mod error;
 mod layout;
 pub mod linear;

@@ -74,7 +74,7 @@ impl ConvShape {
         self.channels[0] / self.groups
     }
 
-    fn check(&self, weight: &[f32], bias: Option<&[f32]>) -> Result<(), KernelError> {
+    pub(crate) fn check(&self, weight: &[f32], bias: Option<&[f32]>) -> Result<(), KernelError> {
         let zero = |what| Err(KernelError::Window { operation: "convolution", what });
         let [inputs, outputs] = self.channels;
         match self {
