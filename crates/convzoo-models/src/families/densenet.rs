@@ -3,11 +3,10 @@
 //! bottlenecks and compression.
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{
-    AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, Init,
-    Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig,
+    Activation, AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock,
+    DenseBlockConfig, Init, Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig,
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
@@ -92,7 +91,7 @@ impl DenseNet {
 impl Classifier for DenseNet {
     fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         let x = self.pool.forward(self.stem.forward(images));
-        relu(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
+        Activation::Relu.forward(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
     }
 
     fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
