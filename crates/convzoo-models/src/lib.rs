@@ -28,6 +28,6 @@ pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
 pub use error::ModelError;
 pub use fused::{Fused, FusedError, Precision};
 pub use names::{NameRules, StateEntry};
-pub use published::{PUBLISHED, Published, SERVER, published};
+pub use published::{Published, SERVER, published};
 pub use registry::*;
 pub use summary::{LayerSummary, Summary, summarize};

@@ -10,7 +10,7 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
 
 /// Channels of the first convolution, growth rate, and layers of each dense block.
 const TABLE: &[(&str, usize, usize, [usize; 4])] = &[
@@ -23,6 +23,14 @@ const TABLE: &[(&str, usize, usize, [usize; 4])] = &[
 /// Width of the 1×1 convolutions in growth rates.
 pub(super) const BOTTLENECK: usize = 4;
 
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("densenet121", "imagenet1k_v1", "densenet121-a639ec97.pth", 74.434, 91.972, 256),
+    Published::new("densenet161", "imagenet1k_v1", "densenet161-8d451a50.pth", 77.138, 93.56, 256),
+    Published::new("densenet169", "imagenet1k_v1", "densenet169-b2777c0a.pth", 75.6, 92.806, 256),
+    Published::new("densenet201", "imagenet1k_v1", "densenet201-c1103571.pth", 76.896, 93.37, 256),
+];
+
 const fn variant(name: &'static str) -> Variant {
     Variant {
         name,
@@ -33,6 +41,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 1000,
         sizes: Sizes::From(29),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
+        weights: WEIGHTS,
         build: |spec, device| DenseNet::new(spec, device).into(),
     }
 }

@@ -32,6 +32,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 10,
         sizes: Sizes::From(4),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
+        weights: &[],
         build: |spec, device| DenseNetCifar::new(spec, device).into(),
     }
 }
