@@ -60,3 +60,79 @@ impl Fused {
         Ok(Tensor::from_data(TensorData::new(output.values, [batch, classes]), &device))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, Distribution};
+
+    use super::*;
+    use crate::{Options, create};
+
+    /// ‖a − b‖ / ‖b‖ of a network's logits, fused and not, for two images of `side`×`side`.
+    fn distance(name: &str, side: usize) -> f32 {
+        let device = Device::flex();
+        let network = create(name, &Options::default().with_classes(10), &device).unwrap();
+        let [channels, ..] = network.input();
+        let fused = Fused::new(&network, [channels, side, side], Precision::Single).unwrap();
+        let images = Tensor::random([2, channels, side, side], Distribution::Normal(0.0, 1.0), &device);
+        let expected = network.forward(images.clone());
+        let found = fused.forward(images).unwrap();
+        let square = |tensor: Tensor<2>| tensor.square().sum().into_scalar::<f32>();
+        (square(found - expected.clone()) / square(expected)).sqrt()
+    }
+
+    #[test]
+    fn fused_networks_answer_as_they_did() {
+        // Every kind of block, join and head.
+        for (name, side) in [
+            ("lenet5", 32),
+            ("nin_cifar", 32),
+            ("resnet20_cifar", 32),
+            ("densenet40_k12", 32),
+            ("fractalnet20", 32),
+            ("squeezenet1_1", 64),
+            ("googlenet", 64),
+            ("bn_inception", 64),
+            ("resnext50_32x4d", 64),
+            ("resnetv2_50", 64),
+            ("inception_resnet_v2", 96),
+        ] {
+            let error = distance(name, side);
+            assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
+        }
+    }
+
+    #[test]
+    fn what_the_trace_cannot_see_is_an_error() {
+        #[derive(Module, Debug)]
+        struct Doubled {
+            network: crate::Network,
+        }
+        impl Classifier for Doubled {
+            fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+                self.network.forward_features(images) * 2.0
+            }
+            fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+                self.network.forward_head(features)
+            }
+            fn replace_head(self, classes: usize) -> Self {
+                Self { network: self.network.replace_head(classes) }
+            }
+        }
+        let fuse = |device: &Device| {
+            let network = create("lenet5", &Options::default(), device).unwrap();
+            Fused::new(&Doubled { network }, [1, 32, 32], Precision::Single).err()
+        };
+        assert_eq!(fuse(&Device::flex()), Some(TraceError::Unknown("Linear")));
+        assert_eq!(fuse(&Device::flex().autodiff()), Some(TraceError::Training));
+    }
+
+    #[test]
+    fn images_of_another_kind_are_an_error() {
+        let device = Device::flex();
+        let network = create("lenet5", &Options::default(), &device).unwrap();
+        let fused = Fused::new(&network, network.input(), Precision::Half).unwrap();
+        let error = fused.forward(Tensor::zeros([1, 3, 32, 32], &device)).err().map(|error| error.to_string());
+        assert_eq!(error.as_deref(), Some("the network takes 1 channels and is given 3"));
+    }
+}
