@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Linear, LinearConfig};
 use convzoo::data::{Source, open};
-use convzoo::train::{Recipe, Trainer, preprocess};
+use convzoo::train::{Event, Recipe, Resources, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Preprocessing, summarize};
 
 /// Three strided convolutions and the mean of what they leave.
@@ -61,17 +61,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         network,
         data,
         recipe: Recipe { epochs: 5, ..Recipe::default() },
+        recipe_name: None,
         seed: 0,
         device,
         device_name: "flex".to_owned(),
         out: folder.path().join("run"),
+        saving: Saving::default(),
+        resources: Resources::default(),
         command: std::env::args().collect(),
         setup: Default::default(),
         dashboard: false,
         interrupter: Interrupter::new(),
     };
-    let outcome = trainer.start(|epoch, _| {
-        println!("epoch {}: {:.1}% of the test images", epoch.epoch, 100.0 * epoch.test.accuracy);
+    let outcome = trainer.start(|event| {
+        if let Event::Epoch(epoch, _) = event {
+            println!("epoch {}: {:.1}% of the test images", epoch.epoch, 100.0 * epoch.test.accuracy);
+        }
     })?;
     println!("best: {:?}", outcome.best.map(|best| best.test.accuracy));
     Ok(())

@@ -1,13 +1,14 @@
 //! What continuous integration runs.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, root, succeed, torch_check};
+use crate::{cargo, root, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -41,7 +42,7 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
-    step("goldens on wgpu", || {
+    step("every family on wgpu", || {
         let test =
             ["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--", "--nocapture", "wgpu"];
         succeed(&mut cargo(test)?)
@@ -53,7 +54,8 @@ pub fn run() -> Result<()> {
         succeed(&mut cargo(["build", "--release"])?)?;
         succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
     })?;
-    step("weights exchanged with PyTorch", || {
+    step("the book", book)?;
+    step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
         if let Err(error) = python() {
             println!("skipped: {error:#}");
@@ -62,19 +64,48 @@ pub fn run() -> Result<()> {
         let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
         let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
         ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        let shared = std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+        if shared.exists() {
+            let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
+            ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo see different things, see above");
+        }
         Ok(())
     })?;
     for example in examples()? {
-        step(&format!("example {example}"), || succeed(&mut cargo(["run", "--release", "--example", &example])?))?;
+        // In full it takes the better part of an hour.
+        let arguments: &[&str] = if example == "transfer_learning" { &["--", "--quick"] } else { &[] };
+        step(&format!("example {example}"), || {
+            succeed(cargo(["run", "--release", "--example", &example])?.args(arguments))
+        })?;
     }
     Ok(())
 }
 
-/// Every program under `examples/`.
+/// Builds the book; what mdBook warns of is an error. The first time, mdBook itself is built too.
+fn book() -> Result<()> {
+    const VERSION: &str = "0.5.4";
+    let tools = root().join("target/tools");
+    let mdbook = tools.join("bin").join(format!("mdbook{}", std::env::consts::EXE_SUFFIX));
+    if !mdbook.exists() {
+        let install = ["install", "mdbook", "--version", VERSION, "--locked", "--no-default-features"];
+        succeed(cargo(install)?.arg("--root").arg(&tools))?;
+    }
+    let output = std::process::Command::new(mdbook).arg("build").arg(root().join("docs")).output();
+    let told = output.context("starting mdbook")?;
+    let text = String::from_utf8_lossy(&told.stderr).into_owned();
+    print!("{text}");
+    let clean = told.status.success() && !text.contains("WARN") && !text.contains("ERROR");
+    ensure!(clean, "mdbook has warned of something");
+    Ok(())
+}
+
+/// Every program under `examples/`: a file, or a folder with a `main.rs`.
 fn examples() -> Result<Vec<String>> {
     let entries = fs::read_dir(root().join("examples")).context("reading examples/")?;
     let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()?;
-    let programs = paths.iter().filter(|path| path.extension().is_some_and(|extension| extension == "rs"));
+    let is_program =
+        |path: &&PathBuf| path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
+    let programs = paths.iter().filter(is_program);
     let mut names: Vec<_> = programs.filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned())).collect();
     names.sort();
     Ok(names)

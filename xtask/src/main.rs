@@ -1,12 +1,15 @@
 //! The project's chores, as `cargo xtask NAME`.
 
+mod backends;
+mod bench;
 mod ci;
 mod goldens;
 mod torch_check;
+mod visualize_check;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -37,6 +40,22 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
     },
+    /// Compare what `convzoo visualize` shows with PyTorch
+    VisualizeCheck {
+        /// Replace PyTorch's numbers in the tree
+        #[arg(long)]
+        write: bool,
+        /// The folder with photographs and weights
+        #[arg(long, value_name = "DIR", default_value = "../shared")]
+        shared: PathBuf,
+        /// A convzoo that is built already [default: one built in release mode]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
+    /// Compare the networks on every backend with flex and with PyTorch
+    Backends(backends::Args),
+    /// Measure speed: `convzoo bench` with the same arguments, in release mode, or all peers
+    Bench(bench::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -50,6 +69,9 @@ fn main() -> ExitCode {
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
         Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
+        Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
+        Chore::Backends(args) => backends::run(&args),
+        Chore::Bench(args) => bench::run(&args),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -79,4 +101,19 @@ fn succeed(command: &mut Command) -> Result<()> {
         bail!("{shown} ended with {status}");
     }
     Ok(())
+}
+
+/// Runs a cargo command that builds, and answers where the program of this name is.
+fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
+    build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let shown = format!("{build:?}");
+    let output = build.output().with_context(|| format!("starting {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown} ended with {}", output.status);
+    }
+    let text = String::from_utf8_lossy(&output.stdout);
+    let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let programs = messages.filter(|message| message["target"]["name"] == name);
+    let paths = programs.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+    paths.last().with_context(|| format!("{shown} built no program '{name}'"))
 }

@@ -3,6 +3,7 @@ use burn::tensor::{Tensor, activation};
 use convzoo_kernels::elementwise;
 
 use crate::trace::{self, Scope};
+use crate::{observe, rectify};
 
 /// The element-wise function behind a layer.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -22,7 +23,10 @@ impl Activation {
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
         let compute = |input| match self {
             Self::Identity => input,
-            Self::Relu => activation::relu(input),
+            Self::Relu => match observe::rectification() {
+                Some(rule) => rectify::relu(input, rule),
+                None => activation::relu(input),
+            },
             Self::Tanh => activation::tanh(input),
             Self::Sigmoid => activation::sigmoid(input),
         };

@@ -25,6 +25,7 @@ mod nin;
 mod norm;
 pub mod observe;
 mod pool;
+mod rectify;
 mod residual;
 pub mod trace;
 mod vgg;
@@ -44,7 +45,7 @@ pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
 pub use residual::{
-    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PreActBasicBlock, PreActBottleneck, ResidualBlock,
-    Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
+    BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PlainBlock, PreActBasicBlock, PreActBottleneck,
+    ResidualBlock, Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
 };
 pub use vgg::{VggBlock, VggBlockConfig};

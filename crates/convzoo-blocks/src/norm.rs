@@ -122,11 +122,13 @@ impl BatchNorm2d {
         let describe =
             |dims| (Layer::new("BatchNorm2d", self.weight.id, 2 * self.weight.lazy_shape().num_elements()), dims);
         let compute = |input| {
-            observe::layer(input, describe, |input| {
+            observe::layer(input, describe, |input: Tensor<4>| {
                 if input.device().is_autodiff() && self.training.is_enabled() {
                     self.forward_train(input)
                 } else {
-                    let (mean, var) = (self.running_mean.value(), self.running_var.value());
+                    // Copies of the layer on several devices share their statistics.
+                    let here = |running: &RunningState<Tensor<1>>| running.value().to_device(&input.device());
+                    let (mean, var) = (here(&self.running_mean), here(&self.running_var));
                     batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
                 }
             })

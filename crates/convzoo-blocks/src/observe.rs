@@ -158,6 +158,23 @@ pub enum Mode {
     Values,
     /// As always, and each layer's time is taken, with the device synchronised around it.
     Timed,
+    /// As always, but the callback is given each layer's input, before the layer runs, in place of its output.
+    Inputs,
+    /// As always, but a backward pass through what is computed follows this rule at each ReLU. The device's backend
+    /// must be among this crate's features.
+    Rectified(Rectification),
+}
+
+/// What of a gradient passes a ReLU on its way back. Where the activation is another, and everywhere else, the
+/// gradient is the derivative's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rectification {
+    /// What is positive, wherever the input was: the projections of
+    /// [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), which rectify on the way back as on the way there.
+    Deconvnet,
+    /// What is positive, where the input was positive, too: guided backpropagation
+    /// ([Springenberg et al., 2014](https://arxiv.org/abs/1412.6806)).
+    Guided,
 }
 
 type Callback = dyn FnMut(&Record, Tensor<4>) -> Tensor<4>;
@@ -173,8 +190,8 @@ thread_local! {
     static OBSERVER: RefCell<Option<Observer>> = const { RefCell::new(None) };
 }
 
-/// Runs `pass` with an observer: `callback` is given each layer's [`Record`] and its output, and answers with the
-/// output that the network goes on with. Vectors `[batch, features]` come as `[batch, features, 1, 1]`.
+/// Runs `pass` with an observer: `callback` is given each layer's [`Record`] and its output (or, as the mode says, its
+/// input), and answers with the tensor that the network goes on with. Vectors `[batch, features]` come as `[batch, features, 1, 1]`.
 ///
 /// Passes do not nest: an observed pass inside another replaces the outer observer for its duration.
 pub fn watch<T>(
@@ -207,6 +224,17 @@ pub fn records<T>(mode: Mode, pass: impl FnOnce() -> T) -> (T, Vec<Record>) {
     let result = watch(mode, keep, pass);
     let records = records.take();
     (result, records)
+}
+
+/// The rule that the backward pass follows at each ReLU, where it is not the derivative.
+pub(crate) fn rectification() -> Option<Rectification> {
+    if !ACTIVE.get() {
+        return None;
+    }
+    OBSERVER.with_borrow(|observer| match observer.as_ref()?.mode {
+        Mode::Rectified(rule) => Some(rule),
+        _ => None,
+    })
 }
 
 /// Whether the pass is observed: blocks that have a form in which layers do not show run in the one where they do.
@@ -246,10 +274,22 @@ fn observed<const I: usize, const O: usize>(
         (observer.mode, observer.field, Rc::clone(&observer.callback))
     });
 
+    let record = |output: [usize; O], time| Record {
+        id: layer.id,
+        kind: layer.kind,
+        output: output.to_vec(),
+        params: layer.params,
+        macs: layer.macs,
+        field,
+        time,
+    };
+    if mode == Mode::Inputs {
+        return compute(show(&callback, &record(shape, Duration::ZERO), input));
+    }
     let device = input.device();
     let (output, time) = match mode {
         Mode::Shapes => (Tensor::zeros(shape, &device), Duration::ZERO),
-        Mode::Values => (compute(input), Duration::ZERO),
+        Mode::Values | Mode::Inputs | Mode::Rectified(_) => (compute(input), Duration::ZERO),
         Mode::Timed => {
             let sync = || device.sync().expect("a device that computes can be waited for");
             sync();
@@ -261,19 +301,15 @@ fn observed<const I: usize, const O: usize>(
     };
     debug_assert!(mode == Mode::Shapes || output.dims() == shape, "{} said {shape:?}", layer.kind);
 
-    let record = Record {
-        id: layer.id,
-        kind: layer.kind,
-        output: output.dims().to_vec(),
-        params: layer.params,
-        macs: layer.macs,
-        field,
-        time,
-    };
-    let dims: [usize; O] = output.dims();
+    show(&callback, &record(output.dims(), time), output)
+}
+
+/// What the callback makes of a layer's input or output.
+fn show<const D: usize>(callback: &RefCell<Callback>, record: &Record, tensor: Tensor<D>) -> Tensor<D> {
+    let dims: [usize; D] = tensor.dims();
     let mut map_dims = [1; 4];
-    map_dims[..O].copy_from_slice(&dims);
-    let answer = (callback.borrow_mut())(&record, output.reshape(map_dims));
+    map_dims[..D].copy_from_slice(&dims);
+    let answer = (callback.borrow_mut())(record, tensor.reshape(map_dims));
     answer.reshape(dims)
 }
 

@@ -107,7 +107,7 @@ impl ZeroPad {
     }
 }
 
-/// Configures a [`BasicBlock`] or a [`PreActBasicBlock`].
+/// Configures a [`BasicBlock`], a [`PreActBasicBlock`] or a [`PlainBlock`].
 #[derive(Config, Debug)]
 pub struct BasicBlockConfig {
     /// Channels in and out.
@@ -158,6 +158,12 @@ impl BasicBlockConfig {
             dropout: DropoutConfig::new(self.dropout).init(),
             drop_path: DropPathConfig::new(self.drop_path).init(),
         }
+    }
+
+    /// The same layers without a shortcut.
+    pub fn init_plain(&self, device: &Device) -> PlainBlock {
+        let [conv1, conv2] = self.convs();
+        PlainBlock { conv1: conv1.init(device), conv2: conv2.init(device) }
     }
 
     fn convs(&self) -> [ConvUnitConfig; 2] {
@@ -268,6 +274,21 @@ impl BasicBlock {
     }
 }
 
+/// Two 3×3 convolutions and no way around them: what [He et al., 2015](https://arxiv.org/abs/1512.03385) compare the
+/// basic block with.
+#[derive(Module, Debug)]
+pub struct PlainBlock {
+    conv1: ConvUnit,
+    conv2: ConvUnit,
+}
+
+impl PlainBlock {
+    /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        self.conv2.forward(self.conv1.forward(input))
+    }
+}
+
 /// A 1×1 convolution to few channels, a 3×3 among them, a 1×1 to many, and a shortcut around all
 /// ([He et al., 2015](https://arxiv.org/abs/1512.03385)); with groups, the block of
 /// [ResNeXt](https://arxiv.org/abs/1611.05431) in its form (c).
@@ -343,12 +364,14 @@ impl PreActBottleneck {
     }
 }
 
-/// Any of the residual blocks.
+/// Any of the residual blocks, and the plain one that they are compared with.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // a network is of one kind
 pub enum ResidualBlock {
     /// Two 3×3 convolutions.
     Basic(BasicBlock),
+    /// Two 3×3 convolutions without a shortcut.
+    Plain(PlainBlock),
     /// 1×1, 3×3, 1×1.
     Bottleneck(Bottleneck),
     /// Two 3×3 convolutions, activations first.
@@ -362,6 +385,7 @@ impl ResidualBlock {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         match self {
             Self::Basic(block) => block.forward(input),
+            Self::Plain(block) => block.forward(input),
             Self::Bottleneck(block) => block.forward(input),
             Self::PreActBasic(block) => block.forward(input),
             Self::PreActBottleneck(block) => block.forward(input),
@@ -395,6 +419,24 @@ mod tests {
 
     fn values(x: Tensor<4>) -> Vec<f32> {
         x.into_data().try_into_vec().unwrap()
+    }
+
+    #[test]
+    fn a_plain_block_is_a_basic_one_that_lacks_the_way_around() {
+        let device = Device::flex();
+        let config = BasicBlockConfig::new([3, 3]);
+        let (basic, plain) = (config.init(&device), config.init_plain(&device));
+        let plain = PlainBlock { conv1: basic.conv1.clone(), ..plain };
+        // A second convolution of zeros leaves nothing but the way around.
+        let silent = |mut unit: ConvUnit| {
+            unit.conv.weight = unit.conv.weight.map(|weight| weight.zeros_like());
+            unit
+        };
+        let basic = BasicBlock { conv2: silent(basic.conv2), ..basic };
+        let plain = PlainBlock { conv2: silent(plain.conv2), ..plain };
+        let input = counting([1, 3, 4, 4], &device);
+        assert_eq!(values(basic.forward(input.clone())), values(input.clone()));
+        assert_eq!(values(plain.forward(input.clone())), values(input.zeros_like()));
     }
 
     #[test]

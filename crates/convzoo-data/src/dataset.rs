@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::DataError;
 use crate::image::Image;
+use crate::preprocess::Preprocess;
 use crate::split::Split;
 
 /// An image and its class.
@@ -37,6 +38,11 @@ pub trait Dataset: Send + Sync {
 
     /// The names of the classes, in label order.
     fn classes(&self) -> &[String];
+
+    /// Whether its images are in memory already, so that keeping them there again would only cost.
+    fn in_memory(&self) -> bool {
+        false
+    }
 }
 
 /// A data set's two parts.
@@ -151,6 +157,10 @@ impl Dataset for InMemory {
     fn classes(&self) -> &[String] {
         &self.classes
     }
+
+    fn in_memory(&self) -> bool {
+        true
+    }
 }
 
 /// A part of another data set: its samples at some indices, in their order.
@@ -187,11 +197,16 @@ impl Dataset for Subset {
     fn classes(&self) -> &[String] {
         self.whole.classes()
     }
+
+    fn in_memory(&self) -> bool {
+        self.whole.in_memory()
+    }
 }
 
 /// Another data set whose samples are kept in memory once they were read, as far as there is room for them.
 pub struct Cached {
     whole: Arc<dyn Dataset>,
+    resize: Option<Preprocess>,
     samples: Vec<OnceLock<Sample>>,
     /// How many more bytes of pixels may be kept.
     room: AtomicUsize,
@@ -201,7 +216,12 @@ impl Cached {
     /// `whole`, with at most `bytes` of its pixels kept in memory.
     pub fn new(whole: Arc<dyn Dataset>, bytes: usize) -> Self {
         let samples = std::iter::repeat_with(OnceLock::new).take(whole.len()).collect();
-        Self { whole, samples, room: AtomicUsize::new(bytes) }
+        Self { whole, resize: None, samples, room: AtomicUsize::new(bytes) }
+    }
+
+    /// The same, with samples resized as `preprocess` would, which then has less to do and the same result.
+    pub fn resized(self, preprocess: Preprocess) -> Self {
+        Self { resize: Some(preprocess), ..self }
     }
 }
 
@@ -215,7 +235,10 @@ impl Dataset for Cached {
         if let Some(sample) = kept.get() {
             return Ok(sample.clone());
         }
-        let sample = self.whole.get(index)?;
+        let mut sample = self.whole.get(index)?;
+        if let Some(preprocess) = &self.resize {
+            sample.image = preprocess.resized(&sample.image);
+        }
         let bytes = sample.image.pixels.len();
         let take = |room: usize| room.checked_sub(bytes);
         let fits = self.room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok();
@@ -232,5 +255,9 @@ impl Dataset for Cached {
 
     fn classes(&self) -> &[String] {
         self.whole.classes()
+    }
+
+    fn in_memory(&self) -> bool {
+        true
     }
 }

@@ -167,6 +167,26 @@ pub enum DataError {
         attempts: Vec<(String, String)>,
     },
 
+    /// An augmentation's strength that makes no sense.
+    #[error("augment.{field} must be {expected}, not {value}")]
+    Augment {
+        /// The field of [`Augment`](crate::Augment).
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+
+    /// No image of a part can be read.
+    #[error("none of the {images} images can be read; the first: {first}")]
+    Unreadable {
+        /// How many there are.
+        images: usize,
+        /// What is wrong with the first.
+        first: Box<DataError>,
+    },
+
     /// An image cannot be decoded.
     #[error("cannot read {}: {problem}", path.as_deref().unwrap_or(Path::new("the image")).display())]
     Image {

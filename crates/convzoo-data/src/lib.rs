@@ -10,6 +10,7 @@
 //! # Ok::<(), convzoo_data::DataError>(())
 //! ```
 
+mod augment;
 mod cifar;
 mod dataset;
 mod decode;
@@ -21,15 +22,19 @@ mod folder;
 mod idx;
 mod image;
 mod mnist;
+mod operation;
 mod preprocess;
+mod readable;
 mod source;
 mod split;
 
+pub use augment::{Augment, ColorJitter, RandAugment};
 pub use dataset::{Cached, Dataset, InMemory, Sample, Splits, Subset};
 pub use decode::{EXTENSIONS, decode, load_image};
 pub use error::DataError;
 pub use folder::ImageFolder;
 pub use image::{Filter, Image};
+pub use operation::Operation;
 pub use preprocess::{Fit, Preprocess};
 pub use source::Source;
 pub use split::Split;

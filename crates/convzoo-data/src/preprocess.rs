@@ -1,5 +1,7 @@
 //! From an image to a network's input.
 
+use std::borrow::Cow;
+
 use crate::image::{Filter, Image};
 
 /// An image that grew beyond this many pixels on the way to its crop is cropped first instead: only images
@@ -100,9 +102,7 @@ impl Preprocess {
     /// The ten crops of AlexNet's evaluation: the corners and the middle, and their mirror images, in torchvision's
     /// order. Where the resized image leaves no room to move about in, all crops show the same.
     pub fn ten_crops(&self, image: &Image) -> Vec<Vec<f32>> {
-        let whole = self.resized(image);
-        let room = whole.width >= self.width && whole.height >= self.height;
-        let whole = if room { whole } else { self.fitted(image) };
+        let whole = self.roomy(image);
         let right = whole.width as isize - self.width as isize;
         let bottom = whole.height as isize - self.height as isize;
         let five = |image: &Image| {
@@ -120,6 +120,13 @@ impl Preprocess {
             input
         };
         crops.iter().map(input).collect()
+    }
+
+    /// The image resized, or fitted where that leaves less than the input's size.
+    pub(crate) fn roomy(&self, image: &Image) -> Image {
+        let whole = self.resized(image);
+        let room = whole.width >= self.width && whole.height >= self.height;
+        if room { whole } else { self.fitted(image) }
     }
 
     /// The image at the input's size, still as bytes.
@@ -142,15 +149,19 @@ impl Preprocess {
         }
     }
 
-    /// The image resized, not yet cropped or padded. Colours are dropped first, and added only with the values.
-    fn resized(&self, image: &Image) -> Image {
-        let grey = (self.channels == 1 && image.channels == 3).then(|| image.to_grey());
-        let image = grey.as_ref().unwrap_or(image);
+    /// The image in grey where the input is; grey images get their colours only with the values.
+    pub(crate) fn coloured<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
+        if self.channels == 1 && image.channels == 3 { Cow::Owned(image.to_grey()) } else { Cow::Borrowed(image) }
+    }
+
+    /// The image resized, not yet cropped or padded; resizing it again changes nothing.
+    pub fn resized(&self, image: &Image) -> Image {
+        let image = self.coloured(image);
         match self.fit {
-            Fit::Pad => image.clone(),
+            Fit::Pad => image.into_owned(),
             Fit::Resize => image.resize(self.width, self.height, self.filter),
             Fit::ResizeCrop { shorter } => {
-                let (width, height) = scaled(image, shorter);
+                let (width, height) = scaled(&image, shorter);
                 if width.saturating_mul(height) <= MOST_RESIZED_PIXELS {
                     return image.resize(width, height, self.filter);
                 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Noise, gzip, shared};
-use convzoo_data::{Cached, DataError, Dataset, ImageFolder, Source, Splits, open};
+use convzoo_data::{Cached, DataError, Dataset, Fit, ImageFolder, Preprocess, Source, Splits, open};
 use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
@@ -208,4 +208,48 @@ fn a_cache_reads_each_image_once_while_there_is_room() {
     fs::remove_dir_all(root.path()).unwrap();
     assert_eq!(values(), [Some(0), Some(1), None]);
     assert!(cached.get(3).is_err());
+}
+
+#[test]
+fn damaged_images_are_left_out_by_choice_and_named() {
+    let root = TempDir::new().unwrap();
+    for name in ["train/a/1.png", "train/a/2.png", "train/b/1.png", "test/a/1.png"] {
+        fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(4, 4, image::Luma([9])).save(root.path().join(name)).unwrap();
+    }
+    write(&root.path().join("train/a/3.jpg"), b"no image");
+    write(&root.path().join("test/b/2.png"), b"");
+    let splits = folder(&root).unwrap();
+    assert!(splits.train.get(2).unwrap_err().to_string().contains("3.jpg"));
+    let (splits, damaged) = splits.readable().unwrap();
+    assert_eq!((splits.train.len(), splits.test.len()), (3, 1));
+    assert_eq!((0..3).map(|i| splits.train.get(i).unwrap().label).collect::<Vec<_>>(), [0, 0, 1]);
+    let told: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told[0].contains("3.jpg") && told[1].contains("2.png"), "{told:?}");
+
+    fs::remove_file(root.path().join("test/a/1.png")).unwrap();
+    write(&root.path().join("test/a/1.png"), b"nor this");
+    let told = folder(&root).unwrap().readable().unwrap_err().to_string();
+    assert!(told.contains("none of the 2 images"), "{told}");
+}
+
+#[test]
+fn a_cache_of_resized_images_changes_no_input() {
+    let root = TempDir::new().unwrap();
+    fs::create_dir_all(root.path().join("a")).unwrap();
+    let photo = image::RgbImage::from_fn(60, 40, |x, y| image::Rgb([(x * 4) as u8, (y * 6) as u8, (x * y) as u8]));
+    photo.save(root.path().join("a/1.png")).unwrap();
+    let images: Arc<dyn Dataset> = Arc::new(ImageFolder::open(root.path()).unwrap());
+    let plain = images.get(0).unwrap().image;
+    for fit in [Fit::Resize, Fit::Pad, Fit::ResizeCrop { shorter: 20 }] {
+        for channels in [1, 3] {
+            let preprocess = Preprocess::new(channels, 16, 16, fit);
+            let cached = Cached::new(Arc::clone(&images), 1 << 20).resized(preprocess.clone());
+            for _ in 0..2 {
+                let image = cached.get(0).unwrap().image;
+                assert_eq!(preprocess.apply(&image), preprocess.apply(&plain), "{fit:?}");
+                assert_eq!(image, preprocess.resized(&plain), "{fit:?}");
+            }
+        }
+    }
 }

@@ -5,6 +5,8 @@ use burn::module::{Flag, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
+use crate::Classifier;
+
 /// How paths in the module tree become names in the reference's state dict: regular expressions and their
 /// replacements, applied in order.
 ///
@@ -118,6 +120,11 @@ pub(crate) fn name_tree<M: Module>(module: &M, rules: &NameRules) -> NamedTree {
         layers.insert(entry.id, layer_of(&entry.name));
     }
     NamedTree { state, layers }
+}
+
+/// The layer, in the reference's names, that each tensor and flag of `network` belongs to.
+pub fn layer_names<N: Classifier>(network: &N) -> HashMap<ParamId, String> {
+    name_tree(network, &network.names()).layers
 }
 
 #[derive(Default)]

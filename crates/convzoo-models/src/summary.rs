@@ -44,10 +44,23 @@ pub struct LayerSummary {
 /// Summarises `network` for an image of `input`, `[channels, height, width]`, without computing anything: the pass
 /// runs on shapes alone, on the flex or the network's own device.
 pub fn summarize<N: Classifier>(network: &N, input: [usize; 3]) -> Summary {
+    of_pass(network, input, |images| {
+        network.forward(images);
+    })
+}
+
+/// [`summarize`] for the layers in front of the head: those of [`Classifier::forward_features`].
+pub fn summarize_features<N: Classifier>(network: &N, input: [usize; 3]) -> Summary {
+    of_pass(network, input, |images| {
+        network.forward_features(images);
+    })
+}
+
+fn of_pass<N: Classifier>(network: &N, input: [usize; 3], pass: impl FnOnce(Tensor<4>)) -> Summary {
     let [channels, height, width] = input;
     let device = network.devices().into_iter().next().unwrap_or_default();
-    let pass = || network.forward(Tensor::zeros([1, channels, height, width], &device));
-    let (_, records) = observe::records(Mode::Shapes, pass);
+    let images = Tensor::zeros([1, channels, height, width], &device);
+    let ((), records) = observe::records(Mode::Shapes, || pass(images));
     Summary::from_records(network, input, &records)
 }
 

@@ -29,6 +29,9 @@ fn parameters_are_the_papers() {
         ("resnet56_cifar", "0.85M"),
         ("resnet110_cifar", "1.7M"),
         ("resnet1202_cifar", "19.4M"),
+        // The paper's plain networks: shortcuts of option A have no parameters.
+        ("plain20_cifar", "0.27M"),
+        ("plain56_cifar", "0.85M"),
         // Huang et al. 2016: the same network.
         ("resnet110_stochastic_depth", "1.7M"),
         // He et al. 2016, table 4.
@@ -78,6 +81,8 @@ fn depths_are_in_the_names() {
         ("resnet56_cifar", 56),
         ("resnet110_cifar", 110),
         ("resnet1202_cifar", 1202),
+        ("plain20_cifar", 20),
+        ("plain56_cifar", 56),
         ("resnet110_stochastic_depth", 110),
         ("preact_resnet110_cifar", 110),
         ("preact_resnet164_cifar", 164),
@@ -134,6 +139,17 @@ fn resnet20_has_the_names_of_the_published_weights() {
     assert_eq!(own, published);
 }
 
+#[test]
+fn plain_networks_are_residual_ones_without_shortcuts() {
+    let layers = |name: &str| {
+        let layers = summary(name).layers;
+        layers.into_iter().map(|layer| (layer.name, layer.kind, layer.output, layer.params)).collect::<Vec<_>>()
+    };
+    for depth in [20, 56] {
+        assert_eq!(layers(&format!("plain{depth}_cifar")), layers(&format!("resnet{depth}_cifar")), "{depth} layers");
+    }
+}
+
 /// The values of the tensor of this name.
 fn values(network: &Network, name: &str) -> Vec<f32> {
     struct Find(ParamId, Vec<f32>);
@@ -176,6 +192,7 @@ fn weights_begin_as_in_the_references() {
         // He's normal over the inputs.
         ("resnet20_cifar", "layer3.0.conv1.weight", he(32 * 9)),
         ("resnet20_cifar", "linear.weight", he(64)),
+        ("plain20_cifar", "layer3.0.conv1.weight", he(32 * 9)),
     ] {
         let network = network(name, &device);
         let values = values(&network, tensor);

@@ -51,6 +51,30 @@ impl Lines {
         };
         [widened(span(&mut points().map(|point| point.0)), 0.02), y]
     }
+
+    /// The corner in which a legend covers the fewest points, the upper right one among equals.
+    fn free_corner(&self) -> SeriesLabelPosition {
+        let [(left, right), (low, high)] = self.bounds();
+        let scale = |y: f64| if self.logarithmic { y.ln() } else { y };
+        let near = |share: f64, end: bool| if end { share > 0.65 } else { share < 0.35 };
+        let covered = |at_right, at_top| {
+            let points = self.series.iter().flat_map(|(_, points)| points);
+            let place = |(x, y): &(f64, f64)| {
+                ((x - left) / (right - left), (scale(*y) - scale(low)) / (scale(high) - scale(low)))
+            };
+            points.map(place).filter(|&(x, y)| near(x, at_right) && near(y, at_top)).count()
+        };
+        let corners = [
+            (SeriesLabelPosition::UpperRight, covered(true, true)),
+            (SeriesLabelPosition::LowerLeft, covered(false, false)),
+            (SeriesLabelPosition::UpperLeft, covered(false, true)),
+            (SeriesLabelPosition::LowerRight, covered(true, false)),
+        ];
+        corners
+            .into_iter()
+            .min_by_key(|(_, points)| *points)
+            .map_or(SeriesLabelPosition::UpperRight, |(corner, _)| corner)
+    }
 }
 
 impl Chart for Lines {
@@ -90,7 +114,7 @@ impl Chart for Lines {
                 if self.series.len() > 1 {
                     let labels = &mut chart.configure_series_labels();
                     labels
-                        .position(SeriesLabelPosition::UpperRight)
+                        .position(self.free_corner())
                         .label_font(font(13))
                         .background_style(WHITE.mix(0.85))
                         .border_style(FAINT)

@@ -25,7 +25,7 @@ figure { margin: 1.2rem 0; } figure svg, figure img { max-width: 100%; height: a
 figure img.pixels { image-rendering: pixelated; }
 figcaption { font-size: .9rem; opacity: .8; }
 .figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures figure { margin: 0; }
-.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--faint); white-space: nowrap; }
 td.number, th.number { text-align: right; } th { background: var(--band); }
 pre { overflow-x: auto; background: var(--band); padding: .7rem; border-radius: 6px; }

@@ -34,6 +34,28 @@ fn lines_show_every_series_and_its_name() {
 }
 
 #[test]
+fn a_legend_stands_where_no_curve_is() {
+    let epochs = || (1..=12).map(f64::from);
+    // One curve stays at the upper right, the others come down to the lower right.
+    let chart = |rising: f64| {
+        Lines::new("Error", "epoch", "per cent")
+            .series("stays", epochs().map(|x| (x, 90.0)))
+            .series("moves", epochs().map(move |x| (x, if rising > 0.0 { 7.0 * x } else { 90.0 - 7.0 * x })))
+    };
+    let place = |svg: &str| {
+        let name = svg.find("\nstays").unwrap();
+        let tag = &svg[svg[..name].rfind("<text").unwrap()..name];
+        [" x=\"", " y=\""].map(|attribute| {
+            tag.split(attribute).nth(1).and_then(|rest| rest.split('"').next()).unwrap().parse::<i32>().unwrap()
+        })
+    };
+    let [x, y] = place(&draw("falling", &chart(-1.0)).0);
+    assert!(x < 360 && y > 200, "beside falling curves it stands at {x}, {y}");
+    let [x, y] = place(&draw("rising", &chart(1.0)).0);
+    assert!(x > 360 && y > 200, "beside a rising curve it stands at {x}, {y}");
+}
+
+#[test]
 fn lines_stand_empty_single_and_infinite_data() {
     let empty = || Lines::new("Nothing", "x", "y");
     draw("empty", &empty());

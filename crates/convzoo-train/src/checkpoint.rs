@@ -1,72 +1,179 @@
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use burn::module::{Module, ModuleDisplay};
-use burn::store::ModuleRecord;
-use burn::train::checkpoint::{Checkpointer, CheckpointerError, FileCheckpointer};
-use convzoo_models::{Classifier, weights};
+use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::store::{ModuleRecord, RecordError};
+use convzoo_models::Classifier;
+use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
-use crate::history::History;
-use crate::step::Trainee;
+use crate::average::Average;
+use crate::history::write_whole;
+use crate::schedule::Plateau;
+use crate::step::{Tally, Trainee};
+use crate::{Epoch, TrainError};
 
-/// What a checkpoint consists of: model, optimiser and schedule, each a file per epoch.
-pub(crate) const PARTS: [&str; 3] = ["model", "optim", "scheduler"];
-
-/// The folder of a run's checkpoints.
-pub(crate) fn folder(run: &Path) -> PathBuf {
-    run.join("checkpoints")
+/// Where a run stands, besides its tensors. With the seed, this and the tensors decide all that follows: the order of
+/// an epoch and the random numbers of a step come from the seed and their position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Optimiser steps done.
+    pub steps: usize,
+    /// The epoch under way, counted from 1.
+    pub epoch: usize,
+    /// Its batches done.
+    pub batches: usize,
+    /// Time spent on it.
+    pub seconds: f64,
+    /// What they gave.
+    pub tally: Tally,
+    /// What the schedule remembers.
+    pub plateau: Plateau,
+    /// The epochs done.
+    pub epochs: Vec<Epoch>,
 }
 
-/// The last epoch that all parts of a checkpoint are there for; each is renamed into place when it is whole.
-pub(crate) fn last_epoch(run: &Path, epochs: usize) -> Option<usize> {
-    let folder = folder(run);
-    let whole = |epoch: &usize| PARTS.iter().all(|part| folder.join(format!("{part}-{epoch}.bpk")).is_file());
-    (1..=epochs).rev().find(whole)
+impl Position {
+    /// The beginning of a run.
+    pub fn start() -> Self {
+        let (steps, batches, seconds, epochs) = Default::default();
+        Self { steps, epoch: 1, batches, seconds, tally: Tally::default(), plateau: Plateau::default(), epochs }
+    }
 }
 
-/// Saves the model's part of a checkpoint, and the weights for people: `last.safetensors` and `best.safetensors`.
-pub(crate) struct WeightsCheckpointer<N: Module + ModuleDisplay> {
-    file: FileCheckpointer,
-    template: Mutex<Trainee<N>>,
-    history: History,
+/// All that training changes.
+#[derive(Clone)]
+pub(crate) struct State<N: Module + ModuleDisplay> {
+    pub model: Trainee<N>,
+    pub optimizer: ModuleOptimizer,
+    pub average: Option<Average<Trainee<N>>>,
+    pub position: Position,
 }
 
-impl<N: Classifier + ModuleDisplay> WeightsCheckpointer<N> {
-    /// `template` is any network of the same shape, on a device without gradients.
-    pub fn new(template: Trainee<N>, history: History) -> Self {
-        let file = FileCheckpointer::new(folder(&history.folder), PARTS[0]);
-        Self { file, template: Mutex::new(template), history }
+impl<N: Module + ModuleDisplay> State<N> {
+    /// The same for what the network's backbone has answered.
+    pub fn of_features(self) -> Self {
+        let average = self.average.map(|average| Average { module: average.module.of_features(), ..average });
+        Self { model: self.model.of_features(), average, ..self }
+    }
+}
+
+const MODEL: &str = "model.bpk";
+const OPTIMIZER: &str = "optimizer.bpk";
+const AVERAGE: &str = "average.bpk";
+const POSITION: &str = "position.toml";
+
+/// The checkpoints in a run's folder: a folder each, `EPOCH-BATCHES`, which appears when all its files are whole.
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Checkpoints {
+    /// Those of the run in `run`, of which the last `keep` are kept.
+    pub fn new(run: &Path, keep: usize) -> Self {
+        Self { folder: run.join("checkpoints"), keep }
     }
 
-    /// Writes the weights of a saved epoch for people. A run that was killed between a checkpoint and this has it done
-    /// when it resumes.
-    pub fn save_weights(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        let unknown = |error: TrainError| CheckpointerError::Unknown(error.to_string());
-        let record: ModuleRecord = Checkpointer::restore(&self.file, epoch)?;
-        let template = self.template.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let network = template.try_load_record(record).map_err(CheckpointerError::Record)?.network;
-        let save = |name: &str| weights::save(&network, &self.history.folder.join(name)).map_err(TrainError::from);
-        save("last.safetensors").map_err(unknown)?;
-        if self.history.read(|record| record.best().is_some_and(|best| best.epoch == epoch)) {
-            save("best.safetensors").map_err(unknown)?;
-            self.history.update(|record| record.best_epoch = Some(epoch)).map_err(unknown)?;
+    /// Writes a checkpoint, then removes those that are too old.
+    pub fn save<N: Classifier + ModuleDisplay>(&self, state: &State<N>) -> Result<(), TrainError> {
+        let Position { epoch, batches, .. } = state.position;
+        let path = self.folder.join(format!("{epoch:05}-{batches:07}"));
+        std::fs::create_dir_all(&self.folder).map_err(TrainError::io("create", &self.folder))?;
+        let draft = tempfile::Builder::new().prefix(DRAFT).tempdir_in(&self.folder);
+        let draft = draft.map_err(TrainError::io("create", &path))?;
+        let unwritten = |error: RecordError| TrainError::Checkpoint {
+            verb: "write",
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        // Making a copy for evaluation folds the last batch into the running statistics of the model itself.
+        drop(state.model.valid());
+        state.model.clone().into_record().save(draft.path().join(MODEL)).map_err(unwritten)?;
+        state.optimizer.to_record().save(draft.path().join(OPTIMIZER)).map_err(unwritten)?;
+        if let Some(average) = &state.average {
+            average.module.clone().into_record().save(draft.path().join(AVERAGE)).map_err(unwritten)?;
+        }
+        // TOML reads floating-point numbers back as they were written.
+        let position = toml::to_string(&state.position).expect("a position is a table");
+        write_whole(&draft.path().join(POSITION), position.as_bytes())?;
+        // A damaged one may stand there, from which the run has not gone on.
+        if path.exists() {
+            std::fs::remove_dir_all(&path).map_err(TrainError::io("replace", &path))?;
+        }
+        std::fs::rename(draft.path(), &path).map_err(TrainError::io("write", &path))?;
+        for old in self.list()?.iter().rev().skip(self.keep) {
+            std::fs::remove_dir_all(old).map_err(TrainError::io("remove", old))?;
         }
         Ok(())
     }
+
+    /// Loads the last checkpoint into `state`, a run that stands at its beginning. One that is damaged is told to
+    /// `damaged`, and the one before it is taken.
+    pub fn load<N: Classifier + ModuleDisplay>(
+        &self,
+        state: &State<N>,
+        mut damaged: impl FnMut(&TrainError),
+    ) -> Result<Option<State<N>>, TrainError> {
+        for path in self.list()?.iter().rev() {
+            match read(path, state.clone()) {
+                Ok(state) => return Ok(Some(state)),
+                Err(reason) => damaged(&TrainError::Checkpoint { verb: "read", path: path.clone(), reason }),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes what a killed run has left half written.
+    pub fn clean(&self) -> Result<(), TrainError> {
+        for path in self.entries()? {
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DRAFT.as_bytes())) {
+                std::fs::remove_dir_all(&path).map_err(TrainError::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The checkpoints, the oldest first.
+    fn list(&self) -> Result<Vec<PathBuf>, TrainError> {
+        let is_checkpoint = |path: &PathBuf| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let numbers = name.split_once('-').map(|(epoch, batches)| (epoch.parse::<u32>(), batches.parse::<u32>()));
+            matches!(numbers, Some((Ok(_), Ok(_)))) && path.is_dir()
+        };
+        let mut list: Vec<_> = self.entries()?.into_iter().filter(is_checkpoint).collect();
+        list.sort();
+        Ok(list)
+    }
+
+    fn entries(&self) -> Result<Vec<PathBuf>, TrainError> {
+        if !self.folder.exists() {
+            return Ok(Vec::new());
+        }
+        let entries = std::fs::read_dir(&self.folder)
+            .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>());
+        entries.map_err(TrainError::io("read", &self.folder))
+    }
 }
 
-impl<N: Classifier + ModuleDisplay> Checkpointer<ModuleRecord> for WeightsCheckpointer<N> {
-    fn save(&self, epoch: usize, record: ModuleRecord) -> Result<(), CheckpointerError> {
-        self.file.save(epoch, record)?;
-        self.save_weights(epoch)
-    }
+/// What the names of unfinished checkpoints begin with.
+const DRAFT: &str = ".draft";
 
-    fn delete(&self, epoch: usize) -> Result<(), CheckpointerError> {
-        Checkpointer::<ModuleRecord>::delete(&self.file, epoch)
-    }
-
-    fn restore(&self, epoch: usize) -> Result<ModuleRecord, CheckpointerError> {
-        self.file.restore(epoch)
-    }
+/// The state in a checkpoint's folder, or what is wrong with it.
+fn read<N: Classifier + ModuleDisplay>(path: &Path, state: State<N>) -> Result<State<N>, String> {
+    let text = |error: RecordError| error.to_string();
+    let record = |name: &str| ModuleRecord::load(path.join(name)).map_err(text);
+    let position = std::fs::read_to_string(path.join(POSITION)).map_err(|error| error.to_string())?;
+    let average = match state.average {
+        Some(average) => {
+            let module = average.module.clone().try_load_record(record(AVERAGE)?).map_err(text)?;
+            Some(Average { module, ..average })
+        }
+        None => None,
+    };
+    Ok(State {
+        position: toml::from_str(&position).map_err(|error| error.to_string())?,
+        model: state.model.try_load_record(record(MODEL)?).map_err(text)?,
+        optimizer: state.optimizer.load_record(OptimizerRecord::load(path.join(OPTIMIZER)).map_err(text)?),
+        average,
+    })
 }

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use convzoo_data::DataError;
 use convzoo_models::ModelError;
 use convzoo_models::weights::WeightsError;
+use convzoo_report::ReportError;
 use thiserror::Error;
 
 /// Why a run cannot start, or why it ended early.
@@ -11,6 +12,12 @@ pub enum TrainError {
     /// The data cannot be read.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Images cannot be loaded.
+    #[error("{0}")]
+    Unread(String),
+    /// An image of the data is damaged.
+    #[error("{0}; replace the file, or leave such images out with --skip-corrupt")]
+    Corrupt(DataError),
     /// The network does not fit the data.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -27,6 +34,17 @@ pub enum TrainError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A layer to freeze that the network does not have.
+    #[error(
+        "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all in front of the head",
+        nearest_layers(.nearest)
+    )]
+    Layer {
+        /// What was asked for.
+        name: String,
+        /// The nearest names there are.
+        nearest: Vec<String>,
+    },
     /// A recipe file that is not one.
     #[error("{} is no recipe: {reason}", .path.display())]
     RecipeFile {
@@ -34,6 +52,26 @@ pub enum TrainError {
         path: PathBuf,
         /// What the parser says.
         reason: String,
+    },
+    /// A change of a recipe that makes none.
+    #[error("the recipe cannot be changed so: {reason}")]
+    Override {
+        /// What the parser says.
+        reason: String,
+    },
+    /// No recipe has this name.
+    #[error(
+        "there is no recipe '{name}'{}; there are {}",
+        .nearest.map(|nearest| format!(", did you mean {nearest}?")).unwrap_or_default(),
+        .known.join(", ")
+    )]
+    UnknownRecipe {
+        /// The name that was asked for.
+        name: String,
+        /// The name nearest to it, if one is near.
+        nearest: Option<&'static str>,
+        /// All names.
+        known: Vec<&'static str>,
     },
     /// The network tells other numbers of classes apart than the data has.
     #[error("the network tells {network} classes apart and the data has {data}")]
@@ -72,17 +110,32 @@ pub enum TrainError {
         /// Its epochs.
         epochs: usize,
     },
+    /// A checkpoint cannot be written or read.
+    #[error("cannot {verb} the checkpoint {}: {reason}; the earlier ones are kept", .path.display())]
+    Checkpoint {
+        /// What was tried.
+        verb: &'static str,
+        /// Its folder.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// A report cannot be drawn or written.
+    #[error(transparent)]
+    Report(#[from] ReportError),
     /// The loss is no number any more.
     #[error(
-        "the loss became {loss} in epoch {epoch}; a smaller --learning-rate (now {learning_rate}) usually helps. \
-         The epochs before are kept"
+        "the loss became {loss} in epoch {epoch}, at step {step} with the learning rate {learning_rate}. A smaller \
+         learning_rate, a warm-up (warmup_epochs) or clip_norm usually helps. The checkpoints before are kept"
     )]
     Diverged {
         /// NaN or infinite.
         loss: f64,
         /// The epoch it happened in.
         epoch: usize,
-        /// The recipe's rate.
+        /// The optimiser's step, counted from 1 at the run's beginning.
+        step: usize,
+        /// The rate of that step.
         learning_rate: f64,
     },
     /// burn-train stopped on an error.
@@ -94,5 +147,12 @@ impl TrainError {
     /// For `map_err` on file operations.
     pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { verb, path: path.to_owned(), source }
+    }
+}
+
+fn nearest_layers(nearest: &[String]) -> String {
+    match nearest {
+        [] => "it has none that are observed, as those of convzoo-blocks are".to_owned(),
+        _ => format!("did you mean {}? `convzoo summary` names them all", nearest.join(", ")),
     }
 }

@@ -3,7 +3,7 @@ use std::time::Instant;
 
 use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
-use burn::tensor::activation::log_softmax;
+use burn::tensor::activation::{log_softmax, softmax};
 use convzoo_data::{Dataset, Preprocess};
 use convzoo_models::Classifier;
 use convzoo_report::Matrix;
@@ -54,11 +54,22 @@ impl Evaluation {
     }
 }
 
+/// What a network is shown of each image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Views {
+    /// What [`Preprocess`] makes of it: the centre, for networks of large images.
+    #[default]
+    Centre,
+    /// Corners and centre, and their mirror images; the mean of the ten probabilities counts.
+    TenCrops,
+}
+
 /// Runs `network`, in evaluation mode on `device`, over all of `data`. `progress` is told the images done.
 pub fn evaluate<N: Classifier>(
     network: &N,
     data: Arc<dyn Dataset>,
     preprocess: &Preprocess,
+    views: Views,
     batch_size: usize,
     device: &Device,
     mut progress: impl FnMut(usize),
@@ -66,6 +77,7 @@ pub fn evaluate<N: Classifier>(
     let start = Instant::now();
     let classes = data.classes().len();
     let loader = Loader::new(data, preprocess.clone(), batch_size, device);
+    let loader = if views == Views::TenCrops { loader.ten_crops() } else { loader };
     let mut evaluation = Evaluation {
         images: 0,
         correct: 0,
@@ -75,12 +87,20 @@ pub fn evaluate<N: Classifier>(
         seconds: 0.0,
     };
     for batch in loader.iter() {
-        let batch = batch.map_err(|error| TrainError::Stopped(error.to_string()))?;
-        let log_probabilities = log_softmax(network.forward(batch.images), 1);
-        let [_, answers] = log_probabilities.dims();
+        let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
+        let [images] = batch.targets.dims();
+        let logits = network.forward(batch.images);
+        let [rows, answers] = logits.dims();
         if answers != classes {
             return Err(TrainError::Classes { network: answers, data: classes });
         }
+        let log_probabilities = match views {
+            Views::Centre => log_softmax(logits, 1),
+            Views::TenCrops => {
+                let probabilities = softmax(logits, 1).reshape([images, rows / images, classes]);
+                probabilities.mean_dim(1).squeeze_dim::<2>(1).log()
+            }
+        };
         let read = |error: burn::tensor::TensorReadError| TrainError::Stopped(error.to_string());
         let rows = log_probabilities.try_into_vec_as::<f32>().map_err(read)?;
         let targets = batch.targets.try_into_vec_as::<i64>().map_err(read)?;

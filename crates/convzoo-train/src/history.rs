@@ -1,15 +1,10 @@
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
 
-use burn::train::Interrupter;
-use burn::train::logger::MetricLogger;
-use burn::train::metric::store::{EpochSummary, MetricsUpdate, Split};
-use burn::train::metric::{MetricDefinition, MetricId, NumericEntry};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Recipe, TrainError};
+use crate::{Monitor, Recipe, TrainError};
 
 /// A run as `run.json` tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,6 +13,8 @@ pub struct RunRecord {
     pub command: Vec<String>,
     /// What the caller needs to make the same network and data again.
     pub setup: serde_json::Value,
+    /// The recipe's name or file, if it has one.
+    pub recipe_name: Option<String>,
     /// How it is trained.
     pub recipe: Recipe,
     /// What all its random numbers come from.
@@ -25,7 +22,13 @@ pub struct RunRecord {
     /// The device it runs on.
     pub device: String,
     /// Versions of what it is run with.
-    pub versions: HashMap<String, String>,
+    pub versions: BTreeMap<String, String>,
+    /// When it began, in seconds since 1970.
+    pub started: u64,
+    /// Images to train on.
+    pub train_images: usize,
+    /// Images to test on.
+    pub test_images: usize,
     /// Where it stands.
     pub status: RunStatus,
     /// Epoch by epoch.
@@ -42,10 +45,21 @@ pub enum RunStatus {
     Running,
     /// Stopped on request; `--resume` goes on.
     Interrupted,
-    /// Stopped by an error; `--resume` goes on from the last epoch.
+    /// Stopped by an error; `--resume` goes on from the last checkpoint.
     Failed,
-    /// All epochs done.
+    /// All epochs done, or as many as early stopping let pass.
     Finished,
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Running => "running",
+            Self::Interrupted => "interrupted",
+            Self::Failed => "failed",
+            Self::Finished => "finished",
+        })
+    }
 }
 
 /// One epoch's figures.
@@ -53,21 +67,31 @@ pub enum RunStatus {
 pub struct Epoch {
     /// Counted from 1.
     pub epoch: usize,
+    /// The rate of its last step.
+    pub learning_rate: f64,
     /// On the training images, while they were trained on.
     pub train: Measures,
     /// On the test images, at the end.
     pub test: Measures,
     /// Time of both.
     pub seconds: f64,
+    /// Images trained on per second, their loading included.
+    pub images_per_second: f64,
 }
 
 /// Loss and accuracy over an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measures {
-    /// Mean loss.
+    /// Mean loss: in training the recipe's, in testing cross entropy alone.
+    #[serde(deserialize_with = "or_nan")]
     pub loss: f64,
     /// Share of images answered rightly.
     pub accuracy: f64,
+}
+
+/// JSON has no word for NaN, and says null.
+fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 impl RunRecord {
@@ -81,113 +105,109 @@ impl RunRecord {
         })
     }
 
-    /// Writes it, in one step.
+    /// Writes it into the run's folder, and what it says of epochs as `metrics.csv` and `metrics.jsonl`.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), TrainError> {
-        let path = folder.join("run.json");
-        let io = || TrainError::io("write", &path);
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io())?;
-        serde_json::to_writer_pretty(&mut file, self).map_err(|error| io()(error.into()))?;
-        file.persist(&path).map_err(|error| io()(error.error))?;
-        Ok(())
-    }
-
-    pub(crate) fn best(&self) -> Option<&Epoch> {
-        // The first of equals: later ones only saw the training images more often.
-        self.epochs.iter().rev().max_by(|a, b| a.test.accuracy.total_cmp(&b.test.accuracy))
-    }
-}
-
-/// The record of the run under way, shared by what measures, what saves and what prints.
-#[derive(Clone)]
-pub(crate) struct History {
-    pub folder: PathBuf,
-    record: Arc<Mutex<RunRecord>>,
-}
-
-impl History {
-    pub fn new(folder: &Path, record: RunRecord) -> Self {
-        Self { folder: folder.to_owned(), record: Arc::new(Mutex::new(record)) }
-    }
-
-    /// Changes the record and writes it down.
-    pub fn update<T>(&self, change: impl FnOnce(&mut RunRecord) -> T) -> Result<T, TrainError> {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = change(&mut record);
-        record.write(&self.folder)?;
-        Ok(result)
-    }
-
-    pub fn read<T>(&self, read: impl FnOnce(&RunRecord) -> T) -> T {
-        read(&self.record.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// A loss that is no number any more, and the epoch it came in.
-pub(crate) type Divergence = Arc<Mutex<Option<(f64, usize)>>>;
-
-/// Is told each epoch as it ends.
-pub(crate) type Report = Box<dyn FnMut(&Epoch, &RunRecord) + Send>;
-
-/// Gathers burn-train's measurements into epochs.
-pub(crate) struct Gather {
-    pub history: History,
-    pub interrupter: Interrupter,
-    pub divergence: Divergence,
-    pub report: Report,
-    names: HashMap<MetricId, String>,
-    train: Measures,
-    test: Measures,
-    started: Instant,
-}
-
-impl Gather {
-    pub fn new(history: History, interrupter: Interrupter, divergence: Divergence, report: Report) -> Self {
-        let (train, test) = Default::default();
-        Self { history, interrupter, divergence, report, names: HashMap::new(), train, test, started: Instant::now() }
-    }
-}
-
-impl MetricLogger for Gather {
-    fn log(&mut self, update: MetricsUpdate, epoch: usize, split: &Split) {
-        let measures = if *split == Split::Train { &mut self.train } else { &mut self.test };
-        for metric in update.entries_numeric {
-            let Some(value) = metric.running_entry.or(metric.numeric_entry).map(|entry| entry.current()) else {
-                continue;
-            };
-            match self.names.get(&metric.entry.metric_id).map(String::as_str) {
-                Some("Loss") => measures.loss = value,
-                Some("Accuracy") => measures.accuracy = value / 100.0,
-                _ => {}
-            }
+        let json = serde_json::to_vec_pretty(self).expect("numbers and texts are JSON");
+        write_whole(&folder.join("run.json"), &json)?;
+        let mut lines = Vec::new();
+        let mut table = csv::Writer::from_writer(Vec::new());
+        let header = [
+            "epoch",
+            "learning_rate",
+            "train_loss",
+            "train_accuracy",
+            "test_loss",
+            "test_accuracy",
+            "seconds",
+            "images_per_second",
+        ];
+        let memory = "memory takes all that is written";
+        table.write_record(header).expect(memory);
+        for epoch in &self.epochs {
+            serde_json::to_writer(&mut lines, epoch).expect("numbers are JSON");
+            lines.push(b'\n');
+            let Epoch { epoch, learning_rate, train, test, seconds, images_per_second } = epoch;
+            let (seen, held_out) = ((train.loss, train.accuracy), (test.loss, test.accuracy));
+            let row = (epoch, learning_rate, seen, held_out, seconds, images_per_second);
+            table.serialize(row).expect(memory);
         }
-        if *split == Split::Train && !measures.loss.is_finite() {
-            let mut divergence = self.divergence.lock().unwrap_or_else(PoisonError::into_inner);
-            divergence.get_or_insert((measures.loss, epoch));
-            self.interrupter.stop(Some("the loss is no number any more"));
-        }
+        write_whole(&folder.join("metrics.jsonl"), &lines)?;
+        write_whole(&folder.join("metrics.csv"), &table.into_inner().expect(memory))
     }
 
-    fn log_metric_definition(&mut self, definition: MetricDefinition) {
-        self.names.insert(definition.metric_id, definition.name.to_string());
+    /// The best epoch so far, by what the recipe monitors; the first of equals, since later ones only saw the training
+    /// images more often.
+    pub fn best(&self) -> Option<&Epoch> {
+        best(&self.epochs, self.recipe.monitor)
+    }
+}
+
+/// The first of the best epochs.
+pub(crate) fn best(epochs: &[Epoch], monitor: Monitor) -> Option<&Epoch> {
+    // A NaN is worse than all numbers.
+    let value = |epoch: &Epoch| match monitor {
+        Monitor::Accuracy => epoch.test.accuracy,
+        Monitor::Loss if epoch.test.loss.is_nan() => f64::NEG_INFINITY,
+        Monitor::Loss => -epoch.test.loss,
+    };
+    epochs.iter().rev().max_by(|a, b| value(a).total_cmp(&value(b)))
+}
+
+/// Writes a file under a temporary name, then renames it, so that it is seen whole or not at all.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    // Temporary files are private by default; a run is as public as the user's other files.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(TrainError::io("write", path))?;
+    file.write_all(bytes).map_err(TrainError::io("write", path))?;
+    file.persist(path).map_err(|error| TrainError::io("write", path)(error.error))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn epoch(epoch: usize, loss: f64, accuracy: f64) -> Epoch {
+        let test = Measures { loss, accuracy };
+        Epoch { epoch, learning_rate: 0.1, train: test, test, seconds: 1.0, images_per_second: 10.0 }
     }
 
-    fn log_epoch_summary(&mut self, summary: EpochSummary) {
-        if summary.split == Split::Train {
-            return;
-        }
-        let seconds = self.started.elapsed().as_secs_f64();
-        self.started = Instant::now();
-        let epoch = Epoch { epoch: summary.epoch_number, train: self.train, test: self.test, seconds };
-        // A failed write shows at the next checkpoint, which writes the record too and stops the run.
-        let _ = self.history.update(|record| {
-            record.epochs.truncate(epoch.epoch - 1);
-            record.epochs.push(epoch.clone());
-        });
-        self.history.read(|record| (self.report)(&epoch, record));
+    #[test]
+    fn the_best_epoch_is_the_first_of_the_best() {
+        let epochs = [epoch(1, 0.9, 0.5), epoch(2, f64::NAN, 0.8), epoch(3, 0.5, 0.8), epoch(4, 0.5, 0.7)];
+        assert_eq!(best(&epochs, Monitor::Accuracy).unwrap().epoch, 2);
+        assert_eq!(best(&epochs, Monitor::Loss).unwrap().epoch, 3);
+        assert!(best(&[], Monitor::Loss).is_none());
     }
 
-    /// What burn-train's own checkpointing and early-stopping strategies would ask for; convzoo reads its history.
-    fn read_numeric(&mut self, _: &str, _: usize, _: &Split) -> Result<Vec<NumericEntry>, String> {
-        Ok(Vec::new())
+    #[test]
+    fn records_and_metrics_are_written_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = RunRecord {
+            command: vec!["convzoo".to_owned()],
+            setup: serde_json::Value::Null,
+            recipe_name: None,
+            recipe: Recipe::default(),
+            seed: 3,
+            device: "flex".to_owned(),
+            versions: BTreeMap::new(),
+            started: 0,
+            train_images: 10,
+            test_images: 5,
+            status: RunStatus::Running,
+            epochs: vec![epoch(1, f64::NAN, 0.25)],
+            best_epoch: Some(1),
+        };
+        record.write(folder.path()).unwrap();
+        let read = RunRecord::read(folder.path()).unwrap();
+        assert!(read.epochs[0].test.loss.is_nan() && read.epochs[0].test.accuracy == 0.25, "{read:?}");
+        let text = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
+        let header = "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,seconds,images_per_second";
+        assert_eq!(text("metrics.csv"), format!("{header}\n1,0.1,NaN,0.25,NaN,0.25,1.0,10.0\n"));
+        let line: serde_json::Value = serde_json::from_str(text("metrics.jsonl").trim()).unwrap();
+        assert_eq!(line["test"]["accuracy"], 0.25);
     }
 }

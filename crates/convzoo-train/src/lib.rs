@@ -1,21 +1,37 @@
 //! Training and evaluating image classifiers: any [`Classifier`](convzoo_models::Classifier) on any
 //! [`Dataset`](convzoo_data::Dataset), by a [`Recipe`], on burn-train.
 
+mod average;
 mod checkpoint;
 mod error;
 mod evaluate;
+mod features;
+mod fit;
+mod gradients;
 mod history;
 mod loader;
+mod mix;
+mod named;
+mod optimizer;
 mod preprocess;
 mod progress;
 mod recipe;
+pub mod report;
 mod run;
+mod schedule;
 mod step;
+mod transfer;
 
 pub use error::TrainError;
-pub use evaluate::{Evaluation, evaluate};
+pub use evaluate::{Evaluation, Views, evaluate};
 pub use history::{Epoch, Measures, RunRecord, RunStatus};
-pub use loader::{Batch, Loader};
+pub use loader::{Batch, Loader, Partners};
+pub use mix::Mix;
+pub use named::recipe_names;
+pub use optimizer::Optimizer;
 pub use preprocess::preprocess;
-pub use recipe::{Optimizer, Recipe, Schedule};
-pub use run::{Outcome, Trainer};
+pub use progress::{Event, Progress};
+pub use recipe::{Monitor, Precision, Recipe};
+pub use run::{Outcome, Resources, Saving, Trainer};
+pub use schedule::Schedule;
+pub use transfer::Transfer;

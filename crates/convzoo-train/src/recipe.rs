@@ -1,14 +1,14 @@
 use std::path::Path;
 
-use burn::lr_scheduler::constant::ConstantLr;
-use burn::lr_scheduler::cosine::CosineAnnealingLrSchedulerConfig;
-use burn::lr_scheduler::module_lr_scheduler::ModuleLrScheduler;
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, ModuleOptimizer, SgdConfig};
+use convzoo_data::Augment;
+use convzoo_models::Options;
+use serde::de::DeserializeOwned;
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
-use crate::TrainError;
+use crate::{Mix, Optimizer, Schedule, TrainError, Transfer};
 
 /// How a network is trained. A recipe file is this in TOML; what it leaves out stays at its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,42 +16,84 @@ use crate::TrainError;
 pub struct Recipe {
     /// Passes over the training images.
     pub epochs: usize,
-    /// Images per step.
+    /// Images per batch.
     pub batch_size: usize,
-    /// What turns gradients into steps.
+    /// Batches per step: their gradients' mean, weighted by images, is one step's.
+    pub accumulation: usize,
+    /// What turns gradients into steps; `optimizer = "adam"` is short for `optimizer = { kind = "adam" }`.
+    #[serde(deserialize_with = "kind_or_table")]
     pub optimizer: Optimizer,
-    /// The rate at the start.
+    /// The highest rate.
     pub learning_rate: f64,
-    /// How the rate goes on.
+    /// How the rate goes on; a kind alone, as for the optimizer, takes the kind's defaults.
+    #[serde(deserialize_with = "kind_or_table")]
     pub schedule: Schedule,
-    /// Momentum of SGD.
-    pub momentum: f64,
-    /// L2 penalty on all parameters.
+    /// Epochs, perhaps not whole, in which the rate rises linearly to the schedule's, in front of it.
+    pub warmup_epochs: f64,
+    /// The share of `learning_rate` that the warm-up begins with.
+    pub warmup_start: f64,
+    /// Penalty on the weights: L2 in the gradient, and AdamW's decoupled decay.
     pub weight_decay: f64,
+    /// Whether biases and the parameters of norms (all of one dimension) are decayed too, as PyTorch does by default.
+    pub decay_all: bool,
     /// Share of the target that is spread over all classes.
     pub label_smoothing: f64,
+    /// What the norm of a step's whole gradient is clipped to.
+    pub clip_norm: Option<f64>,
+    /// Decay of a moving average of the weights, which is then what is tested and saved: after n steps
+    /// min(`ema`, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
+    pub ema: Option<f64>,
+    /// Probability of dropping a feature, for networks with dropout [`Options::dropout`].
+    pub dropout: Option<f64>,
+    /// Probability of dropping a path, for networks with paths [`Options::drop_path`].
+    pub drop_path: Option<f64>,
     /// Weight of each auxiliary classifier's loss, for networks that have them.
     pub auxiliary_weight: f64,
+    /// α of the Beta(α, α) that blends of images are drawn from ([`Mix::mixup`]); 0 for none.
+    pub mixup: f64,
+    /// α of the Beta(α, α) that the share of pasted rectangles is drawn from ([`Mix::cutmix`]); 0 for none.
+    pub cutmix: f64,
+    /// What makes an epoch better than another: for the best weights, early stopping and the schedule `plateau`.
+    pub monitor: Monitor,
+    /// Stops after this many epochs without a better one.
+    pub early_stopping: Option<usize>,
+    /// What numbers are computed in.
+    pub precision: Precision,
+    /// What is done to the training images.
+    pub augment: Augment,
+    /// Which layers learn, and how fast.
+    pub transfer: Transfer,
 }
 
-/// What turns gradients into steps.
+/// What makes an epoch better than another, measured on the test images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Optimizer {
-    /// Stochastic gradient descent with momentum, as PyTorch counts it: no dampening.
-    Sgd,
-    /// Kingma and Ba's, β 0.9 and 0.999.
-    Adam,
+pub enum Monitor {
+    /// A higher accuracy.
+    Accuracy,
+    /// A lower loss.
+    Loss,
 }
 
-/// How the learning rate goes on from its start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What numbers are computed in. Burn 0.22 has neither automatic casts nor loss scaling, without which training in
+/// half precision loses small updates without a word; so there is one answer yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Schedule {
-    /// It stays.
-    Constant,
-    /// It falls along half a cosine to zero at the last step.
-    Cosine,
+pub enum Precision {
+    /// 32 bits.
+    F32,
+}
+
+impl<'de> Deserialize<'de> for Precision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "f32" => Ok(Self::F32),
+            other => Err(D::Error::custom(format!(
+                "precision must be f32, not {other}: Burn 0.22 has no automatic casts and no loss scaling, so that \
+                 training in half precision would silently lose small updates"
+            ))),
+        }
+    }
 }
 
 impl Default for Recipe {
@@ -59,13 +101,27 @@ impl Default for Recipe {
         Self {
             epochs: 20,
             batch_size: 64,
-            optimizer: Optimizer::Sgd,
+            accumulation: 1,
+            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: false },
             learning_rate: 0.05,
-            schedule: Schedule::Cosine,
-            momentum: 0.9,
+            schedule: Schedule::Cosine { end: 0.0 },
+            warmup_epochs: 0.0,
+            warmup_start: 0.1,
             weight_decay: 0.0,
+            decay_all: true,
             label_smoothing: 0.0,
+            clip_norm: None,
+            ema: None,
+            dropout: None,
+            drop_path: None,
             auxiliary_weight: 0.3,
+            mixup: 0.0,
+            cutmix: 0.0,
+            monitor: Monitor::Accuracy,
+            early_stopping: None,
+            precision: Precision::F32,
+            augment: Augment::default(),
+            transfer: Transfer::default(),
         }
     }
 }
@@ -74,57 +130,265 @@ impl Recipe {
     /// Reads a recipe file.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
         let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-        toml::from_str(&text)
-            .map_err(|error| TrainError::RecipeFile { path: path.to_owned(), reason: error.to_string() })
+        Self::parse(&text).map_err(|reason| TrainError::RecipeFile { path: path.to_owned(), reason })
+    }
+
+    /// The recipe in a TOML text, or what is wrong with it.
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| format!("{}{}", error.to_string().trim_end(), nearest(error.message())))
+    }
+
+    /// The recipe with some values changed, each named by its key in TOML (`optimizer.momentum`) and written as in
+    /// TOML, where a word needs no quotes and `none` takes the default. Another `optimizer` or `schedule` than the
+    /// recipe's begins with the defaults of its kind.
+    pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, TrainError> {
+        let mut table = Table::try_from(self).expect("a recipe is a table");
+        for (key, text) in changes {
+            change(&mut table, key, value(text)).map_err(|reason| TrainError::Override { reason })?;
+        }
+        table.try_into().map_err(|error: toml::de::Error| TrainError::Override {
+            reason: format!("{}{}", error.to_string().trim_end(), nearest(error.message())),
+        })
+    }
+
+    /// The network's options as this recipe has them, where `options` says nothing.
+    pub fn options(&self, options: Options) -> Options {
+        Options {
+            dropout: options.dropout.or(self.dropout),
+            drop_path: options.drop_path.or(self.drop_path),
+            ..options
+        }
+    }
+
+    /// Whether the layers in front of the head answer to an image in all epochs alike.
+    pub(crate) fn trains_head_alone(&self) -> bool {
+        self.transfer.freezes_backbone() && self.augment.is_none() && self.mix().is_none()
+    }
+
+    /// How batches are mixed.
+    pub(crate) fn mix(&self) -> Mix {
+        Mix { mixup: self.mixup, cutmix: self.cutmix }
     }
 
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), TrainError> {
-        let refuse = |field, value: &dyn ToString, expected| {
-            Err(TrainError::Recipe { field, value: value.to_string(), expected })
-        };
+        let whole = "at least 1";
         let share = "at least 0 and below 1";
-        match self {
-            Self { epochs: 0, .. } => refuse("epochs", &0, "at least 1"),
-            Self { batch_size: 0, .. } => refuse("batch_size", &0, "at least 1"),
-            // Burn's schedules take no larger rate than 1.
-            Self { learning_rate: rate, .. } if !(*rate > 0.0 && *rate <= 1.0) => {
-                refuse("learning_rate", rate, "above 0 and at most 1")
+        let wants = |field, value: &dyn ToString, expected, right: bool| match right {
+            true => Ok(()),
+            false => Err(TrainError::Recipe { field, value: value.to_string(), expected }),
+        };
+        let is_share = |value: f64| (0.0..1.0).contains(&value);
+        wants("epochs", &self.epochs, whole, self.epochs > 0)?;
+        wants("batch_size", &self.batch_size, whole, self.batch_size > 0)?;
+        wants("accumulation", &self.accumulation, whole, self.accumulation > 0)?;
+        let rate = self.learning_rate;
+        wants("learning_rate", &rate, "above 0 and finite", rate > 0.0 && rate.is_finite())?;
+        let warmup = self.warmup_epochs;
+        wants("warmup_epochs", &warmup, "from 0 to below epochs", warmup >= 0.0 && warmup < self.epochs as f64)?;
+        wants("warmup_start", &self.warmup_start, "from 0 to 1", (0.0..=1.0).contains(&self.warmup_start))?;
+        wants("weight_decay", &self.weight_decay, "from 0 to 1", (0.0..=1.0).contains(&self.weight_decay))?;
+        wants("label_smoothing", &self.label_smoothing, share, is_share(self.label_smoothing))?;
+        let auxiliary = self.auxiliary_weight;
+        wants("auxiliary_weight", &auxiliary, "from 0 to 10", (0.0..=10.0).contains(&auxiliary))?;
+        if let Some(norm) = self.clip_norm {
+            wants("clip_norm", &norm, "above 0 and finite", norm > 0.0 && norm.is_finite())?;
+        }
+        for (field, value) in [("ema", self.ema), ("dropout", self.dropout), ("drop_path", self.drop_path)] {
+            if let Some(value) = value {
+                wants(field, &value, share, is_share(value))?;
             }
-            Self { momentum, .. } if !(0.0..1.0).contains(momentum) => refuse("momentum", momentum, share),
-            Self { weight_decay, .. } if !(0.0..=1.0).contains(weight_decay) => {
-                refuse("weight_decay", weight_decay, "from 0 to 1")
-            }
-            Self { label_smoothing, .. } if !(0.0..1.0).contains(label_smoothing) => {
-                refuse("label_smoothing", label_smoothing, share)
-            }
-            Self { auxiliary_weight, .. } if !(0.0..=10.0).contains(auxiliary_weight) => {
-                refuse("auxiliary_weight", auxiliary_weight, "from 0 to 10")
-            }
-            _ => Ok(()),
+        }
+        if let Some(epochs) = self.early_stopping {
+            wants("early_stopping", &epochs, whole, epochs > 0)?;
+        }
+        self.mix().check()?;
+        self.augment.check()?;
+        self.transfer.check()?;
+        self.optimizer.check(&wants)?;
+        self.schedule.check(self, &wants)
+    }
+}
+
+/// Refuses a field's value unless it is right: the field, its value, what it may be, whether it is that.
+pub(crate) type Wants<'a> = &'a dyn Fn(&'static str, &dyn ToString, &'static str, bool) -> Result<(), TrainError>;
+
+/// `text` as a TOML value, where a word needs no quotes; nothing for `none`.
+fn value(text: &str) -> Option<Value> {
+    let parsed = || toml::from_str::<Table>(&format!("value = {text}")).ok()?.remove("value");
+    // TOML's whole numbers end at 2⁶³.
+    let number = || text.parse().ok().map(Value::Float);
+    (text != "none").then(|| parsed().or_else(number).unwrap_or_else(|| Value::String(text.to_owned())))
+}
+
+/// Sets, or takes away, what stands at a path such as `augment.color_jitter.hue`.
+fn change(table: &mut Table, path: &str, value: Option<Value>) -> Result<(), String> {
+    if let Some((outer, inner)) = path.split_once('.')
+        && inner != "kind"
+    {
+        let table = table.entry(outer).or_insert_with(|| Table::new().into());
+        let table = table.as_table_mut().ok_or_else(|| format!("{outer} is a single value and has no {inner}"))?;
+        return change(table, inner, value);
+    }
+    // Another kind has other fields; naming the one that is there changes nothing.
+    let key = path.trim_end_matches(".kind");
+    let kind = table.get(key).and_then(|table| table.get("kind"));
+    match value {
+        Some(value) if kind == Some(&value) => None,
+        Some(value @ Value::String(_)) if kind.is_some() => {
+            table.insert(key.to_owned(), Table::from_iter([("kind".to_owned(), value)]).into())
+        }
+        Some(value) => table.insert(key.to_owned(), value),
+        None => table.remove(key),
+    };
+    Ok(())
+}
+
+/// For messages such as "unknown field `a`, expected one of `b`, `c`": which of the expected is meant.
+fn nearest(message: &str) -> String {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let (true, Some(unknown)) = (message.starts_with("unknown "), quoted.next()) else { return String::new() };
+    let near = quoted.map(|name| (strsim::normalized_damerau_levenshtein(unknown, name), name));
+    match near.max_by(|a, b| a.0.total_cmp(&b.0)) {
+        Some((similarity, name)) if similarity > 0.5 => format!("\ndid you mean `{name}`?"),
+        _ => String::new(),
+    }
+}
+
+/// Reads a table, or a word that is the table's `kind`.
+fn kind_or_table<'de, D: Deserializer<'de>, T: DeserializeOwned>(deserializer: D) -> Result<T, D::Error> {
+    struct KindOrTable<T>(std::marker::PhantomData<T>);
+
+    impl<'de, T: DeserializeOwned> Visitor<'de> for KindOrTable<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+            f.write_str("a kind, or a table with a kind")
+        }
+
+        fn visit_str<E: serde::de::Error>(self, kind: &str) -> Result<T, E> {
+            T::deserialize(MapDeserializer::new(std::iter::once(("kind", kind))))
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
         }
     }
 
-    pub(crate) fn optimizer(&self) -> ModuleOptimizer {
-        let decay = (self.weight_decay > 0.0).then(|| WeightDecayConfig::new(self.weight_decay as f32));
-        match self.optimizer {
-            Optimizer::Sgd => {
-                let momentum = MomentumConfig::new().with_momentum(self.momentum).with_dampening(0.0);
-                let momentum = (self.momentum > 0.0).then_some(momentum);
-                SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).init()
-            }
-            // PyTorch's epsilon.
-            Optimizer::Adam => AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init(),
+    deserializer.deserialize_any(KindOrTable(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+mod tests {
+    use convzoo_data::ColorJitter;
+
+    use super::*;
+
+    #[test]
+    fn a_recipe_is_what_it_was_after_being_written_and_read() {
+        let recipe = Recipe {
+            optimizer: Optimizer::AdamW { betas: [0.8, 0.95], epsilon: 1e-6 },
+            schedule: Schedule::MultiStep { milestones: vec![3, 5], factor: 0.1 },
+            ema: Some(0.99),
+            ..Recipe::default()
+        };
+        let text = Table::try_from(&recipe).unwrap().to_string();
+        assert_eq!(Recipe::parse(&text).unwrap(), recipe, "from TOML\n{text}");
+        let json = serde_json::to_string(&recipe).unwrap();
+        assert_eq!(serde_json::from_str::<Recipe>(&json).unwrap(), recipe, "from JSON\n{json}");
+    }
+
+    #[test]
+    fn unknown_names_are_answered_with_the_nearest() {
+        let cases = [
+            ("epoch = 3", "did you mean `epochs`?"),
+            ("optimizer = \"adm\"", "did you mean `adam`?"),
+            ("optimizer = { kind = \"sgd\", momentun = 0.9 }", "did you mean `momentum`?"),
+            ("optimizer = { kind = \"adam\", momentum = 0.9 }", "unknown field `momentum`"),
+            ("schedule = { kind = \"cosine\", endd = 0.1 }", "unknown field `endd`"),
+            ("schedule = { kind = \"constant\", end = 0.1 }", "unknown field `end`"),
+            ("schedule = { kind = \"multi-stp\" }", "did you mean `multi-step`?"),
+            ("precision = \"f16\"", "no loss scaling"),
+            ("epochs = \"many\"", "epochs"),
+        ];
+        for (text, part) in cases {
+            let told = Recipe::parse(text).unwrap_err();
+            assert!(told.contains(part), "{text} told: {told}");
         }
     }
 
-    /// The learning rate over `steps` steps.
-    pub(crate) fn scheduler(&self, steps: usize) -> ModuleLrScheduler {
-        match self.schedule {
-            Schedule::Constant => ConstantLr::new(self.learning_rate).into(),
-            Schedule::Cosine => CosineAnnealingLrSchedulerConfig::new(self.learning_rate, steps)
-                .init()
-                .expect("`check` has refused rates that the schedule does not take"),
+    #[test]
+    fn changes_reach_every_field() {
+        let recipe = Recipe::default();
+        let changed = recipe
+            .with([
+                ("epochs", "7"),
+                ("optimizer", "sgd"),
+                ("optimizer.nesterov", "true"),
+                ("schedule", "multi-step"),
+                ("schedule.milestones", "[2, 4]"),
+                ("learning_rate", "1e20"),
+                ("ema", "0.99"),
+                ("monitor", "loss"),
+                ("augment.color_jitter.hue", "0.25"),
+            ])
+            .unwrap();
+        let expected = Recipe {
+            epochs: 7,
+            optimizer: Optimizer::Sgd { momentum: 0.9, nesterov: true },
+            schedule: Schedule::MultiStep { milestones: vec![2, 4], factor: 0.1 },
+            learning_rate: 1e20,
+            ema: Some(0.99),
+            monitor: Monitor::Loss,
+            augment: Augment { color_jitter: ColorJitter { hue: 0.25, ..Default::default() }, ..Augment::default() },
+            ..recipe
+        };
+        assert_eq!(changed, expected);
+        assert_eq!(changed.with([("ema", "none")]).unwrap().ema, None);
+        let optimizer = changed.with([("optimizer.kind", "adam")]).unwrap().optimizer;
+        assert_eq!(optimizer, Optimizer::Adam { betas: [0.9, 0.999], epsilon: 1e-8 });
+        for (key, value, part) in [
+            ("epoch", "3", "did you mean `epochs`?"),
+            ("epochs", "many", "epochs"),
+            ("epochs.first", "3", "epochs is a single value"),
+            ("augment.color_jitter.huge", "0.1", "did you mean `hue`?"),
+            ("optimizer.betas", "3", "unknown field `betas`"),
+        ] {
+            let told = changed.with([(key, value)]).unwrap_err().to_string();
+            assert!(told.contains(part), "{key}={value} told: {told}");
         }
+    }
+
+    #[test]
+    fn values_that_make_no_sense_are_refused() {
+        let cases = [
+            ("epochs", "0"),
+            ("batch_size", "0"),
+            ("accumulation", "0"),
+            ("learning_rate", "-0.1"),
+            ("learning_rate", "nan"),
+            ("learning_rate", "inf"),
+            ("warmup_epochs", "20"),
+            ("warmup_epochs", "-1"),
+            ("warmup_start", "2"),
+            ("weight_decay", "-1"),
+            ("label_smoothing", "1"),
+            ("clip_norm", "0"),
+            ("ema", "1"),
+            ("dropout", "1.5"),
+            ("drop_path", "-0.1"),
+            ("auxiliary_weight", "-1"),
+            ("early_stopping", "0"),
+            ("mixup", "-1"),
+            ("augment.random_erasing", "2"),
+            ("optimizer.momentum", "1"),
+            ("schedule.end", "0.1"),
+        ];
+        for (key, value) in cases {
+            let told = Recipe::default().with([(key, value)]).unwrap().check().unwrap_err().to_string();
+            let field = key.trim_start_matches("augment.");
+            assert!(told.contains(&format!("{field} must be")), "{key} = {value} told: {told}");
+        }
+        Recipe::default().check().unwrap();
     }
 }

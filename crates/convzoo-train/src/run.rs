@@ -1,24 +1,24 @@
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use burn::data::dataloader::DataLoader;
+use burn::lr_scheduler::constant::ConstantLr;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
-use burn::train::checkpoint::{FileCheckpointer, KeepLastNCheckpoints};
 use burn::train::metric::{AccuracyMetric, LossMetric};
-use burn::train::{ExecutionStrategy, Interrupter, Learner, SupervisedTraining, TrainingStrategy};
-use convzoo_data::{Preprocess, Splits};
-use convzoo_models::Classifier;
+use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
+use convzoo_data::{Dataset, Preprocess, Splits};
+use convzoo_models::{Classifier, weights};
 
-use crate::checkpoint::{self, WeightsCheckpointer};
-use crate::history::{Divergence, Gather, History, Report};
-use crate::progress::Quiet;
+use crate::average::Average;
+use crate::checkpoint::{Checkpoints, Position, State};
+use crate::features::Features;
+use crate::fit::{Ending, Fit, Run};
+use crate::progress::{Event, Quiet};
 use crate::step::Trainee;
-use crate::{Epoch, Loader, Recipe, RunRecord, RunStatus, TrainError};
-
-/// Checkpoints kept: the last, and the one before it in case the last is damaged.
-const CHECKPOINTS_KEPT: usize = 2;
+use crate::{Epoch, Loader, Recipe, RunRecord, RunStatus, TrainError, Views, evaluate, report};
 
 /// A training run: any network, any data, one recipe, one folder.
 pub struct Trainer<N: Classifier + ModuleDisplay + 'static> {
@@ -30,6 +30,8 @@ pub struct Trainer<N: Classifier + ModuleDisplay + 'static> {
     pub preprocess: Preprocess,
     /// How to train.
     pub recipe: Recipe,
+    /// The recipe's name or file, for the record.
+    pub recipe_name: Option<String>,
     /// What the order of the images and dropout come from.
     pub seed: u64,
     /// Where to train.
@@ -38,6 +40,10 @@ pub struct Trainer<N: Classifier + ModuleDisplay + 'static> {
     pub device_name: String,
     /// The run's folder.
     pub out: PathBuf,
+    /// When to write checkpoints, and how many to keep.
+    pub saving: Saving,
+    /// What else of the machine it may use.
+    pub resources: Resources,
     /// The command that started it, for the record.
     pub command: Vec<String>,
     /// What the caller needs to make the same network and data again, for the record.
@@ -46,6 +52,50 @@ pub struct Trainer<N: Classifier + ModuleDisplay + 'static> {
     pub dashboard: bool,
     /// Stops the run when asked to.
     pub interrupter: Interrupter,
+}
+
+/// When checkpoints are written, and how many are kept. There is one at the beginning and at the end of each epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Saving {
+    /// Steps between those within an epoch; none where this is not given.
+    pub every: Option<usize>,
+    /// The last so many are kept: more than one in case the last is damaged.
+    pub keep: usize,
+}
+
+impl Default for Saving {
+    fn default() -> Self {
+        Self { every: None, keep: 2 }
+    }
+}
+
+impl Saving {
+    fn check(&self) -> Result<(), TrainError> {
+        let refuse = |field| Err(TrainError::Recipe { field, value: "0".to_owned(), expected: "at least 1" });
+        match self {
+            Self { every: Some(0), .. } => refuse("checkpoint_every"),
+            Self { keep: 0, .. } => refuse("keep"),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a run may use besides its device.
+#[derive(Debug, Clone)]
+pub struct Resources {
+    /// Further devices to train on. Each, and the first, has a batch of the recipe's size in each step, whose gradients
+    /// are averaged; batch norms normalise by the batch of their device, and average their statistics.
+    pub more_devices: Vec<Device>,
+    /// Threads that make batches; as many as there are cores where this is not given.
+    pub workers: Option<usize>,
+    /// Bytes of decoded images, or of what a frozen backbone answers to them, that are kept in memory.
+    pub cache: usize,
+}
+
+impl Default for Resources {
+    fn default() -> Self {
+        Self { more_devices: Vec::new(), workers: None, cache: 1 << 30 }
+    }
 }
 
 /// How a run ended.
@@ -60,111 +110,181 @@ pub struct Outcome {
 }
 
 impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
-    /// Trains in a new folder. `report` is told each epoch as it ends.
-    pub fn start(self, report: impl FnMut(&Epoch, &RunRecord) + Send + 'static) -> Result<Outcome, TrainError> {
-        self.recipe.check()?;
+    /// Trains in a new folder. `report` is told how it goes.
+    pub fn start(self, report: impl FnMut(Event) + Send + 'static) -> Result<Outcome, TrainError> {
         if self.out.join("run.json").exists() {
             return Err(TrainError::Occupied(self.out));
         }
         let record = RunRecord {
             command: self.command.clone(),
             setup: self.setup.clone(),
+            recipe_name: self.recipe_name.clone(),
             recipe: self.recipe.clone(),
             seed: self.seed,
             device: self.device_name.clone(),
-            versions: HashMap::from([
+            versions: BTreeMap::from([
                 ("convzoo".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
                 ("burn".to_owned(), "0.22.1".to_owned()),
             ]),
+            started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            train_images: self.data.train.len(),
+            test_images: self.data.test.len(),
             status: RunStatus::Running,
             epochs: Vec::new(),
             best_epoch: None,
         };
-        self.run(record, None, Box::new(report))
+        self.run(record, false, Box::new(report))
     }
 
     /// Goes on from the last checkpoint in the folder, as if the run had never stopped.
-    pub fn resume(self, report: impl FnMut(&Epoch, &RunRecord) + Send + 'static) -> Result<Outcome, TrainError> {
-        self.recipe.check()?;
+    pub fn resume(self, report: impl FnMut(Event) + Send + 'static) -> Result<Outcome, TrainError> {
         let mut record = RunRecord::read(&self.out)?;
-        let epochs = self.recipe.epochs;
-        let last = checkpoint::last_epoch(&self.out, epochs).ok_or_else(|| TrainError::NotResumable {
-            path: self.out.clone(),
-            reason: "no epoch was finished; start it anew".to_owned(),
-        })?;
-        if last == epochs {
-            return Err(TrainError::Finished { path: self.out, epochs });
+        if record.status == RunStatus::Finished {
+            return Err(TrainError::Finished { epochs: record.epochs.len(), path: self.out });
         }
-        record.epochs.truncate(last);
-        record.best_epoch = record.best().map(|best| best.epoch);
         record.status = RunStatus::Running;
         record.device = self.device_name.clone();
-        self.run(record, Some(last), Box::new(report))
+        self.run(record, true, Box::new(report))
     }
 
-    fn run(self, record: RunRecord, checkpoint: Option<usize>, report: Report) -> Result<Outcome, TrainError> {
+    fn run(
+        self,
+        record: RunRecord,
+        resumes: bool,
+        mut report: Box<dyn FnMut(Event) + Send>,
+    ) -> Result<Outcome, TrainError> {
+        self.recipe.check()?;
+        self.saving.check()?;
+        let Preprocess { channels, height, width, .. } = self.preprocess;
+        let plan = self.recipe.transfer.plan(&self.network, [channels, height, width])?;
         create_folder(&self.out)?;
-        create_folder(&checkpoint::folder(&self.out))?;
-        record.write(&self.out)?;
-        let history = History::new(&self.out, record);
-        let divergence = Divergence::default();
-
         let device = self.device.clone().autodiff();
-        let loader = |data, device: &Device| Loader::new(data, self.preprocess.clone(), self.recipe.batch_size, device);
-        let first_epoch = checkpoint.map_or(1, |epoch| epoch + 1);
-        let train = loader(Arc::clone(&self.data.train), &device).shuffled(self.seed, first_epoch);
-        let test = loader(Arc::clone(&self.data.test), &self.device);
-        let steps = train.batches() * self.recipe.epochs;
+        let model = Trainee::new(self.network, &self.recipe, &device).train().fork(&device);
+        let state = State {
+            optimizer: self.recipe.optimizer(&model),
+            average: self.recipe.ema.map(|decay| Average::new(model.valid(), decay)),
+            model,
+            position: Position::start(),
+        };
+        let checkpoints = Checkpoints::new(&self.out, self.saving.keep);
+        let state = if resumes {
+            checkpoints.clean()?;
+            checkpoints.load(&state, |error| report(Event::Damaged(error)))?.ok_or_else(|| {
+                let reason = "it has no checkpoint that can be read; start it anew".to_owned();
+                TrainError::NotResumable { path: self.out.clone(), reason }
+            })?
+        } else {
+            // The beginning can be resumed too, whatever weights it started from.
+            checkpoints.save(&state)?;
+            state
+        };
 
-        let trainee = Trainee::new(self.network, &self.recipe, &device).train();
-        let folder = checkpoint::folder(&self.out);
-        let weights = WeightsCheckpointer::new(trainee.valid(), history.clone());
-        if let Some(epoch) = checkpoint {
-            weights.save_weights(epoch).map_err(|error| TrainError::Stopped(error.to_string()))?;
+        let others = self.resources.more_devices.iter().map(|device| device.clone().autodiff());
+        let devices: Vec<Device> = std::iter::once(device.clone()).chain(others).collect();
+        let Resources { workers, cache, .. } = self.resources;
+        let size = self.recipe.batch_size;
+        let loader = |data: &Arc<dyn Dataset>, size, device: &Device| {
+            let loader = Loader::new(Arc::clone(data), self.preprocess.clone(), size, device);
+            workers.into_iter().fold(loader, Loader::with_workers)
+        };
+        let test = loader(&self.data.test, size, &self.device);
+        let features = match self.recipe.trains_head_alone() {
+            true => {
+                // It may take minutes, and be killed meanwhile.
+                record.write(&self.out)?;
+                let total = self.data.train.len() + self.data.test.len();
+                let goes_on = |images| {
+                    report(Event::Backbone(images, total));
+                    !self.interrupter.should_stop()
+                };
+                let network = state.model.valid().network;
+                Features::of_both(&network, [&loader(&self.data.train, size, &self.device), &test], cache, goes_on)?
+            }
+            false => None,
+        };
+        let train = loader(&self.data.train, size * devices.len(), &device);
+        let batches = train.batches();
+        let Position { epoch, batches: done, .. } = state.position;
+        let train = train
+            .shuffled(self.seed, if done == batches { epoch + 1 } else { epoch })
+            .augmented(self.recipe.augment.clone(), self.recipe.mix());
+        let (train, test, state) = match features {
+            Some([of_train, of_test]) => {
+                (train.with_features(of_train), test.with_features(of_test), state.of_features())
+            }
+            None => {
+                let share = |part: usize, total: usize| (cache as u128 * part as u128 / total as u128) as usize;
+                let [part, rest] = [&self.data.train, &self.data.test].map(|data| data.len());
+                (train.cached(share(part, part + rest)), test.cached(share(rest, part + rest)), state)
+            }
+        };
+
+        let learner =
+            Learner::new(state.model.clone(), state.optimizer.clone(), ConstantLr::new(self.recipe.learning_rate));
+        let mut run = Run {
+            state,
+            record,
+            recipe: self.recipe.clone(),
+            seed: self.seed,
+            devices,
+            plan,
+            batches,
+            folder: self.out.clone(),
+            checkpoints,
+            every: self.saving.every,
+            dashboard: self.dashboard,
+            report,
+        };
+        if resumes && done == 0 && !run.state.position.epochs.is_empty() {
+            let model = run.tested();
+            run.publish(&model)?;
+        } else {
+            run.record.epochs.clone_from(&run.state.position.epochs);
+            run.record.write(&self.out)?;
         }
-        let gather = Gather::new(history.clone(), self.interrupter.clone(), Arc::clone(&divergence), report);
+
+        let fit = Arc::new(Fit::new(run));
         let mut training =
             SupervisedTraining::new(&self.out, Arc::new(train) as Arc<dyn DataLoader<_>>, Arc::new(test))
-                .with_training_strategy(TrainingStrategy::Default(ExecutionStrategy::SingleDevice(device.clone())))
+                .with_training_strategy(TrainingStrategy::Custom(fit.clone()))
                 .metrics((AccuracyMetric::new(), LossMetric::new()))
-                .with_metric_logger(gather)
+                .with_metric_logger(Quiet)
                 .with_application_logger(None)
                 .with_interrupter(self.interrupter.clone())
-                .with_checkpointing_strategy(KeepLastNCheckpoints::new(CHECKPOINTS_KEPT))
-                .with_custom_checkpointers(
-                    weights,
-                    FileCheckpointer::new(&folder, checkpoint::PARTS[1]),
-                    FileCheckpointer::new(&folder, checkpoint::PARTS[2]),
-                )
                 .num_epochs(self.recipe.epochs);
         if !self.dashboard {
             training = training.renderer(Box::new(Quiet));
         }
-        if let Some(epoch) = checkpoint {
-            training = training.checkpoint(epoch);
+        if epoch > 1 {
+            training = training.checkpoint(epoch - 1);
         }
-
-        let result = training.launch(Learner::new(trainee, self.recipe.optimizer(), self.recipe.scheduler(steps)));
+        let result = training.launch(learner);
         drop(result.renderer);
 
-        let diverged = *divergence.lock().unwrap_or_else(PoisonError::into_inner);
-        let (status, error) = match (diverged, result.error) {
-            (Some((loss, epoch)), _) => {
-                let learning_rate = self.recipe.learning_rate;
-                (RunStatus::Failed, Some(TrainError::Diverged { loss, epoch, learning_rate }))
-            }
-            (None, Some(error)) => (RunStatus::Failed, Some(TrainError::Stopped(error.to_string()))),
-            (None, None) if result.interrupted.is_some() => (RunStatus::Interrupted, None),
-            (None, None) => (RunStatus::Finished, None),
+        let (mut run, result) =
+            fit.ended().ok_or_else(|| TrainError::Stopped("burn-train did not start the run".to_owned()))?;
+        run.record.status = match &result {
+            Ok(Ending::Finished) => RunStatus::Finished,
+            Ok(Ending::Interrupted) => RunStatus::Interrupted,
+            Err(_) => RunStatus::Failed,
         };
-        let record = history.update(|record| {
-            record.status = status;
-            record.clone()
-        })?;
-        match error {
-            Some(error) => Err(error),
-            None => Ok(Outcome { best: record.best().cloned(), interrupted: status == RunStatus::Interrupted, record }),
+        if let Ok(Ending::Finished) = result {
+            let network = run.tested().network;
+            let reported = weights::load(network, &self.out.join("best.safetensors"))
+                .map_err(TrainError::from)
+                .and_then(|network| {
+                    let (test, batch) = (Arc::clone(&self.data.test), self.recipe.batch_size);
+                    evaluate(&network, test, &self.preprocess, Views::Centre, batch, &self.device, |_| {})
+                })
+                .and_then(|evaluation| report::write(&run.record, &evaluation, self.data.classes(), &self.out));
+            if let Err(error) = reported {
+                (run.report)(Event::Unreported(&error));
+            }
         }
+        let written = run.record.write(&self.out);
+        let interrupted = result? == Ending::Interrupted;
+        written?;
+        Ok(Outcome { best: run.record.best().cloned(), interrupted, record: run.record })
     }
 }
 

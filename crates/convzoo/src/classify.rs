@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 use convzoo_data::{DataError, Image, load_image};
@@ -65,17 +66,22 @@ pub fn classify_ten_crops(network: &Network, image: &Image, top: usize) -> Resul
     Ok(strongest(network, &mean, top))
 }
 
-fn own_preprocess(network: &Network, image: &Image) -> convzoo_data::Preprocess {
+/// How `image` becomes the network's input.
+pub(crate) fn own_preprocess(network: &Network, image: &Image) -> convzoo_data::Preprocess {
     preprocess(&network.preprocessing(), network.input(), image)
+}
+
+/// Where the network's weights are.
+pub(crate) fn device_of<N: Module>(network: &N) -> Device {
+    network.devices().into_iter().next().unwrap_or_default()
 }
 
 /// Class probabilities of preprocessed images, a row each.
 fn probabilities(network: &Network, views: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ClassifyError> {
     let input @ [channels, height, width] = network.input();
     network.check_input(input)?;
-    let device: Device = burn::module::Module::devices(network).into_iter().next().unwrap_or_default();
     let data = TensorData::new(views.concat(), [views.len(), channels, height, width]);
-    let logits = network.forward(Tensor::from_data(data, &device));
+    let logits = network.forward(Tensor::from_data(data, &device_of(network)));
     let read = |error: TensorReadError| ClassifyError::Device(error.to_string());
     let rows = softmax(logits, 1).try_into_vec_as::<f32>().map_err(read)?;
     Ok(rows.chunks_exact(network.classes()).map(<[f32]>::to_vec).collect())

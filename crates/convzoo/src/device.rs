@@ -1,6 +1,7 @@
-//! Devices by name: `flex`, `ndarray`, `tch`, `wgpu[:N]`, `cuda[:N]`, `ws://HOST:PORT`.
+//! Devices by name: `flex`, `ndarray`, `tch`, `wgpu[:N]`, `cuda[:N]`, `ws://HOST:PORT[#N]`.
 
 use std::fmt;
+use std::net::TcpListener;
 use std::str::FromStr;
 
 use burn::tensor::Device;
@@ -20,8 +21,14 @@ pub enum DeviceName {
     Wgpu(usize),
     /// An NVIDIA GPU.
     Cuda(usize),
-    /// A device that another machine offers.
-    Remote(String),
+    /// A device that another machine offers by [`serve`]; the number counts those that it offers. Where the server
+    /// wants a token, it is taken from the environment's `CONVZOO_TOKEN`.
+    Remote {
+        /// `ws://HOST:PORT`.
+        url: String,
+        /// Counted from 0.
+        index: usize,
+    },
 }
 
 /// Why a device cannot be had.
@@ -49,17 +56,30 @@ pub enum DeviceError {
         /// What was found instead.
         reason: String,
     },
+    /// Devices cannot be offered to other machines.
+    #[error("cannot serve: {reason}")]
+    Serve {
+        /// What Burn's server says.
+        reason: String,
+    },
 }
 
-const SPELLINGS: &str = "flex, ndarray, tch, wgpu[:N], cuda[:N] and ws://HOST:PORT";
+const SPELLINGS: &str = "flex, ndarray, tch, wgpu[:N], cuda[:N] and ws://HOST:PORT[#N]";
+
+/// The variable of the environment that holds the token of remote devices.
+pub const TOKEN: &str = "CONVZOO_TOKEN";
 
 impl FromStr for DeviceName {
     type Err = DeviceError;
 
     fn from_str(name: &str) -> Result<Self, DeviceError> {
         let unknown = || DeviceError::Unknown { name: name.to_owned() };
-        if name.strip_prefix("ws://").is_some_and(|host| host.contains(':') && !host.starts_with(':')) {
-            return Ok(Self::Remote(name.to_owned()));
+        if let Some(host) = name.strip_prefix("ws://") {
+            let (host, index) = host.split_once('#').unwrap_or((host, "0"));
+            let (false, true, Ok(index)) = (host.starts_with(':'), host.contains(':'), index.parse()) else {
+                return Err(unknown());
+            };
+            return Ok(Self::Remote { url: format!("ws://{host}"), index });
         }
         let (kind, index) = match name.split_once(':') {
             Some((kind, index)) => (kind, Some(index.parse::<usize>().map_err(|_| unknown())?)),
@@ -81,7 +101,8 @@ impl fmt::Display for DeviceName {
         match self {
             Self::Wgpu(0) | Self::Cuda(0) | Self::Flex | Self::NdArray | Self::Tch => f.write_str(self.feature()),
             Self::Wgpu(index) | Self::Cuda(index) => write!(f, "{}:{index}", self.feature()),
-            Self::Remote(url) => f.write_str(url),
+            Self::Remote { url, index: 0 } => f.write_str(url),
+            Self::Remote { url, index } => write!(f, "{url}#{index}"),
         }
     }
 }
@@ -95,7 +116,7 @@ impl DeviceName {
             Self::Tch => "tch",
             Self::Wgpu(_) => "wgpu",
             Self::Cuda(_) => "cuda",
-            Self::Remote(_) => "remote",
+            Self::Remote { .. } => "remote",
         }
     }
 
@@ -127,10 +148,15 @@ impl DeviceName {
                 Err(reason) => Err(DeviceError::Absent { name: self.to_string(), reason }),
             },
             #[cfg(feature = "remote")]
-            Self::Remote(url) => {
+            Self::Remote { url, index } => {
                 let host = burn::remote::RemoteHost::websocket(url);
-                let absent = |reason: String| DeviceError::Absent { name: url.clone(), reason };
-                Device::remote_options(&host).init().map_err(|error| absent(error.to_string()))
+                let host = match std::env::var(TOKEN) {
+                    Ok(token) => host.with_credential(token),
+                    Err(_) => host,
+                };
+                let absent = |reason: String| DeviceError::Absent { name: self.to_string(), reason };
+                let options = Device::remote_options(&host).device_index(*index);
+                options.init().map_err(|error| absent(error.to_string()))
             }
             #[allow(unreachable_patterns)] // every device may be compiled in
             _ => Err(DeviceError::NotCompiled { name: self.to_string(), feature: self.feature() }),
@@ -141,6 +167,27 @@ impl DeviceName {
 /// Opens the device of this name.
 pub fn open(name: &str) -> Result<Device, DeviceError> {
     name.parse::<DeviceName>()?.open()
+}
+
+/// Offers `devices`, all of one kind, to other machines that present `token`, or to all without one, until the process
+/// is asked to stop. Nothing on the way is encrypted: a token keeps strangers out of a trusted network, and no more.
+#[cfg(feature = "remote")]
+pub fn serve(devices: &[DeviceName], listener: TcpListener, token: Option<&str>) -> Result<(), DeviceError> {
+    use burn::server::{RemoteServer, TokenAuthorizer, WebSocketTransport};
+    let failed = |reason: String| DeviceError::Serve { reason };
+    let devices = devices.iter().map(DeviceName::open).collect::<Result<Vec<_>, _>>()?;
+    let server = RemoteServer::new(devices);
+    let server = match token {
+        Some(token) => server.with_authorizer(TokenAuthorizer::new(token).map_err(|error| failed(error.to_string()))?),
+        None => server,
+    };
+    server.serve(WebSocketTransport::from_listener(listener)).map_err(|error| failed(error.to_string()))
+}
+
+/// Offers devices to other machines, in builds that can.
+#[cfg(not(feature = "remote"))]
+pub fn serve(_: &[DeviceName], _: TcpListener, _: Option<&str>) -> Result<(), DeviceError> {
+    Err(DeviceError::NotCompiled { name: "serve".to_owned(), feature: "remote" })
 }
 
 /// The best device that is compiled in and present: an NVIDIA GPU, another GPU, libtorch, flex, ndarray.
@@ -302,7 +349,7 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written_alike() {
-        for name in ["flex", "ndarray", "tch", "wgpu", "wgpu:1", "cuda", "cuda:3", "ws://gpu:3000"] {
+        for name in ["flex", "ndarray", "tch", "wgpu", "wgpu:1", "cuda", "cuda:3", "ws://gpu:3000", "ws://gpu:1#2"] {
             assert_eq!(name.parse::<DeviceName>().unwrap().to_string(), name);
         }
         assert_eq!("wgpu:0".parse::<DeviceName>().unwrap(), DeviceName::Wgpu(0));
@@ -310,7 +357,19 @@ mod tests {
 
     #[test]
     fn a_bad_name_is_answered_with_the_valid_ones() {
-        for name in ["", "gpu", "cuda:", "cuda:x", "flex:1", "wgpu:-1", "ws://", "ws://:80", "ws://host", "FLEX"] {
+        for name in [
+            "",
+            "gpu",
+            "cuda:",
+            "cuda:x",
+            "flex:1",
+            "wgpu:-1",
+            "ws://",
+            "ws://:80",
+            "ws://host",
+            "ws://host:1#x",
+            "FLEX",
+        ] {
             let error = name.parse::<DeviceName>().unwrap_err().to_string();
             assert!(error.contains(SPELLINGS), "{name}: {error}");
         }

@@ -16,8 +16,10 @@
 
 mod classify;
 pub mod device;
+pub mod embed;
 pub mod pretrained;
 pub mod tensor_file;
+pub mod visualize;
 
 pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
 pub use convzoo_blocks as blocks;

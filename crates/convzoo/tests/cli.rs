@@ -88,44 +88,19 @@ fn training_on_the_embedded_digits_reaches_97_percent_and_eval_agrees() {
     let mut left: Vec<_> = entries(&folder.path().join("runs/lenet5-digits")).into_iter().collect();
     left.retain(|path| path.is_file());
     let left: Vec<_> = left.iter().map(|path| path.file_name().unwrap().to_str().unwrap()).collect();
-    assert_eq!(left, ["best.safetensors", "last.safetensors", "run.json"]);
-}
-
-#[test]
-fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
-    let folder = temp();
-    let arguments = ["train", "--json", "--device", "flex", "--epochs", "4", "--seed", "7", "--activation", "relu"];
-    json(folder.path(), &[&arguments[..], &["--out", "whole"]].concat());
-
-    let mut child = Command::new(env!("CARGO_BIN_EXE_convzoo"))
-        .args(arguments)
-        .args(["--out", "killed"])
-        .current_dir(folder.path())
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    // The third epoch is under way or its checkpoint is being written.
-    lines.map_while(Result::ok).find(|line| line.starts_with("epoch   3/4")).unwrap();
-    child.kill().unwrap();
-    child.wait().unwrap();
-
-    let resumed = json(folder.path(), &["train", "--resume", "killed", "--json"]);
-    assert_eq!(resumed["epochs"].as_array().unwrap().len(), 4);
-    for file in ["last.safetensors", "best.safetensors"] {
-        let read = |run: &str| fs::read(folder.path().join(run).join(file)).unwrap();
-        assert!(read("killed") == read("whole"), "{file} differs from the uninterrupted run's");
-    }
-    let finished = error(folder.path(), &["train", "--resume", "killed"]);
-    assert!(finished.contains("has finished its 4 epochs"), "{finished}");
-
-    // The weights remember the activation that they were trained with.
-    let weights = "whole/best.safetensors";
-    let eval = json(folder.path(), &["eval", "lenet5", "--weights", weights, "--data", "digits", "--json"]);
-    let whole: Value = serde_json::from_slice(&fs::read(folder.path().join("whole/run.json")).unwrap()).unwrap();
-    let best = whole["best_epoch"].as_u64().unwrap() as usize;
-    assert_eq!(eval["top1"], whole["epochs"][best - 1]["test"]["accuracy"]);
+    let expected = [
+        "accuracy.svg",
+        "best.safetensors",
+        "confusion.svg",
+        "last.safetensors",
+        "learning-rate.svg",
+        "loss.svg",
+        "metrics.csv",
+        "metrics.jsonl",
+        "report.html",
+        "run.json",
+    ];
+    assert_eq!(left, expected);
 }
 
 #[cfg(unix)]
@@ -166,7 +141,19 @@ fn mistakes_are_answered_with_one_error_and_leave_nothing() {
         (&["train", "--batch-size", "0"], "batch_size must be at least 1"),
         (&["train", "--learning-rate", "-1"], "learning_rate must be"),
         (&["train", "--out", "file/run"], "file/run"),
-        (&["train", "--recipe", "recipe.toml"], "epoch"),
+        (&["train", "--recipe", "recipe.toml"], "did you mean `epochs`?"),
+        (&["train", "--recipe", "resnet_cifr"], "did you mean resnet_cifar?"),
+        (&["train", "--set", "epoch=3"], "did you mean `epochs`?"),
+        (&["train", "--set", "epochs"], "KEY=VALUE"),
+        (&["train", "--set", "augment.random_crop=-1"], "random_crop"),
+        (&["train", "--optimizer", "adm"], "did you mean `adam`?"),
+        (&["train", "--optimizer", "adam", "--momentum", "0.5"], "unknown field `momentum`"),
+        (&["train", "--set", "precision=bf16"], "precision must be f32"),
+        (&["train", "--keep", "0"], "keep must be at least 1"),
+        (&["train", "--checkpoint-every", "0"], "checkpoint_every must be at least 1"),
+        (&["runs", "nowhere"], "nowhere"),
+        (&["runs", "empty"], "there are no runs in empty"),
+        (&["runs", "--compare", "empty", "none"], "reading the run empty"),
         (&["train", "--recipe", "none.toml"], "none.toml"),
         (&["train", "--resume", "empty"], "run.json"),
         (&["train", "--resume", "empty", "--epochs", "3"], "cannot be used with"),

@@ -2,7 +2,8 @@
 //!
 //! - ResNet: He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*,
 //!   [arXiv:1512.03385](https://arxiv.org/abs/1512.03385), 2015, section 4.2, with shortcuts of option A; names and
-//!   initialisation as in Y. Idelbayev's PyTorch networks, whose weights are published.
+//!   initialisation as in Y. Idelbayev's PyTorch networks, whose weights are published. The plain networks are the
+//!   same section's: the same layers without shortcuts.
 //! - Stochastic depth: Huang, Sun, Liu, Sedra, Weinberger, *Deep Networks with Stochastic Depth*,
 //!   [arXiv:1603.09382](https://arxiv.org/abs/1603.09382), 2016.
 //! - Pre-activation: He, Zhang, Ren, Sun, *Identity Mappings in Deep Residual Networks*,
@@ -23,10 +24,12 @@ use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
 
 /// What the stages are made of.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy)]
 enum Block {
     /// Option A.
     Basic,
+    /// No shortcuts.
+    Plain,
     /// Option A.
     PreActBasic,
     /// Option B, the stride on the first 1×1 convolution.
@@ -48,6 +51,8 @@ const DESIGNS: &[(&str, usize, [usize; 2], Block, f64)] = &[
     ("resnet56_cifar", 9, [16, 16], Basic, 0.0),
     ("resnet110_cifar", 18, [16, 16], Basic, 0.0),
     ("resnet1202_cifar", 200, [16, 16], Basic, 0.0),
+    ("plain20_cifar", 3, [16, 16], Plain, 0.0),
+    ("plain56_cifar", 9, [16, 16], Plain, 0.0),
     ("resnet110_stochastic_depth", 18, [16, 16], Basic, 0.5),
     ("preact_resnet110_cifar", 18, [16, 16], PreActBasic, 0.0),
     ("preact_resnet164_cifar", 18, [16, 64], PreActBottleneck, 0.0),
@@ -81,6 +86,10 @@ const fn resnet(name: &'static str) -> Variant {
     variant(name, "resnet", 2015, "https://arxiv.org/abs/1512.03385", &[Opt::DropPath])
 }
 
+const fn plain(name: &'static str) -> Variant {
+    variant(name, "resnet", 2015, "https://arxiv.org/abs/1512.03385", &[])
+}
+
 const fn preact(name: &'static str) -> Variant {
     variant(name, "preact_resnet", 2016, "https://arxiv.org/abs/1603.05027", &[Opt::DropPath])
 }
@@ -92,6 +101,8 @@ pub(crate) const VARIANTS: &[Variant] = &[
     resnet("resnet56_cifar"),
     resnet("resnet110_cifar"),
     resnet("resnet1202_cifar"),
+    plain("plain20_cifar"),
+    plain("plain56_cifar"),
     variant(
         "resnet110_stochastic_depth",
         "stochastic_depth",
@@ -196,6 +207,7 @@ impl Block {
         };
         match self {
             Basic => ResidualBlock::Basic(basic.with_shortcut(ShortcutKind::ZeroPad).init(device)),
+            Plain => ResidualBlock::Plain(basic.init_plain(device)),
             PreActBasic => {
                 let config = basic.with_shortcut(ShortcutKind::ZeroPad).with_shared_activation(is_first);
                 ResidualBlock::PreActBasic(config.init_preact(device))
@@ -216,15 +228,23 @@ impl Block {
         matches!(self, PreActBasic | PreActBottleneck | Wide)
     }
 
+    /// Whether the network is one of those whose PyTorch weights are published, or built like them.
+    fn follows_pytorch(self) -> bool {
+        matches!(self, Basic | Plain)
+    }
+
     /// He's normal: over the inputs in the PyTorch networks, over the outputs in the papers' own code.
     fn conv_init(self) -> Init {
-        if self == Basic { Init::KaimingNormalFanIn } else { Init::KaimingNormalFanOut }
+        if self.follows_pytorch() { Init::KaimingNormalFanIn } else { Init::KaimingNormalFanOut }
     }
 
     /// Of the linear layer's weight and bias: He's normal and PyTorch's default in the PyTorch networks, Torch's
     /// default and zero in the papers' own code.
     fn linear_init(self) -> [Init; 2] {
-        if self == Basic { [Init::KaimingNormalFanIn, Init::Torch] } else { [Init::Torch, Init::KaimingNormalFanIn] }
+        match self.follows_pytorch() {
+            true => [Init::KaimingNormalFanIn, Init::Torch],
+            false => [Init::Torch, Init::KaimingNormalFanIn],
+        }
     }
 }
 

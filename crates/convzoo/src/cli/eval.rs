@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use convzoo::Classifier;
 use convzoo::report::{Chart, write_png};
-use convzoo::train::{Evaluation, evaluate};
+use convzoo::train::{Evaluation, Views, evaluate};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
@@ -32,6 +32,9 @@ pub struct Args {
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
+    /// Show ten crops of each image, corners and centre and their mirror images, and take the mean of the answers
+    #[arg(long)]
+    ten_crop: bool,
     /// Show the accuracy of each class and which classes are taken for which
     #[arg(long)]
     confusion: bool,
@@ -82,7 +85,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.test)?;
     let bar = progress(data.test.len(), "images");
     let count = |images: usize| bar.set_position(images as u64);
-    let evaluation = evaluate(&network, Arc::clone(&data.test), &preprocess, args.batch_size as usize, &device, count)?;
+    let views = if args.ten_crop { Views::TenCrops } else { Views::Centre };
+    let (test, batch_size) = (Arc::clone(&data.test), args.batch_size as usize);
+    let evaluation = evaluate(&network, test, &preprocess, views, batch_size, &device, count)?;
     bar.finish_and_clear();
 
     if let Some(path) = &args.confusion_png {

@@ -1,16 +1,22 @@
 //! One file per command.
 
+mod bench;
 mod convert;
 mod devices;
+mod embed;
 mod eval;
 mod forward;
+mod images;
 mod list;
 mod output;
 mod predict;
+mod runs;
 mod select;
+mod serve;
 mod shape;
 mod summary;
 mod train;
+mod visualize;
 
 use std::process::ExitCode;
 
@@ -32,18 +38,31 @@ enum Command {
     Summary(summary::Args),
     /// Train a network; without arguments LeNet-5 on the embedded digits
     Train(Box<train::Args>),
+    /// List training runs, or compare some
+    Runs(runs::Args),
     /// Measure a network on a data set
     Eval(eval::Args),
     /// Classify images
     Predict(predict::Args),
+    /// Show what a network sees: features, filters, deconvnet, Grad-CAM, saliency, occlusion
+    Visualize(Box<visualize::Args>),
+    /// Write the penultimate features of images
+    Embed(embed::Args),
     /// Run tensors through a network
     Forward(forward::Args),
     /// Read weights in one format and write them in another
     Convert(convert::Args),
+    /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
+    Bench(Box<bench::Args>),
+    /// Measure one network on one device for `bench`, which asks on standard input
+    #[command(hide = true)]
+    BenchWorker,
     /// Answer convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
+    /// Offer devices to other machines, which name them ws://HOST:PORT
+    Serve(serve::Args),
 }
 
 /// Runs the command that was asked for.
@@ -52,12 +71,18 @@ pub fn run() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Runs(args) => runs::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
+        Command::Visualize(args) => visualize::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::BenchWorker => bench::worker::run(),
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Serve(args) => serve::run(&args),
     };
     match result {
         Ok(code) => code,

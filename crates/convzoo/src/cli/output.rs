@@ -78,6 +78,16 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(total as u64), target).with_style(style).with_message(what)
 }
 
+/// A bar on standard error for a run's epochs, where it is `wanted` and that is a terminal.
+pub fn training_progress(wanted: bool) -> ProgressBar {
+    let shown = wanted && io::stderr().is_terminal();
+    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {human_pos}/{human_len}  {msg}")
+        .expect("a template without mistakes")
+        .progress_chars("=> ");
+    ProgressBar::with_draw_target(Some(0), target).with_style(style)
+}
+
 /// The error and its causes, each once: many tell their cause themselves.
 pub fn told(error: &Error) -> String {
     error

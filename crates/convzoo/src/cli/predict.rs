@@ -1,14 +1,14 @@
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use convzoo::data::{EXTENSIONS, Image, decode, load_image};
-use convzoo::{Network, Prediction, classify_batch, classify_ten_crops, pretrained, variant};
+use anyhow::Result;
+use convzoo::data::Image;
+use convzoo::{Network, Prediction, classify_batch, classify_ten_crops};
 use serde::Serialize;
 
+use super::images::expand;
 use super::output::{print, print_json, progress, table, told};
-use super::select::{DeviceArgs, NetworkArgs, load};
+use super::select::{DeviceArgs, NetworkArgs, load_or_own, with_labels};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -19,9 +19,10 @@ pub struct Args {
     /// The network [default: lenet5, with the digits' weights that come with the program]
     #[arg(long)]
     model: Option<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache
-    #[arg(long, value_name = "FILE|NAME")]
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
+    /// starts from
+    #[arg(long, value_name = "FILE|NAME|random")]
     weights: Option<String>,
     /// Never download
     #[arg(long)]
@@ -92,21 +93,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 fn network(args: &Args) -> Result<Network> {
     let (_, device) = args.device.open()?;
     let model = args.model.as_deref().unwrap_or("lenet5");
-    let network = match &args.weights {
-        Some(weights) => load(model, weights, args.offline, &args.network.options(), &device)?,
-        None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
-        None => {
-            variant(model)?;
-            bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
-        }
-    };
-    let Some(path) = &args.labels else { return Ok(network) };
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
-    if labels.len() != network.classes() {
-        bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
-    }
-    Ok(network.with_labels(labels))
+    let options = args.network.options();
+    let network = load_or_own(model, args.weights.as_deref(), args.offline, &options, &device)?;
+    with_labels(network, args.labels.as_deref())
 }
 
 fn predict(args: &Args, network: &Network, images: &[Image]) -> Result<Vec<Vec<Prediction>>> {
@@ -115,72 +104,6 @@ fn predict(args: &Args, network: &Network, images: &[Image]) -> Result<Vec<Vec<P
         return images.iter().map(|image| Ok(classify_ten_crops(network, image, top)?)).collect();
     }
     Ok(classify_batch(network, images, top)?)
-}
-
-enum Source {
-    File(PathBuf),
-    StandardInput,
-}
-
-impl Source {
-    fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::StandardInput => "-".to_owned(),
-        }
-    }
-
-    fn read(&self) -> Result<Image> {
-        match self {
-            Self::File(path) => Ok(load_image(path)?),
-            Self::StandardInput => {
-                // As much as a file may have; `decode` refuses what is larger.
-                const LIMIT: u64 = 256 << 20;
-                let mut bytes = Vec::new();
-                io::stdin().lock().take(LIMIT + 1).read_to_end(&mut bytes).context("reading standard input")?;
-                Ok(decode(&bytes)?)
-            }
-        }
-    }
-}
-
-/// Folders become the images in them, patterns what they match; all else stays what was typed.
-fn expand(arguments: &[String]) -> Result<Vec<Source>> {
-    let mut sources = Vec::new();
-    for argument in arguments {
-        let path = Path::new(argument);
-        if argument == "-" {
-            sources.push(Source::StandardInput);
-        } else if path.is_dir() {
-            let entries = std::fs::read_dir(path).with_context(|| format!("reading {argument}"))?;
-            let mut files = entries
-                .map(|entry| entry.map(|entry| entry.path()))
-                .collect::<Result<Vec<_>, _>>()
-                .with_context(|| format!("reading {argument}"))?;
-            files.retain(|file| is_image(file));
-            files.sort();
-            if files.is_empty() {
-                bail!("{argument} holds no image ({})", EXTENSIONS.join(", "));
-            }
-            sources.extend(files.into_iter().map(Source::File));
-        } else if argument.contains(['*', '?', '[']) && !path.exists() {
-            let matches = glob::glob(argument).with_context(|| format!("'{argument}' is no pattern"))?;
-            let mut files: Vec<_> = matches.filter_map(Result::ok).filter(|file| file.is_file()).collect();
-            files.sort();
-            if files.is_empty() {
-                bail!("nothing matches {argument}");
-            }
-            sources.extend(files.into_iter().map(Source::File));
-        } else {
-            sources.push(Source::File(path.to_owned()));
-        }
-    }
-    Ok(sources)
-}
-
-fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_lowercase);
-    path.is_file() && extension.is_some_and(|extension| EXTENSIONS.contains(&extension.as_str()))
 }
 
 fn text(answers: &[Answer]) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
 use convzoo::data::download::{Remote, fetch};
@@ -10,14 +10,15 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Network, Options, Preprocessing, Published, SERVER, create_from, data, published, train, variant,
+    Classifier, Network, Options, Preprocessing, Published, SERVER, create, create_from, data, pretrained, published,
+    train, variant,
 };
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
 #[derive(clap::Args, Clone)]
 pub struct DeviceArgs {
-    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT [default: the best one present]
+    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N] [default: the best one present]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
 }
@@ -27,10 +28,33 @@ impl DeviceArgs {
     pub fn open(&self) -> Result<(DeviceName, Device)> {
         let name = match &self.device {
             Some(name) => name.clone(),
-            None => device::best().ok_or_else(|| anyhow!("this build has no device that is present"))?,
+            None => best()?,
         };
         let device = name.open()?;
         Ok((name, device))
+    }
+}
+
+fn best() -> Result<DeviceName> {
+    device::best().ok_or_else(|| anyhow!("this build has no device that is present"))
+}
+
+/// `--device`, for one or several.
+#[derive(clap::Args, Clone)]
+pub struct DevicesArgs {
+    /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N], or several with commas between
+    /// [default: the best one present]
+    #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
+    pub device: Vec<DeviceName>,
+}
+
+impl DevicesArgs {
+    /// The devices that were asked for, else the best one.
+    pub fn names(&self) -> Result<Vec<DeviceName>> {
+        match self.device.as_slice() {
+            [] => Ok(vec![best()?]),
+            names => Ok(names.to_vec()),
+        }
     }
 }
 
@@ -96,6 +120,10 @@ pub struct DataArgs {
     /// Seed of the held-out fifth, for data that comes in one part
     #[arg(long, value_name = "N")]
     pub split_seed: Option<u64>,
+    /// Read all images first, and leave out those that are damaged
+    #[arg(long)]
+    #[serde(default)]
+    pub skip_corrupt: bool,
 }
 
 impl DataArgs {
@@ -108,7 +136,16 @@ impl DataArgs {
             progress: true,
             ..Source::default()
         };
-        data::open(name, &source).with_context(|| format!("opening the data set '{name}'"))
+        let opening = || format!("opening the data set '{name}'");
+        let splits = data::open(name, &source).with_context(opening)?;
+        if !self.skip_corrupt {
+            return Ok(splits);
+        }
+        let (splits, damaged) = splits.readable().with_context(opening)?;
+        for problem in damaged {
+            eprintln!("left out: {problem}");
+        }
+        Ok(splits)
     }
 }
 
@@ -118,7 +155,7 @@ pub fn preprocess(
     preprocessing: &Preprocessing,
     data: &dyn data::Dataset,
 ) -> Result<data::Preprocess> {
-    let sample = data.get(0).context("reading the first image")?;
+    let sample = data.get(0).context("reading the first image; --skip-corrupt leaves out what is damaged")?;
     Ok(train::preprocess(preprocessing, network.input(), &sample.image))
 }
 
@@ -149,6 +186,45 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
             network
         }
     })
+}
+
+/// [`load`] with the weights that come with the program where none are named, and with `random` ones, always the same,
+/// where there is no file of that name.
+pub fn load_or_own(
+    model: &str,
+    weights: Option<&str>,
+    offline: bool,
+    options: &Options,
+    device: &Device,
+) -> Result<Network> {
+    match weights {
+        Some("random") if !Path::new("random").exists() => {
+            device.seed(0);
+            Ok(create(model, options, device)?)
+        }
+        Some(weights) => load(model, weights, offline, options, device),
+        None if model == "lenet5" => Ok(pretrained::lenet5_digits(device)?),
+        None => {
+            variant(model)?;
+            bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
+        }
+    }
+}
+
+/// The network with the names of its classes, a line each in a file, where one is named.
+pub fn with_labels(network: Network, file: Option<&Path>) -> Result<Network> {
+    let Some(path) = file else { return Ok(network) };
+    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
+    if labels.len() != network.classes() {
+        bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
+    }
+    Ok(network.with_labels(labels))
+}
+
+/// A class as people read it.
+pub fn class_name(network: &Network, class: usize) -> String {
+    network.labels().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
 }
 
 /// Names of ImageNet's classes, which published weights do not carry: `imagenet_classes.txt` of PyTorch Hub.

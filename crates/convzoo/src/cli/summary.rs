@@ -32,7 +32,7 @@ pub struct Args {
 
 /// `3x224x224`.
 #[derive(Clone, Copy)]
-struct InputSize([usize; 3]);
+pub struct InputSize(pub [usize; 3]);
 
 impl FromStr for InputSize {
     type Err = String;

@@ -1,0 +1,49 @@
+//! Leaving out the images that cannot be read, and saying which.
+
+use std::sync::Arc;
+use std::thread;
+
+use crate::dataset::{Dataset, Splits, Subset};
+use crate::error::DataError;
+
+impl Splits {
+    /// Both parts without the images that are damaged, and what is wrong with each of those. All images are read for
+    /// it, once, on all cores.
+    pub fn readable(self) -> Result<(Self, Vec<DataError>), DataError> {
+        let (train, mut damaged) = readable(self.train)?;
+        let (test, more) = readable(self.test)?;
+        damaged.extend(more);
+        Ok((Self { train, test, ..self }, damaged))
+    }
+}
+
+/// The samples of `data` whose images are whole, and why the others are not.
+fn readable(data: Arc<dyn Dataset>) -> Result<(Arc<dyn Dataset>, Vec<DataError>), DataError> {
+    if data.in_memory() {
+        return Ok((data, Vec::new()));
+    }
+    let (mut whole, mut damaged) = (Vec::with_capacity(data.len()), Vec::new());
+    for (index, result) in read_all(&*data).into_iter().enumerate() {
+        match result {
+            Ok(()) => whole.push(index),
+            Err(error @ (DataError::Image { .. } | DataError::Malformed { .. })) => damaged.push(error),
+            Err(error) => return Err(error),
+        }
+    }
+    if whole.is_empty() && !damaged.is_empty() {
+        return Err(DataError::Unreadable { images: damaged.len(), first: Box::new(damaged.swap_remove(0)) });
+    }
+    Ok((if damaged.is_empty() { data } else { Arc::new(Subset::new(data, whole)) }, damaged))
+}
+
+/// Whether each sample can be read.
+fn read_all(data: &dyn Dataset) -> Vec<Result<(), DataError>> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let indices: Vec<usize> = (0..data.len()).collect();
+    thread::scope(|scope| {
+        let read = |&index: &usize| data.get(index).map(|_| ());
+        let parts = indices.chunks(indices.len().div_ceil(workers).max(1));
+        let parts: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();
+        parts.into_iter().flat_map(|part| part.join().expect("reading an image answers with an error")).collect()
+    })
+}

@@ -1,0 +1,189 @@
+//! What a run looks like: charts, and self-contained pages of them.
+
+use std::path::Path;
+
+use convzoo_report::{Chart, Lines, Page};
+use toml::{Table, Value};
+
+use crate::history::write_whole;
+use crate::{Epoch, Evaluation, Measures, RunRecord, TrainError};
+
+/// Pairs of classes that the page lists as taken for each other.
+const CONFUSED: usize = 20;
+
+/// Writes `loss.svg`, `accuracy.svg`, `learning-rate.svg`, `confusion.svg` and `report.html` into a run's folder. `evaluation` is of its best weights.
+pub(crate) fn write(
+    record: &RunRecord,
+    evaluation: &Evaluation,
+    classes: &[String],
+    folder: &Path,
+) -> Result<(), TrainError> {
+    let curves = curves(&[("", record)]).iter().map(Chart::svg).collect::<Result<Vec<_>, _>>()?;
+    for (name, svg) in ["loss.svg", "accuracy.svg", "learning-rate.svg"].iter().zip(&curves) {
+        write_whole(&folder.join(name), svg.as_bytes())?;
+    }
+    let confusion = evaluation.matrix("Which class is taken for which", classes).svg()?;
+    write_whole(&folder.join("confusion.svg"), confusion.as_bytes())?;
+
+    let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
+    for svg in &curves {
+        page = page.svg(svg, "");
+    }
+    page = page.heading("Test images, by the best weights").svg(&confusion, "");
+    let confused = confused(evaluation, classes);
+    if !confused.is_empty() {
+        page = page.heading("Most confused").table(&["images", "of the class", "taken for"], &confused);
+    }
+    let accuracies = evaluation.class_accuracy();
+    let rows = classes.iter().zip(&evaluation.confusion).zip(accuracies).map(|((class, row), accuracy)| {
+        let images: usize = row.iter().sum();
+        vec![class.clone(), images.to_string(), accuracy.map_or("–".to_owned(), percent)]
+    });
+    page = page.heading("Accuracy by class").table(&["class", "images", "right"], &rows.collect::<Vec<_>>());
+    let recipe: Vec<_> = settings(record).into_iter().map(|(key, value)| vec![key, value]).collect();
+    page = page.heading("Recipe").table(&["field", "value"], &recipe);
+    if !record.command.is_empty() {
+        page = page.heading("Command").code(&record.command.join(" "));
+    }
+    page.write(&folder.join("report.html"))?;
+    Ok(())
+}
+
+/// A page that compares runs, each with a name: figures, what their recipes differ in, and curves over each other.
+pub fn comparison(runs: &[(&str, &RunRecord)]) -> Result<Page, TrainError> {
+    let names: Vec<_> = runs.iter().map(|(name, _)| *name).collect();
+    let headers: Vec<_> = std::iter::once("").chain(names).collect();
+    let mut page = Page::new("Runs compared").table(&headers, &compared(runs));
+    for chart in curves(runs) {
+        page = page.svg(&chart.svg()?, "");
+    }
+    Ok(page)
+}
+
+/// The rows of a table that compares runs: figures, then every setting in which their recipes differ. The first cell
+/// of a row names it.
+pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
+    let row = |name: &str, cell: &dyn Fn(&RunRecord) -> String| {
+        std::iter::once(name.to_owned()).chain(runs.iter().map(|(_, record)| cell(record))).collect::<Vec<_>>()
+    };
+    let best = |record: &RunRecord, cell: &dyn Fn(&Epoch) -> String| record.best().map_or("–".to_owned(), cell);
+    let mut rows = vec![
+        row("model", &|record| setup(record, "model")),
+        row("data", &|record| setup(record, "data")),
+        row("status", &|record| record.status.to_string()),
+        row("epochs", &|record| format!("{} of {}", record.epochs.len(), record.recipe.epochs)),
+        row("best epoch", &|record| best(record, &|epoch| epoch.epoch.to_string())),
+        row("best test accuracy", &|record| best(record, &|epoch| percent(epoch.test.accuracy))),
+        row("its test loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.test.loss))),
+        row("its train loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.train.loss))),
+        row("seconds", &|record| format!("{:.1}", seconds(record))),
+        row("images per second", &|record| format!("{:.0}", images_per_second(record))),
+        row("seed", &|record| record.seed.to_string()),
+    ];
+    let settings: Vec<_> = runs.iter().map(|(_, record)| settings(record)).collect();
+    let mut keys: Vec<&String> = settings.iter().flatten().map(|(key, _)| key).collect();
+    keys.sort();
+    keys.dedup();
+    // Those stand above already.
+    for key in keys.into_iter().filter(|key| *key != "epochs") {
+        let value = |settings: &[(String, String)]| {
+            settings.iter().find(|(other, _)| other == key).map_or("–".to_owned(), |(_, value)| value.clone())
+        };
+        let values: Vec<_> = settings.iter().map(|settings| value(settings)).collect();
+        if values.iter().any(|value| *value != values[0]) {
+            rows.push(std::iter::once(key.clone()).chain(values).collect());
+        }
+    }
+    rows
+}
+
+/// Loss, accuracy and learning rate over the epochs, of one run without a name or of several with theirs.
+fn curves(runs: &[(&str, &RunRecord)]) -> [Lines; 3] {
+    let points = |record: &RunRecord, value: &dyn Fn(&Epoch) -> f64| {
+        record.epochs.iter().map(|epoch| (epoch.epoch as f64, value(epoch))).collect::<Vec<_>>()
+    };
+    let both = |chart: Lines, value: &dyn Fn(&Measures) -> f64| {
+        runs.iter().fold(chart, |chart, (name, record)| {
+            let label = |part: &str| format!("{name} {part}").trim_start().to_owned();
+            chart
+                .series(label("train"), points(record, &|epoch| value(&epoch.train)))
+                .series(label("test"), points(record, &|epoch| value(&epoch.test)))
+        })
+    };
+    let rates = Lines::new("Learning rate", "epoch", "at the epoch's last step");
+    [
+        both(Lines::new("Loss", "epoch", "mean over the images"), &|measures| measures.loss),
+        both(Lines::new("Accuracy", "epoch", "%"), &|measures| 100.0 * measures.accuracy),
+        runs.iter()
+            .fold(rates, |chart, (name, record)| chart.series(*name, points(record, &|epoch| epoch.learning_rate))),
+    ]
+}
+
+fn title(record: &RunRecord) -> String {
+    match (setup(record, "model").as_str(), setup(record, "data").as_str()) {
+        ("–", _) => "A training run".to_owned(),
+        (model, data) => format!("{model} on {data}"),
+    }
+}
+
+/// What the caller wrote down of the setup under this name.
+pub fn setup(record: &RunRecord, key: &str) -> String {
+    record.setup.get(key).and_then(|value| value.as_str()).unwrap_or("–").to_owned()
+}
+
+fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
+    let versions: Vec<_> = record.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    let rows = [
+        ("best epoch", format!("{} of {}", record.best_epoch.unwrap_or(0), record.epochs.len())),
+        ("top-1", percent(evaluation.top1())),
+        ("top-5", percent(evaluation.top5())),
+        ("test loss", format!("{:.4}", evaluation.loss)),
+        ("images", format!("{} to train on, {} to test on", record.train_images, record.test_images)),
+        ("time", format!("{:.1} s", seconds(record))),
+        ("images per second", format!("{:.0}", images_per_second(record))),
+        ("device", record.device.clone()),
+        ("seed", record.seed.to_string()),
+        ("recipe", record.recipe_name.clone().unwrap_or_else(|| "–".to_owned())),
+        ("versions", versions.join(", ")),
+    ];
+    rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+/// The most frequent mistakes.
+fn confused(evaluation: &Evaluation, classes: &[String]) -> Vec<Vec<String>> {
+    let cells = evaluation.confusion.iter().enumerate().flat_map(|(class, row)| {
+        row.iter().enumerate().filter(move |(answer, _)| *answer != class).map(move |(answer, &n)| (n, class, answer))
+    });
+    let mut cells: Vec<_> = cells.filter(|(count, ..)| *count > 0).collect();
+    cells.sort_by_key(|&(count, class, answer)| (std::cmp::Reverse(count), class, answer));
+    let row = |(count, class, answer): (usize, usize, usize)| {
+        vec![count.to_string(), classes[class].clone(), classes[answer].clone()]
+    };
+    cells.into_iter().take(CONFUSED).map(row).collect()
+}
+
+/// A recipe's fields as in TOML, tables within it as `table.field`.
+fn settings(record: &RunRecord) -> Vec<(String, String)> {
+    let table = Table::try_from(&record.recipe).expect("a recipe is a table");
+    let flat = table.into_iter().flat_map(|(key, value)| match value {
+        Value::Table(inner) => {
+            inner.into_iter().map(|(field, value)| (format!("{key}.{field}"), value.to_string())).collect()
+        }
+        value => vec![(key, value.to_string())],
+    });
+    flat.collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2}%", 100.0 * share)
+}
+
+/// Time of all epochs.
+pub fn seconds(record: &RunRecord) -> f64 {
+    record.epochs.iter().map(|epoch| epoch.seconds).sum()
+}
+
+fn images_per_second(record: &RunRecord) -> f64 {
+    let rates: f64 = record.epochs.iter().map(|epoch| epoch.images_per_second).sum();
+    rates / record.epochs.len().max(1) as f64
+}

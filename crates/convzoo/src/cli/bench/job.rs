@@ -1,0 +1,138 @@
+//! What the bench and its workers say to each other, a JSON document a line.
+//!
+//! The bench writes a [`Job`], then [`Request`]s; the worker answers the job and each request with a [`Reply`], and ends
+//! when its standard input does. Whatever else stands on a worker's standard output is not listened to.
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+/// What a worker measures.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Job {
+    /// The network, as the registry names it.
+    pub model: String,
+    /// Where it runs.
+    pub device: String,
+    /// What it does.
+    pub mode: Mode,
+    /// Images per pass.
+    pub batch: usize,
+    /// Channels, height and width of the images.
+    pub input: [usize; 3],
+    /// Classes it tells apart.
+    pub classes: usize,
+    /// The type of all floating-point numbers.
+    pub precision: Precision,
+    /// Threads that a CPU computes with.
+    pub threads: usize,
+    /// The longest that passes before the first reading may take, in seconds.
+    pub warm_up: f64,
+}
+
+/// What a network does for each reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Images to logits
+    Infer,
+    /// Forward, loss, backward and a step of SGD with momentum
+    Train,
+}
+
+impl Mode {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Infer => "infer",
+            Self::Train => "train",
+        }
+    }
+
+    /// Forward passes that one reading is counted as: the gradients of a layer's input and of its weights each take
+    /// the multiply-adds of the layer itself.
+    pub fn forward_passes(self) -> usize {
+        match self {
+            Self::Infer => 1,
+            Self::Train => 3,
+        }
+    }
+}
+
+/// The type of weights and activations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32 bits; on CUDA, Burn's fastest kernel may multiply in TF32
+    F32,
+    /// 32 bits that a GPU may shorten inside its kernels
+    Flex32,
+    /// 16 bits
+    F16,
+    /// 16 bits with the exponent of 32
+    Bf16,
+}
+
+impl Precision {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Flex32 => "flex32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// What the bench asks of a worker that is ready.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// Readings for about this many seconds.
+    Run {
+        /// At least one pass is made, however long it takes.
+        seconds: f64,
+    },
+    /// The time of each layer in the forward pass.
+    Profile {
+        /// For about this many seconds, one pass at least.
+        seconds: f64,
+    },
+}
+
+/// What a worker answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// The passes take a steady time.
+    Ready {
+        /// Until the network stood on the device.
+        load_ms: f64,
+        /// From then to the first result.
+        first_ms: f64,
+    },
+    /// Readings.
+    Times {
+        /// One for each pass.
+        ms: Vec<f64>,
+        /// Most memory the process has held until now.
+        peak_rss_mib: Option<f64>,
+    },
+    /// A profile.
+    Layers(Vec<LayerTime>),
+    /// It cannot, and why. The last reply.
+    Error(String),
+}
+
+/// The time of one layer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LayerTime {
+    /// Its name in the reference's state dict, or what stands for all that is between the layers.
+    pub name: String,
+    /// PyTorch's name for the kind of layer.
+    pub kind: String,
+    /// Output shape without the batch.
+    pub output: Vec<usize>,
+    /// Median time of a pass over the batch.
+    pub median_ms: f64,
+    /// Billions of floating-point operations in a second, two for a multiply-add.
+    pub gflops: f64,
+}

@@ -1,0 +1,197 @@
+//! Measurements as tables and charts.
+
+use anyhow::Result;
+use convzoo_report::{Bars, Chart, Lines, Page};
+
+use super::job::Mode;
+use super::row::{Change, Outcome, Row, Verdict};
+use crate::cli::output::table;
+
+const HEADER: [&str; 11] =
+    ["model", "mode", "batch", "device", "median ms", "min ms", "spread", "images/s", "GFLOP/s", "load ms", "first ms"];
+/// The columns of [`HEADER`] and [`LAST`] that hold numbers.
+const NUMBERS: [usize; 9] = [2, 4, 5, 6, 7, 8, 9, 10, 11];
+const LAST: [&str; 2] = ["peak MiB", "note"];
+const LAYERS: [&str; 6] = ["layer", "kind", "output", "ms", "share", "GFLOP/s"];
+
+fn header() -> Vec<&'static str> {
+    [&HEADER[..], &LAST].concat()
+}
+
+/// What the figures mean, once for all tables.
+const LEGEND: &str = "Spread is the distance between the quartiles as a share of the median. GFLOP/s count two operations \
+     for each multiply-add of convolutions and linear layers, and a training step as three forward passes. Load is the time \
+     until the network stands on the device, first from then to the first result. Peak is the most memory that the \
+     measurement's own process held.";
+
+/// Milliseconds with three digits that count.
+fn ms(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v if v >= 1.0 => format!("{v:.2}"),
+        v => format!("{v:.3}"),
+    }
+}
+
+fn cells(row: &Row) -> Vec<String> {
+    let mut cells = vec![row.model.clone(), row.mode.name().to_owned(), row.batch.to_string(), row.engine()];
+    match &row.outcome {
+        Outcome::Measured(figures) => cells.extend([
+            ms(figures.median_ms),
+            ms(figures.min_ms),
+            format!("{:.1}%", 100.0 * figures.spread),
+            ms(figures.images_per_second),
+            ms(figures.gflops),
+            ms(figures.load_ms),
+            ms(figures.first_ms),
+            figures.peak_rss_mib.map_or(String::new(), |mib| format!("{mib:.0}")),
+            row.change.as_ref().map_or(String::new(), said),
+        ]),
+        Outcome::Failed { error } => {
+            cells.resize(header().len() - 1, String::new());
+            cells.push(error.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+    }
+    cells
+}
+
+fn said(change: &Change) -> String {
+    let before = ms(change.previous_ms);
+    match change.verdict {
+        Verdict::Faster => format!("{:.2} times as fast as before ({before} ms)", 1.0 / change.ratio),
+        Verdict::Slower => format!("{:.2} times as slow as before ({before} ms)", change.ratio),
+        Verdict::Same => format!("as before ({before} ms), within the noise"),
+    }
+}
+
+/// The layers of a profiled row, the slowest first.
+fn layers(row: &Row) -> Option<Vec<Vec<String>>> {
+    let figures = row.figures().filter(|figures| !figures.layers.is_empty())?;
+    let total: f64 = figures.layers.iter().map(|layer| layer.median_ms).sum();
+    let mut layers: Vec<_> = figures.layers.iter().collect();
+    layers.sort_by(|a, b| b.median_ms.total_cmp(&a.median_ms));
+    let rows = layers.into_iter().map(|layer| {
+        let output: Vec<_> = layer.output.iter().map(usize::to_string).collect();
+        vec![
+            layer.name.clone(),
+            layer.kind.clone(),
+            output.join("x"),
+            ms(layer.median_ms),
+            format!("{:.1}%", 100.0 * layer.median_ms / total),
+            if layer.gflops > 0.0 { ms(layer.gflops) } else { String::new() },
+        ]
+    });
+    Some(rows.collect())
+}
+
+/// What a profile's table stands under.
+fn title(row: &Row) -> String {
+    let pass = match row.mode {
+        Mode::Infer => "a forward pass",
+        Mode::Train => "a training step's forward pass",
+    };
+    format!("{}, batch {}, on {}: {pass} by layer", row.model, row.batch, row.engine())
+}
+
+fn conditions(rows: &[Row]) -> String {
+    let mut said: Vec<_> = rows.iter().map(|row| format!("{}; {} threads", row.machine, row.threads)).collect();
+    said.dedup();
+    format!("convzoo {} on {}", env!("CARGO_PKG_VERSION"), said.join("; "))
+}
+
+/// For a terminal.
+pub fn terminal(rows: &[Row]) -> String {
+    let mut text = format!("{}\n\n{}", conditions(rows), table(&header(), &NUMBERS, rows.iter().map(cells).collect()));
+    for row in rows {
+        if let Some(layers) = layers(row) {
+            text += &format!("\n{}\n\n{}", title(row), table(&LAYERS, &[3, 4, 5], layers));
+        }
+    }
+    text
+}
+
+/// For a Markdown document.
+pub fn markdown(rows: &[Row]) -> String {
+    let mut text = format!("{}.\n\n", conditions(rows));
+    text += &markdown_table(&header(), &NUMBERS, rows.iter().map(cells));
+    text += &format!("\n{LEGEND}\n");
+    for row in rows {
+        if let Some(layers) = layers(row) {
+            text += &format!("\n{}:\n\n{}", title(row), markdown_table(&LAYERS, &[3, 4, 5], layers));
+        }
+    }
+    text
+}
+
+fn markdown_table(header: &[&str], numbers: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let rule = (0..header.len()).map(|column| if numbers.contains(&column) { "--:" } else { "---" }.to_owned());
+    let head = [header.iter().map(|&name| name.to_owned()).collect(), rule.collect()];
+    let lines = head.into_iter().chain(rows).map(|cells: Vec<String>| {
+        let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        format!("| {} |\n", cells.join(" | "))
+    });
+    lines.collect()
+}
+
+/// A page with charts.
+pub fn page(rows: &[Row]) -> Result<Page> {
+    let table: Vec<_> = rows.iter().map(cells).collect();
+    let mut page = Page::new("convzoo bench").text(&conditions(rows)).table(&header(), &table).text(LEGEND);
+    let charts = charts(rows)?;
+    if !charts.is_empty() {
+        page = page.heading("Charts");
+    }
+    for svg in charts {
+        page = page.svg(&svg, "");
+    }
+    for row in rows {
+        if let Some(layers) = layers(row) {
+            page = page.heading(&title(row)).table(&LAYERS, &layers);
+        }
+    }
+    Ok(page)
+}
+
+/// The different values of what `of` says of rows, in their order.
+fn distinct<T: PartialEq>(rows: &[Row], of: impl Fn(&Row) -> T) -> Vec<T> {
+    let mut values = Vec::new();
+    for value in rows.iter().map(of) {
+        if !values.contains(&value) {
+            values.push(value);
+        }
+    }
+    values
+}
+
+/// Images per second: bars of all devices for each mode and batch size, and curves over the batch size for each
+/// network and mode that has several.
+fn charts(rows: &[Row]) -> Result<Vec<String>> {
+    let speed = |model: &str, mode: Mode, batch: usize, engine: &str| {
+        let of = |row: &&Row| row.model == model && row.mode == mode && row.batch == batch && row.engine() == engine;
+        Some(rows.iter().find(of)?.figures()?.images_per_second)
+    };
+    let (models, engines) = (distinct(rows, |row| row.model.clone()), distinct(rows, Row::engine));
+    let mut charts = Vec::new();
+    for (mode, batch) in distinct(rows, |row| (row.mode, row.batch)) {
+        let mut bars = Bars::new(format!("{}, batch {batch}", mode.name()), "images per second", &engines);
+        for model in &models {
+            bars = bars.group(model, engines.iter().map(|engine| speed(model, mode, batch, engine)));
+        }
+        charts.push(bars.svg()?);
+    }
+    let batches = distinct(rows, |row| row.batch);
+    if batches.len() > 1 {
+        for (model, mode) in distinct(rows, |row| (row.model.clone(), row.mode)) {
+            let title = format!("{model}, {}", mode.name());
+            let mut lines = Lines::new(title, "images per pass", "images per second").logarithmic();
+            for engine in &engines {
+                let points =
+                    batches.iter().filter_map(|&batch| Some((batch as f64, speed(&model, mode, batch, engine)?)));
+                lines = lines.series(engine, points.collect::<Vec<_>>());
+            }
+            charts.push(lines.svg()?);
+        }
+    }
+    Ok(charts)
+}

@@ -1,0 +1,263 @@
+//! A process that measures one network on one device.
+
+use std::any::Any;
+use std::io::{self, BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
+use convzoo::blocks::observe::{self, Record};
+use convzoo::device::DeviceName;
+use convzoo::train::Recipe;
+use convzoo::{Classifier, Network, Options, Summary, create};
+
+use super::job::{Job, LayerTime, Mode, Precision, Reply, Request};
+use super::machine::peak_rss_mib;
+use super::row::{gflops, median};
+use crate::cli::output::told;
+
+/// Small enough for steps on the same noise to stay finite, in any network.
+const LEARNING_RATE: f64 = 1e-4;
+
+/// The recipes' momentum.
+const MOMENTUM: f64 = 0.9;
+
+/// Readings are steady when the last three are no further apart than this share.
+const STEADY: f64 = 0.1;
+
+/// Serves one job from standard input, and says there too why it cannot.
+pub fn run() -> Result<ExitCode> {
+    super::machine::offer_to_the_oom_killer();
+    let mut lines = io::stdin().lock().lines();
+    let line = lines.next().context("a worker is given a job on its standard input")??;
+    let job: Job = serde_json::from_str(&line).context("reading the job")?;
+    let error = match catch_unwind(AssertUnwindSafe(|| serve(&job, lines))) {
+        Ok(Ok(())) => return Ok(ExitCode::SUCCESS),
+        Ok(Err(error)) => told(&error),
+        Err(panic) => panic_message(&*panic),
+    };
+    say(&Reply::Error(error))?;
+    Ok(ExitCode::FAILURE)
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "the backend panicked".to_owned())
+}
+
+fn say(reply: &Reply) -> Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer(&mut out, reply)?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+fn serve(job: &Job, requests: impl Iterator<Item = io::Result<String>>) -> Result<()> {
+    let start = Instant::now();
+    let device = open(job)?;
+    let mut subject = Subject::new(job, &device)?;
+    device.sync()?;
+    let load_ms = ms(start);
+    let mut typical;
+    (subject, typical) = subject.timed()?;
+    let first_ms = typical;
+    (subject, typical) = subject.warm_up(first_ms, job.warm_up)?;
+    say(&Reply::Ready { load_ms, first_ms })?;
+
+    for request in requests {
+        match serde_json::from_str(&request?).context("reading a request")? {
+            Request::Run { seconds } => {
+                let passes = passes(seconds, typical);
+                // Another worker has had the caches since the last request.
+                if passes > 2 {
+                    subject = subject.pass()?;
+                }
+                let mut times = Vec::with_capacity(passes);
+                for _ in 0..passes {
+                    let time;
+                    (subject, time) = subject.timed()?;
+                    times.push(time);
+                }
+                typical = median(&times);
+                say(&Reply::Times { ms: times, peak_rss_mib: peak_rss_mib() })?;
+            }
+            Request::Profile { seconds } => say(&Reply::Layers(subject.profile(passes(seconds, typical))))?,
+        }
+    }
+    Ok(())
+}
+
+/// Passes of `typical` milliseconds that fill a turn.
+fn passes(seconds: f64, typical: f64) -> usize {
+    (1e3 * seconds / typical).clamp(1.0, 1e4) as usize
+}
+
+fn ms(start: Instant) -> f64 {
+    1e3 * start.elapsed().as_secs_f64()
+}
+
+fn open(job: &Job) -> Result<Device> {
+    let mut device = job.device.parse::<DeviceName>()?.open()?;
+    let precision = match job.precision {
+        Precision::F32 => return Ok(device),
+        Precision::Flex32 => FloatDType::Flex32,
+        Precision::F16 => FloatDType::F16,
+        Precision::Bf16 => FloatDType::BF16,
+    };
+    if !device.supports_dtype(precision) {
+        return Err(anyhow!("'{}' does not compute in {}", job.device, job.precision.name()));
+    }
+    device.configure(precision)?;
+    Ok(device)
+}
+
+/// What is measured: a network and all that a pass needs.
+struct Subject {
+    network: Network,
+    images: Tensor<4>,
+    training: Option<Training>,
+    device: Device,
+}
+
+struct Training {
+    targets: Tensor<1, Int>,
+    loss: CrossEntropyLoss,
+    auxiliary_weight: f64,
+    optimizer: ModuleOptimizer,
+}
+
+/// Has every weight drawn, which would else happen in the first pass.
+struct Draw;
+
+impl ModuleVisitor for Draw {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        param.val();
+    }
+}
+
+impl Subject {
+    fn new(job: &Job, device: &Device) -> Result<Self> {
+        let device = match job.mode {
+            Mode::Infer => device.clone(),
+            Mode::Train => device.clone().autodiff(),
+        };
+        let [channels, height, width] = job.input;
+        let options = Options::default().with_classes(job.classes).with_channels(channels);
+        let network = create(&job.model, &options, &device)?;
+        network.visit(&mut Draw);
+        let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
+        let training = (job.mode == Mode::Train).then(|| Training::new(job, &device));
+        Ok(Self { network, images, training, device })
+    }
+
+    /// One pass to its end: the result is read, and the device has nothing left to do.
+    fn pass(self) -> Result<Self> {
+        let Self { mut network, images, mut training, device } = self;
+        let result: Vec<f32> = match &mut training {
+            None => network.forward(images.clone()).try_into_vec_as()?,
+            Some(training) => {
+                let loss;
+                (network, loss) = training.step(network, images.clone());
+                loss.try_into_vec_as()?
+            }
+        };
+        debug_assert!(!result.is_empty());
+        device.sync()?;
+        Ok(Self { network, images, training, device })
+    }
+
+    /// One pass and its milliseconds.
+    fn timed(self) -> Result<(Self, f64)> {
+        let start = Instant::now();
+        let subject = self.pass()?;
+        Ok((subject, ms(start)))
+    }
+
+    /// Passes until they take a steady time or `seconds` are over, after a `first` one in milliseconds; and the
+    /// time of the last.
+    fn warm_up(self, first: f64, seconds: f64) -> Result<(Self, f64)> {
+        let mut subject = self;
+        let mut times = vec![first];
+        let steady = |times: &[f64]| {
+            let Some(last) = times.last_chunk::<3>() else { return false };
+            let (low, high) =
+                last.iter().fold((f64::MAX, 0.0), |(low, high): (f64, f64), &time| (low.min(time), high.max(time)));
+            high < low * (1.0 + STEADY)
+        };
+        while times.iter().sum::<f64>() < 1e3 * seconds && !steady(&times) {
+            let time;
+            (subject, time) = subject.timed()?;
+            times.push(time);
+        }
+        Ok((subject, *times.last().unwrap_or(&first)))
+    }
+
+    /// The median time of each layer over some passes, and of what is between the layers.
+    fn profile(&self, passes: usize) -> Vec<LayerTime> {
+        let forward = || match &self.training {
+            None => self.network.forward(self.images.clone()),
+            Some(_) => self.network.forward_train(self.images.clone()).logits,
+        };
+        let runs = (0..passes).map(|_| {
+            let start = Instant::now();
+            let (_, records) = observe::records(observe::Mode::Timed, forward);
+            (ms(start), records)
+        });
+        let runs: Vec<_> = runs.collect();
+        let Some((_, first)) = runs.first() else { return Vec::new() };
+        let [batch, channels, height, width] = self.images.dims();
+        let summary = Summary::from_records(&self.network, [channels, height, width], first);
+        let time = |record: &Record| 1e3 * record.time.as_secs_f64();
+        let layers = summary.layers.into_iter().enumerate().map(|(index, layer)| {
+            let times: Vec<_> = runs.iter().map(|(_, records)| time(&records[index])).collect();
+            let median_ms = median(&times);
+            LayerTime {
+                name: layer.name,
+                kind: layer.kind.to_owned(),
+                output: layer.output,
+                median_ms,
+                gflops: gflops(layer.macs * batch, median_ms),
+            }
+        });
+        let between: Vec<_> = runs.iter().map(|(pass, records)| pass - records.iter().map(time).sum::<f64>()).collect();
+        let rest = LayerTime {
+            name: "between layers".to_owned(),
+            kind: String::new(),
+            output: Vec::new(),
+            median_ms: median(&between),
+            gflops: 0.0,
+        };
+        layers.chain([rest]).collect()
+    }
+}
+
+impl Training {
+    /// As `convzoo train` trains by default.
+    fn new(job: &Job, device: &Device) -> Self {
+        let recipe = Recipe::default();
+        let targets: Vec<_> = (0..job.batch).map(|image| (image % job.classes) as i64).collect();
+        let momentum = MomentumConfig::new().with_momentum(MOMENTUM).with_dampening(0.0);
+        Self {
+            targets: Tensor::from_data(targets.as_slice(), device),
+            loss: CrossEntropyLossConfig::new().init(device),
+            auxiliary_weight: recipe.auxiliary_weight,
+            optimizer: SgdConfig::new().with_momentum(Some(momentum)).init(),
+        }
+    }
+
+    fn step(&mut self, network: Network, images: Tensor<4>) -> (Network, Tensor<1>) {
+        let outputs = network.forward_train(images);
+        let main = self.loss.forward(outputs.logits, self.targets.clone());
+        let loss = outputs.auxiliary.into_iter().fold(main, |loss, logits| {
+            loss + self.loss.forward(logits, self.targets.clone()).mul_scalar(self.auxiliary_weight)
+        });
+        let gradients = GradientsParams::from_grads(loss.backward(), &network);
+        (self.optimizer.step(LEARNING_RATE, network, gradients), loss)
+    }
+}

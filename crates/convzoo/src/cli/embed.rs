@@ -1,0 +1,202 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use burn::tensor::Tensor;
+use convzoo::data::Image;
+use convzoo::embed::{FeatureFile, FeatureRows, Plane, embed, project};
+use convzoo::visualize::View;
+use convzoo::{Network, variant};
+use convzoo_report::{Chart, Page, Scatter, write_png};
+use serde::Serialize;
+
+use super::images::{Source, expand};
+use super::output::{print, print_json, progress, told};
+use super::select::{DeviceArgs, NetworkArgs, class_name, load_or_own, with_labels};
+
+/// Arguments of `embed`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The network
+    model: String,
+    /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
+    #[arg(required = true, value_name = "IMAGE|DIR")]
+    images: Vec<String>,
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
+    /// starts from [default for lenet5: the digits' weights that come with the program]
+    #[arg(long, value_name = "FILE|NAME|random")]
+    weights: Option<String>,
+    /// Never download
+    #[arg(long)]
+    offline: bool,
+    /// Names of the classes, a line each, where the weights do not remember them
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    /// File to write the features to, [images, features]: .safetensors or .npy
+    #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
+    out: PathBuf,
+    /// Also draw the plane in which the features differ most (PCA), coloured by class, as a PNG and a page beside the
+    /// file. The class is the folder that an image lies in, if images lie in several, else what the network takes it for
+    #[arg(long)]
+    plot: bool,
+    /// Images per pass
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    batch_size: u32,
+    #[command(flatten)]
+    network: NetworkArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    model: &'a str,
+    features: [usize; 2],
+    out: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plot: Option<Plot>,
+    images: Vec<Answer>,
+}
+
+#[derive(Serialize)]
+struct Plot {
+    page: PathBuf,
+    picture: PathBuf,
+    explained: [f64; 2],
+}
+
+/// What became of an image. Those with a row stand in the file in this order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Row { image: String, row: usize, class: String },
+    Wrong { image: String, error: String },
+}
+
+/// Writes penultimate features.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let known = variant(&args.model)?;
+    let sources = expand(&args.images)?;
+    let (_, device) = args.device.open()?;
+    let options = args.network.options();
+    let network = load_or_own(known.name, args.weights.as_deref(), args.offline, &options, &device)?;
+    let network = with_labels(network, args.labels.as_deref())?;
+    let folders = folders(&sources);
+
+    let bar = progress(sources.len(), "images");
+    let mut file: Option<FeatureFile> = None;
+    let mut answers = Vec::with_capacity(sources.len());
+    for batch in sources.chunks(args.batch_size as usize) {
+        let read: Vec<_> = batch.iter().map(|source| source.read().and_then(|image| input(&network, &image))).collect();
+        let inputs: Vec<_> = read.iter().filter_map(|input| input.as_ref().ok().cloned()).collect();
+        let mut taken_for = Vec::new();
+        if !inputs.is_empty() {
+            let (features, logits) = embed(&network, Tensor::cat(inputs, 0));
+            let [_, width] = features.dims();
+            let file = match &mut file {
+                Some(file) => file,
+                none => none.insert(FeatureFile::create(&args.out, width)?),
+            };
+            file.push(&features.try_into_vec_as::<f32>().context("reading the device's answer")?)?;
+            taken_for = logits.argmax(1).try_into_vec_as::<i64>().context("reading the device's answer")?;
+        }
+        let rows = file.as_ref().map_or(0, FeatureFile::rows);
+        let mut taken_for = (rows - taken_for.len()..).zip(taken_for);
+        for (source, input) in batch.iter().zip(read) {
+            let image = source.name();
+            answers.push(match input {
+                Err(error) => Answer::Wrong { image, error: told(&error) },
+                Ok(_) => {
+                    let (row, class) = taken_for.next().context("every image has an answer")?;
+                    let class = if folders { folder(source) } else { class_name(&network, class as usize) };
+                    Answer::Row { image, row, class }
+                }
+            });
+        }
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+
+    let failed = answers.iter().any(|answer| matches!(answer, Answer::Wrong { .. }));
+    let rows = file.map(FeatureFile::finish).transpose()?;
+    let plot = match &rows {
+        Some(rows) if args.plot => Some(plot(args, &network, rows, &answers)?),
+        _ => None,
+    };
+    let features = rows.map_or([0, 0], |rows| [rows.rows(), rows.width()]);
+    if args.json {
+        print_json(&Document { model: network.name(), features, out: &args.out, plot, images: answers })?;
+    } else {
+        for answer in &answers {
+            if let Answer::Wrong { image, error } = answer {
+                eprintln!("error: {image}: {error}");
+            }
+        }
+        let [rows, width] = features;
+        if rows > 0 {
+            print(&format!("{rows} images × {width} features in {}", args.out.display()))?;
+        }
+        if let Some(Plot { page, explained: [x, y], .. }) = plot {
+            print(&format!("{}, where {:.0}% of their variance shows", page.display(), 100.0 * (x + y)))?;
+        }
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn input(network: &Network, image: &Image) -> Result<Tensor<4>> {
+    Ok(View::new(network, image)?.input())
+}
+
+/// The name of the folder that an image lies in.
+fn folder(source: &Source) -> String {
+    match source {
+        Source::File(path) => {
+            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
+        }
+        Source::StandardInput => "-".to_owned(),
+    }
+}
+
+/// Whether images lie in several folders, which then are their classes.
+fn folders(sources: &[Source]) -> bool {
+    sources.windows(2).any(|pair| folder(&pair[0]) != folder(&pair[1]))
+}
+
+/// Draws the features beside their file.
+fn plot(args: &Args, network: &Network, rows: &FeatureRows, answers: &[Answer]) -> Result<Plot> {
+    let each = |take: &mut dyn FnMut(&[f32])| rows.each(take);
+    let plane = project(rows.width(), each).with_context(|| format!("reading {}", args.out.display()))?;
+    let Plane { points, explained } = plane;
+    let of_rows: Vec<_> = answers
+        .iter()
+        .filter_map(|answer| match answer {
+            Answer::Row { class, .. } => Some(class.as_str()),
+            Answer::Wrong { .. } => None,
+        })
+        .collect();
+    let mut classes = of_rows.clone();
+    classes.sort_unstable();
+    classes.dedup();
+    if points.len() != of_rows.len() {
+        bail!("{} has changed while it was read", args.out.display());
+    }
+    let class = |name: &str| classes.binary_search(&name).unwrap_or_default();
+    let axis = |i: usize| format!("component {}: {:.0}% of the variance", i + 1, 100.0 * explained[i]);
+    let dots = points.iter().zip(&of_rows).map(|(&[x, y], name)| (x, y, class(name)));
+    let title = format!("{} images as {} sees them", rows.rows(), network.name());
+    let scatter = Scatter::new(title.as_str(), axis(0), axis(1), classes.iter().copied(), dots);
+
+    let (picture, page) = (args.out.with_extension("png"), args.out.with_extension("html"));
+    write_png(&scatter.image()?, &picture)?;
+    let text = format!(
+        "Penultimate features, {} numbers an image, projected to the plane in which they differ most. Images that lie \
+         together look alike to the network.",
+        rows.width()
+    );
+    Page::new(title).text(&text).svg(&scatter.svg()?, "").write(&page)?;
+    Ok(Plot { page, picture, explained })
+}

@@ -1,0 +1,157 @@
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, report};
+use indicatif::HumanDuration;
+use serde::Serialize;
+
+use super::output::{print, print_json, table};
+
+/// Arguments of `runs`.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of runs
+    #[arg(default_value = "runs")]
+    folder: PathBuf,
+    /// Compare these runs, each a folder or the name of one in the folder of runs
+    #[arg(long, value_name = "RUN", num_args = 2..)]
+    compare: Vec<PathBuf>,
+    /// With --compare: write a page with the runs' curves over each other
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    html: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A run, as `--json` tells it.
+#[derive(Serialize)]
+struct Document<'a> {
+    run: String,
+    model: String,
+    data: String,
+    recipe: Option<&'a str>,
+    status: RunStatus,
+    epochs: usize,
+    of_epochs: usize,
+    best: Option<&'a Epoch>,
+    /// Seconds since 1970.
+    started: u64,
+    seconds: f64,
+    seed: u64,
+    device: &'a str,
+}
+
+#[derive(Serialize)]
+struct Compared<'a> {
+    #[serde(flatten)]
+    document: Document<'a>,
+    settings: &'a Recipe,
+    history: &'a [Epoch],
+}
+
+impl<'a> Document<'a> {
+    fn new(folder: &Path, record: &'a RunRecord) -> Self {
+        Self {
+            run: folder.display().to_string(),
+            model: report::setup(record, "model"),
+            data: report::setup(record, "data"),
+            recipe: record.recipe_name.as_deref(),
+            status: record.status,
+            epochs: record.epochs.len(),
+            of_epochs: record.recipe.epochs,
+            best: record.best(),
+            started: record.started,
+            seconds: report::seconds(record),
+            seed: record.seed,
+            device: &record.device,
+        }
+    }
+}
+
+/// Lists runs, or compares some.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.compare.is_empty() { list(args) } else { compare(args) }
+}
+
+fn list(args: &Args) -> Result<ExitCode> {
+    let runs = found(&args.folder)?;
+    if args.json {
+        let documents: Vec<_> = runs.iter().map(|(folder, record)| Document::new(folder, record)).collect();
+        print_json(&documents)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if runs.is_empty() {
+        bail!("there are no runs in {}; convzoo train makes one", args.folder.display());
+    }
+    let rows = runs.iter().map(|(folder, record)| {
+        let Document { run, model, data, recipe, status, epochs, of_epochs, best, started, .. } =
+            Document::new(folder, record);
+        vec![
+            run,
+            model,
+            data,
+            recipe.unwrap_or("–").to_owned(),
+            status.to_string(),
+            format!("{epochs}/{of_epochs}"),
+            best.map_or("–".to_owned(), |best| format!("{:.2}%", 100.0 * best.test.accuracy)),
+            best.map_or("–".to_owned(), |best| best.epoch.to_string()),
+            ago(started),
+        ]
+    });
+    let header = ["run", "model", "data", "recipe", "status", "epochs", "best", "in epoch", "begun"];
+    print(&table(&header, &[5, 6, 7], rows.collect()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(args: &Args) -> Result<ExitCode> {
+    let runs = args.compare.iter().map(|name| {
+        let folder = if name.join("run.json").exists() { name.clone() } else { args.folder.join(name) };
+        let record = RunRecord::read(&folder).with_context(|| format!("reading the run {}", name.display()))?;
+        Ok((name.display().to_string(), folder, record))
+    });
+    let runs = runs.collect::<Result<Vec<_>>>()?;
+    let named: Vec<_> = runs.iter().map(|(name, _, record)| (name.as_str(), record)).collect();
+    if let Some(path) = &args.html {
+        report::comparison(&named)?.write(path)?;
+    }
+    if args.json {
+        let documents = runs.iter().map(|(_, folder, record)| Compared {
+            document: Document::new(folder, record),
+            settings: &record.recipe,
+            history: &record.epochs,
+        });
+        print_json(&documents.collect::<Vec<_>>())?;
+    } else {
+        let header: Vec<_> = std::iter::once("").chain(named.iter().map(|(name, _)| *name)).collect();
+        let numbers: Vec<_> = (1..header.len()).collect();
+        print(&table(&header, &numbers, report::compared(&named)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The runs in a folder, the last first; what is no run is passed over, a damaged one is told.
+fn found(folder: &Path) -> Result<Vec<(PathBuf, RunRecord)>> {
+    let reading = || format!("reading the folder of runs {}", folder.display());
+    let mut runs = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(reading)? {
+        let path = entry.with_context(reading)?.path();
+        if !path.join("run.json").is_file() {
+            continue;
+        }
+        match RunRecord::read(&path) {
+            Ok(record) => runs.push((path, record)),
+            Err(error) => eprintln!("passed over: {error}"),
+        }
+    }
+    runs.sort_by(|(a, first), (b, second)| second.started.cmp(&first.started).then(a.cmp(b)));
+    Ok(runs)
+}
+
+/// How long ago a time in seconds since 1970 was.
+fn ago(started: u64) -> String {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(started)).unwrap_or_default();
+    format!("{} ago", HumanDuration(since))
+}

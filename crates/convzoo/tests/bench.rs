@@ -1,0 +1,188 @@
+//! `convzoo bench` as its users meet it.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use support::{convzoo, error, json, parse, temp};
+
+/// A bench of few readings.
+fn bench(folder: &Path, arguments: &[&str]) -> Vec<Value> {
+    let quick = ["bench", "--seconds", "0.02", "--json"];
+    json(folder, &[&quick, arguments].concat()).as_array().unwrap().clone()
+}
+
+fn number(row: &Value, field: &str) -> f64 {
+    row[field].as_f64().unwrap_or_else(|| panic!("no {field} in {row}"))
+}
+
+#[test]
+fn every_combination_is_a_row_with_all_figures() {
+    let folder = temp();
+    let arguments =
+        ["lenet5", "resnet20_cifar", "--devices", "flex,ndarray", "--batch", "1,2", "--mode", "infer,train"];
+    let rows = bench(folder.path(), &arguments);
+    assert_eq!(rows.len(), 2 * 2 * 2 * 2);
+    for row in &rows {
+        for field in ["median_ms", "min_ms", "images_per_second", "gflops", "load_ms", "first_ms"] {
+            assert!(number(row, field) > 0.0, "{field} of {row}");
+        }
+        assert!(number(row, "min_ms") <= number(row, "median_ms") && number(row, "readings") >= 5.0, "{row}");
+        let images = 1e3 * number(row, "batch") / number(row, "median_ms");
+        assert!((number(row, "images_per_second") / images - 1.0).abs() < 1e-9, "not {images} images/s: {row}");
+        if cfg!(target_os = "linux") {
+            assert!((5.0..500.0).contains(&number(row, "peak_rss_mib")), "{row}");
+        }
+    }
+    let lenet: Vec<_> = rows.iter().filter(|row| row["model"] == "lenet5" && row["batch"] == 2).collect();
+    let order: Vec<_> =
+        lenet.iter().map(|row| (row["mode"].as_str().unwrap(), row["device"].as_str().unwrap())).collect();
+    assert_eq!(order, [("infer", "flex"), ("infer", "ndarray"), ("train", "flex"), ("train", "ndarray")]);
+}
+
+#[test]
+fn what_cannot_be_measured_is_one_row_with_its_reason() {
+    let folder = temp();
+    fs::write(folder.path().join("crash.sh"), "read job; echo 'memory allocation of 9 bytes failed' >&2; kill -9 $$")
+        .unwrap();
+    fs::write(folder.path().join("hang.sh"), "exec sleep 100").unwrap();
+    let arguments = [
+        "lenet5",
+        "squeezenet1_1",
+        "--devices",
+        "flex,cuda:7,ndarray",
+        "--input",
+        "1x32x32",
+        "--timeout",
+        "20",
+        "--peer",
+        "crash=sh crash.sh",
+        "--peer",
+        "gone=./gone",
+        "--peer",
+        "mute=true",
+    ];
+    let rows = bench(folder.path(), &arguments);
+    assert_eq!(rows.len(), 2 * 6);
+    let reason = |model: &str, device: &str| {
+        let row = rows.iter().find(|row| row["model"] == model && row["device"] == device);
+        row.unwrap()["error"].as_str().map(str::to_owned)
+    };
+    assert_eq!(reason("lenet5", "flex"), None);
+    assert_eq!(reason("lenet5", "ndarray"), None);
+    for (device, part) in [
+        ("cuda:7", "cuda"),
+        ("crash", "out of memory: memory allocation of 9 bytes failed"),
+        ("gone", "cannot start"),
+        ("mute", "ended with exit status: 0"),
+    ] {
+        let told = reason("lenet5", device).unwrap_or_default();
+        assert!(told.contains(part), "{device} told: {told}");
+    }
+
+    let arguments = ["vgg16", "--devices", "flex", "--batch", "65536", "--mode", "train"];
+    let output = convzoo(folder.path(), &[&["bench", "--json"], &arguments[..]].concat());
+    let rows = parse(&output);
+    assert!(rows[0]["error"].as_str().unwrap().starts_with("needs at least 36"), "{rows}");
+    assert_eq!(output.status.code(), Some(1), "nothing was measured");
+
+    let rows = parse(&convzoo(folder.path(), &["bench", "--json", "vgg11", "--input", "3x16x16", "--devices", "flex"]));
+    assert_eq!(rows[0]["error"], "vgg11 needs images of at least 32×32, not 16×16");
+    let hang = ["lenet5", "--devices", "flex", "--peer", "hang=sh hang.sh", "--timeout", "1"];
+    assert_eq!(bench(folder.path(), &hang)[1]["error"], "not done within 1 s; --timeout gives more");
+}
+
+/// A peer whose passes always take the same time.
+const PEER: &str = r#"
+read job
+echo 'a library talks'
+echo '{"ready": {"load_ms": 7, "first_ms": 9}}'
+while read request; do echo '{"times": {"ms": [30, 10, 20], "peak_rss_mib": 5}}'; done
+"#;
+
+#[test]
+fn a_peer_is_measured_by_turns_with_the_devices() {
+    let folder = temp();
+    fs::write(folder.path().join("peer.sh"), PEER).unwrap();
+    let arguments = ["lenet5", "--devices", "flex", "--batch", "4", "--peer", "steady=sh peer.sh"];
+    let row = &bench(folder.path(), &arguments)[1];
+    assert_eq!((row["device"].as_str(), number(row, "median_ms"), number(row, "min_ms")), (Some("steady"), 20.0, 10.0));
+    assert_eq!((number(row, "load_ms"), number(row, "first_ms"), number(row, "peak_rss_mib")), (7.0, 9.0, 5.0));
+    assert_eq!(number(row, "images_per_second"), 200.0);
+    // 416,520 multiply-adds, four images, two operations each.
+    assert!((number(row, "gflops") - 0.166_608).abs() < 1e-9, "{row}");
+}
+
+#[test]
+fn a_change_is_told_from_noise() {
+    let folder = temp();
+    fs::write(folder.path().join("peer.sh"), PEER).unwrap();
+    let arguments = ["lenet5", "--devices", "flex", "--peer", "steady=sh peer.sh"];
+    let rows = bench(folder.path(), &arguments);
+    fs::write(folder.path().join("old.json"), serde_json::to_string(&rows).unwrap()).unwrap();
+    let again = bench(folder.path(), &[&arguments[..], &["--compare", "old.json"]].concat());
+    assert_eq!(again[1]["change"]["verdict"], "same");
+
+    let mut slower = rows.clone();
+    for field in ["median_ms", "min_ms"] {
+        slower[1][field] = Value::from(10.0 * number(&rows[1], field));
+    }
+    fs::write(folder.path().join("slower.json"), serde_json::to_string(&slower).unwrap()).unwrap();
+    let again = bench(folder.path(), &[&arguments[..], &["--compare", "slower.json"]].concat());
+    let change = &again[1]["change"];
+    assert_eq!((change["verdict"].as_str(), change["ratio"].as_f64()), (Some("faster"), Some(0.1)));
+    let other = bench(folder.path(), &["lenet5", "--devices", "flex", "--batch", "2", "--compare", "slower.json"]);
+    assert_eq!(other[0].get("change"), None, "another batch size is not compared");
+}
+
+#[test]
+fn a_profile_has_the_time_of_every_layer() {
+    let folder = temp();
+    let rows = bench(folder.path(), &["lenet5", "--devices", "flex", "--profile"]);
+    let layers = rows[0]["layers"].as_array().unwrap();
+    let names: Vec<_> = layers.iter().map(|layer| layer["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["c1", "s2", "c3", "s4", "c5", "f6", "output", "between layers"]);
+    assert!(layers.iter().all(|layer| number(layer, "median_ms") > 0.0), "{layers:?}");
+    assert!(number(&layers[0], "gflops") > 0.0, "{layers:?}");
+}
+
+#[test]
+fn tables_and_pages_show_what_was_measured() {
+    let folder = temp();
+    let arguments = ["bench", "lenet5", "--devices", "flex,cuda:7", "--batch", "1,2", "--seconds", "0.02"];
+    let output = convzoo(folder.path(), &[&arguments[..], &["--markdown", "--html", "bench.html"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    let rows: Vec<_> = text.lines().filter(|line| line.starts_with("| lenet5 | infer |")).collect();
+    assert_eq!(rows.len(), 4, "{text}");
+    assert!(rows[1].contains("cuda"), "{text}");
+    let page = fs::read_to_string(folder.path().join("bench.html")).unwrap();
+    assert_eq!(page.matches("<svg").count(), 3, "two bar charts and one of scaling");
+    assert!(page.contains("lenet5") && !page.contains("src=\"http") && !page.contains("href="), "{page}");
+    let terminal = String::from_utf8(convzoo(folder.path(), &arguments).stdout).unwrap();
+    assert!(terminal.contains("median ms") && terminal.contains("cores"), "{terminal}");
+}
+
+#[test]
+fn mistakes_are_one_error_before_anything_is_measured() {
+    let folder = temp();
+    fs::write(folder.path().join("x.json"), "{}").unwrap();
+    for (arguments, part) in [
+        (&["resnet19"][..], "did you mean"),
+        (&["--devices", "gpu"], "wgpu[:N]"),
+        (&["--batch", "0"], "1..=65536"),
+        (&["--mode", "test"], "infer, train"),
+        (&["--seconds", "nan"], "expected seconds"),
+        (&["--peer", "x"], "NAME=COMMAND"),
+        (&["--compare", "none.json"], "cannot read none.json"),
+        (&["--compare", "x.json"], "is not what `convzoo bench --json` writes"),
+        (&["lenet5", "--devices", "flex", "--seconds", "0.02", "--html", "none/page.html"], "no folder none"),
+        (&["--json", "--markdown"], "cannot be used with"),
+    ] {
+        let told = error(folder.path(), &[&["bench"], arguments].concat());
+        assert!(told.contains(part), "{arguments:?} told: {told}");
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs that survive: killed at any moment, also while a checkpoint is written, and on a disk that is full.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+use support::{convzoo, error, json, temp};
+
+/// All that a run can remember: averages, momentum, gradients of several batches, a plateau, shifted images.
+const TRAIN: [&str; 29] = [
+    "train",
+    "--json",
+    "--device",
+    "flex",
+    "--epochs",
+    "3",
+    "--batch-size",
+    "32",
+    "--seed",
+    "7",
+    "--activation",
+    "relu",
+    "--learning-rate",
+    "0.02",
+    "--schedule",
+    "plateau",
+    "--set",
+    "schedule.patience=0",
+    "--set",
+    "ema=0.9",
+    "--set",
+    "accumulation=2",
+    "--set",
+    "clip_norm=5",
+    "--set",
+    "augment.random_crop=2",
+    "--checkpoint-every",
+    "2",
+    "--plain",
+];
+
+fn start(folder: &Path, arguments: &[&str]) -> Child {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    command.args(arguments).current_dir(folder).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap()
+}
+
+fn drafts(checkpoints: &Path) -> usize {
+    let entries = fs::read_dir(checkpoints).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b".draft")).count()
+}
+
+/// Kills a run `kills` times, at random moments and as often while a checkpoint is written, resumes it each time, and
+/// compares what it ends in with an uninterrupted one.
+fn survives(kills: usize) {
+    let folder = temp();
+    let path = folder.path();
+    let begun = Instant::now();
+    json(path, &[&TRAIN[..], &["--out", "whole"]].concat());
+    let whole = begun.elapsed();
+
+    let killed = path.join("killed");
+    // A generator of its own keeps a failure repeatable but for the machine's pace.
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as f64 / f64::from(1_u32 << 31)
+    };
+    let mut in_writes = 0;
+    for kill in 0..kills {
+        let arguments = match killed.join("run.json").exists() {
+            true => vec!["train", "--json", "--checkpoint-every", "2", "--resume", "killed"],
+            false => [&TRAIN[..], &["--out", "killed"]].concat(),
+        };
+        let mut child = start(path, &arguments);
+        // Loading takes a while; then the runs together make a little more than one.
+        let pause = whole.mul_f64(0.1 + 1.5 * random() / kills as f64);
+        std::thread::sleep(pause);
+        if kill % 2 == 1 {
+            while drafts(&killed.join("checkpoints")) == 0 && child.try_wait().unwrap().is_none() {}
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        in_writes += drafts(&killed.join("checkpoints"));
+    }
+    let status = fs::read(killed.join("run.json")).unwrap();
+    let status: Value = serde_json::from_slice(&status).unwrap();
+    if status["status"] != "finished" {
+        json(path, &["train", "--json", "--resume", "killed"]);
+    }
+    println!("{kills} kills, {in_writes} unfinished checkpoints seen behind them");
+    assert!(in_writes > 0 || kills < 20, "no kill hit the writing of a checkpoint");
+
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &str| fs::read(path.join(run).join(file)).unwrap();
+        assert!(read("killed") == read("whole"), "{file} differs from the uninterrupted run's");
+    }
+    let epochs = |run: &str| {
+        let record: Value = serde_json::from_slice(&fs::read(path.join(run).join("run.json")).unwrap()).unwrap();
+        let epochs = record["epochs"].as_array().unwrap().clone();
+        epochs.iter().map(|epoch| (epoch["train"].clone(), epoch["test"].clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(epochs("killed"), epochs("whole"), "the epochs' figures differ");
+    assert_eq!(drafts(&killed.join("checkpoints")), 0, "an unfinished checkpoint was left");
+    let finished = error(path, &["train", "--resume", "killed"]);
+    assert!(finished.contains("has finished its 3 epochs"), "{finished}");
+}
+
+#[test]
+fn a_killed_run_resumes_to_the_weights_of_an_uninterrupted_one() {
+    survives(4);
+}
+
+#[test]
+#[ignore = "takes half a minute, and four kills say nearly as much"]
+fn twenty_kills_change_nothing() {
+    survives(20);
+}
+
+fn checkpoints(run: &Path) -> Vec<String> {
+    let entries = fs::read_dir(run.join("checkpoints")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A limit on the size of files stands for a full disk: Adam's state is twice as large as the network, and the first
+/// checkpoint has none.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_that_leaves_the_earlier_checkpoints() {
+    let folder = temp();
+    let path = folder.path();
+    let train = ["train", "--json", "--epochs", "2", "--optimizer", "adam", "--learning-rate", "0.001", "--out"];
+    let script = "trap \"\" XFSZ; ulimit -f 600; exec \"$0\" \"$@\"";
+    let output = Command::new("sh")
+        .args(["-c", script, env!("CARGO_BIN_EXE_convzoo")])
+        .args(train)
+        .arg("full")
+        .current_dir(path)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{told}");
+    assert!(told.contains("cannot write the checkpoint") && told.contains("earlier ones are kept"), "{told}");
+    assert_eq!(checkpoints(&path.join("full")), ["00001-0000000"], "the first checkpoint, and no draft");
+
+    json(path, &["train", "--json", "--resume", "full"]);
+    json(path, &[&train[..], &["whole"]].concat());
+    let read = |run: &str| fs::read(path.join(run).join("last.safetensors")).unwrap();
+    assert!(read("full") == read("whole"), "the weights differ from those of a run with room");
+}
+
+#[test]
+fn a_damaged_checkpoint_is_told_and_the_one_before_it_taken() {
+    let folder = temp();
+    let path = folder.path();
+    let train = ["train", "--json", "--epochs", "2", "--out", "run"];
+    json(path, &train);
+    let weights = || fs::read(path.join("run/last.safetensors")).unwrap();
+    let whole = weights();
+    let [.., before, last] = &checkpoints(&path.join("run"))[..] else { panic!("fewer than two checkpoints") };
+    assert_eq!((before.as_str(), last.as_str()), ("00002-0000000", "00003-0000000"));
+    // As after a kill behind the last checkpoint, of which half a file is left.
+    let model = path.join("run/checkpoints").join(last).join("model.bpk");
+    let bytes = fs::read(&model).unwrap();
+    fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();
+    let record = path.join("run/run.json");
+    let text = fs::read_to_string(&record).unwrap().replace("\"finished\"", "\"running\"");
+    fs::write(&record, text).unwrap();
+    let output = convzoo(path, &["train", "--json", "--resume", "run"]);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && told.contains("cannot read the checkpoint"), "{told}");
+    assert!(weights() == whole, "the last weights differ from the first time's");
+}
+
+#[test]
+fn runs_are_listed_and_compared() {
+    let folder = temp();
+    let path = folder.path();
+    json(path, &["train", "--json", "--epochs", "2", "--out", "runs/first"]);
+    json(path, &["train", "--json", "--epochs", "1", "--recipe", "mnist", "--set", "ema=0.9", "--out", "runs/second"]);
+    let runs = json(path, &["runs", "--json"]);
+    let run = runs.as_array().unwrap().iter().find(|run| run["recipe"] == "mnist").unwrap();
+    assert_eq!((&run["model"], &run["data"], &run["epochs"]), (&"lenet5".into(), &"digits".into(), &1.into()));
+    assert_eq!(run["run"], PathBuf::from("runs").join("second").to_str().unwrap());
+    assert!(run["best"]["test"]["accuracy"].as_f64().unwrap() > 0.1, "{run}");
+
+    let text = String::from_utf8(convzoo(path, &["runs"]).stdout).unwrap();
+    assert!(text.contains("lenet5") && text.contains("finished") && text.contains("2/2"), "{text}");
+    let compare = ["runs", "--compare", "first", "runs/second", "--html", "both.html"];
+    let text = String::from_utf8(convzoo(path, &compare).stdout).unwrap();
+    // What differs is told, what does not is not.
+    assert!(text.contains("ema") && text.contains("augment") && !text.contains("label_smoothing"), "{text}");
+    let page = fs::read_to_string(path.join("both.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("runs/second"), "no curves, or no names");
+    let compared = json(path, &["runs", "--compare", "first", "second", "--json"]);
+    assert_eq!(compared[0]["history"].as_array().unwrap().len(), 2);
+    assert_eq!(compared[1]["settings"]["ema"], 0.9);
+}
+
+#[test]
+fn early_stopping_ends_a_run() {
+    let folder = temp();
+    let train = ["train", "--json", "--epochs", "40", "--learning-rate", "0.000001", "--schedule", "constant"];
+    let patience = ["--set", "early_stopping=2", "--set", "monitor=accuracy", "--out", "run"];
+    let run = json(folder.path(), &[&train[..], &patience].concat());
+    let epochs = run["epochs"].as_array().unwrap().len();
+    let best = run["best_epoch"].as_u64().unwrap() as usize;
+    assert_eq!((run["status"].as_str(), epochs), (Some("finished"), best + 2), "40 epochs of nothing new");
+}
+
+#[test]
+fn a_loss_that_is_no_number_tells_step_and_rate() {
+    let folder = temp();
+    let train = ["train", "--json", "--activation", "relu", "--schedule", "constant", "--learning-rate", "1e20"];
+    let train = [&train[..], &["--out", "run"]].concat();
+    let output = convzoo(folder.path(), &train);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("at step ") && told.contains("learning rate 1"), "{told}");
+    let run: Value = serde_json::from_slice(&fs::read(folder.path().join("run/run.json")).unwrap()).unwrap();
+    assert_eq!(run["status"], "failed");
+}

@@ -1,0 +1,89 @@
+//! From one data set to another, with damaged images on the way, on one device and on two.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use support::{convzoo, error, json, parse, temp};
+
+/// An 8 × 8 image of one colour per quarter, in the simplest of formats.
+fn bmp(path: &Path, seed: u8) {
+    let mut file = b"BM\xf6\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x08\0\0\0\x08\0\0\0\x01\0\x18\0".to_vec();
+    file.resize(54, 0);
+    let quarter = |at: u8| seed.wrapping_mul(53).wrapping_add((at / 32) * 120 + (at % 8 / 4) * 60);
+    file.extend((0..64).flat_map(|at| [quarter(at), 255 - quarter(at), 40]));
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, file).unwrap();
+}
+
+/// Two classes of ten images, in `photos`.
+fn photos(folder: &Path) {
+    for (class, from) in [("a", 0), ("b", 10)] {
+        (0..10).for_each(|i| bmp(&folder.join(format!("photos/{class}/{i}.bmp")), from + i));
+    }
+}
+
+#[test]
+fn weights_for_other_classes_get_a_new_head_and_keep_what_is_frozen() {
+    let folder = temp();
+    photos(folder.path());
+    json(folder.path(), &["train", "--json", "--epochs", "1", "--device", "flex", "--out", "digits"]);
+    let data = ["--data", "folder", "--data-dir", "photos", "--device", "flex", "--json"];
+    let train = ["train", "lenet5", "--weights", "digits/best.safetensors", "--freeze", "c5", "--epochs", "2"];
+    let run = json(folder.path(), &[&train[..], &data, &["--out", "photos-run"]].concat());
+    assert_eq!((&run["recipe"]["transfer"]["freeze"], run["train_images"].as_u64()), (&"c5".into(), Some(16)));
+
+    let eval = ["eval", "lenet5", "--weights", "photos-run/last.safetensors"];
+    let plain = json(folder.path(), &[&eval[..], &data].concat());
+    assert_eq!((plain["images"].as_u64(), plain["classes"].as_array().map(Vec::len)), (Some(4), Some(2)));
+    let crops = json(folder.path(), &[&eval[..], &data, &["--ten-crop"]].concat());
+    assert_ne!(crops["loss"], plain["loss"], "ten crops, five of them mirrored, answer as one view does");
+
+    let told = error(folder.path(), &[&train[..4], &["--freeze", "c55"], &data[..4], &["--out", "new"]].concat());
+    assert!(told.contains("did you mean c5"), "{told}");
+}
+
+#[test]
+fn damaged_images_stop_a_run_or_are_left_out_and_named() {
+    let folder = temp();
+    photos(folder.path());
+    for class in ["a", "b"] {
+        fs::write(folder.path().join(format!("photos/{class}/damaged.png")), "no image").unwrap();
+    }
+    // Behind the first image of all, which is looked at before the run starts.
+    fs::rename(folder.path().join("photos/a/damaged.png"), folder.path().join("photos/a/z.png")).unwrap();
+    let train = ["train", "lenet5", "--data", "folder", "--data-dir", "photos", "--epochs", "1", "--device", "flex"];
+    let output = convzoo(folder.path(), &[&train[..], &["--out", "stopped"]].concat());
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && !told.contains("panicked"), "{told}");
+    assert!(told.contains(".png") && told.contains("--skip-corrupt"), "{told}");
+
+    let output = convzoo(folder.path(), &[&train[..], &["--skip-corrupt", "--json", "--out", "run"]].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("a/z.png") && told.contains("b/damaged.png"), "{told}");
+    let run = parse(&output);
+    let images = run["train_images"].as_u64().unwrap() + run["test_images"].as_u64().unwrap();
+    assert_eq!(images, 20, "{told}");
+}
+
+#[test]
+fn two_devices_are_named_with_a_comma_and_remembered() {
+    let folder = temp();
+    let train = ["train", "--json", "--epochs", "1", "--device", "flex,flex", "--workers", "1", "--out", "run"];
+    let run = json(folder.path(), &train);
+    assert_eq!(run["device"], "flex,flex");
+    let told = error(folder.path(), &["train", "--device", "flex,gpu"]);
+    assert!(told.contains("gpu"), "{told}");
+}
+
+#[cfg(not(feature = "remote"))]
+#[test]
+fn serving_says_what_a_build_needs_for_it() {
+    let folder = temp();
+    let told = error(folder.path(), &["serve", "--device", "flex", "--listen", "127.0.0.1:0"]);
+    assert!(told.contains("--features remote"), "{told}");
+    assert!(error(folder.path(), &["serve", "--listen", "nowhere"]).contains("--listen"));
+}

@@ -1,0 +1,51 @@
+//! Several channels, several filters, and the parameters they have.
+
+use std::io::Write;
+
+use anyhow::{Result, ensure};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use convzoo::blocks::{ConvUnitConfig, LinearConfig};
+
+use super::show::{convolve, map, maps, shape, table, thousands};
+
+pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
+    let (left, right) = (map([[10., 10., 10., 0., 0., 0.]; 6], device), map([[0., 0., 0., 10., 10., 10.]; 6], device));
+    let even = map([[10.; 6]; 6], device);
+    // Red is bright on the left, green on the right, blue everywhere.
+    let image = Tensor::cat(vec![left.clone(), right.clone(), even.clone()], 1);
+    let vertical = map([[1., 0., -1.]; 3], device);
+    let nothing = vertical.zeros_like();
+    let in_red = Tensor::cat(vec![vertical.clone(), nothing.clone(), nothing], 1);
+    let in_all = Tensor::cat(vec![vertical.clone(); 3], 1);
+    let both = convolve(&image, &Tensor::cat(vec![in_red, in_all], 0), 1, 0);
+    let (input, output) = (shape(&image.dims()[1..]), shape(&both.dims()[1..]));
+    writeln!(out, "an image of {input} under 2 filters of 3×3×3 → {output}\n")?;
+    maps(out, "vertical edges in red, then in all three channels, where red and green cancel", &both, 0)?;
+
+    // A filter's answer is the sum of its channels' answers.
+    let parts = [left, right, even].map(|channel| convolve(&channel, &vertical, 1, 0));
+    let sum = parts.into_iter().reduce(|a, b| a + b);
+    let in_all = both.narrow(1, 1, 1);
+    ensure!(sum.is_some_and(|sum| sum.all_close(in_all, None, None)), "channels do not add up");
+    parameters(out, device)
+}
+
+/// (f · f · channels + 1) · filters, by the formula and counted in the layer.
+fn parameters(out: &mut dyn Write, device: &Device) -> Result<()> {
+    let cases = [(3, 3, 10), (5, 3, 6), (5, 3, 8), (5, 1, 6), (5, 6, 16), (5, 8, 16), (3, 64, 64), (1, 192, 32)];
+    let mut rows = Vec::new();
+    for (f, channels, filters) in cases {
+        let formula = (f * f * channels + 1) * filters;
+        let layer = ConvUnitConfig::square(channels, filters, f).init(device);
+        ensure!(layer.num_params() == formula, "the layer has {} parameters", layer.num_params());
+        rows.push([format!("{filters} filters of {f}×{f}×{channels}"), thousands(formula)]);
+    }
+    let (inputs, outputs) = (3 * 32 * 32, 6 * 28 * 28);
+    let connected = LinearConfig::new(inputs, outputs).init(device);
+    rows.push([
+        format!("fully connected, 3×32×32 to 6×28×28 ({inputs} to {outputs})"),
+        thousands(connected.num_params()),
+    ]);
+    table(out, ["layer", "parameters"], rows)
+}

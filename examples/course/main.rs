@@ -1,0 +1,114 @@
+//! The course on convolutional networks: each page of `docs/src/course` shows what the section of its name prints.
+//!
+//! `cargo run --release --example course -- padding`; without a section, all that take no more than a moment.
+
+mod batch_norm;
+mod channels;
+mod dense;
+mod depth;
+mod edges;
+mod inception;
+mod networks;
+mod one_by_one;
+mod padding;
+mod photograph;
+mod pooling;
+mod show;
+mod stride;
+mod transfer;
+
+use std::io::{self, Write};
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use convzoo::device;
+
+/// What the command line asks for.
+#[derive(Parser)]
+#[command(name = "course", about = "The course on convolutional networks, section by section")]
+pub struct Arguments {
+    /// The section [default: all that take no more than a moment]
+    #[command(subcommand)]
+    section: Option<Section>,
+}
+
+#[derive(Subcommand)]
+enum Section {
+    /// Edges, found by a filter of nine fixed numbers and then by a learned one
+    Edges(edges::Args),
+    /// Valid, same and full padding, and what they do to the rim
+    Padding,
+    /// Windows further apart, and output sizes by formula and by running
+    Stride,
+    /// Several channels, several filters, and their parameters
+    Channels,
+    /// Maximum and mean, forward and backward
+    Pooling,
+    /// LeNet-5's shapes, values and parameters
+    Lenet,
+    /// Where the parameters and the multiply-adds of classic networks are
+    Networks,
+    /// A 1×1 convolution as a fully-connected layer at every pixel, and global average pooling
+    OneByOne,
+    /// What 1×1 reduction saves in an Inception module
+    Inception,
+    /// Batch normalisation by hand and by the layer
+    BatchNorm,
+    /// Plain and residual networks of growing depth, trained side by side (long)
+    Depth(depth::Args),
+    /// Dense connectivity
+    Dense,
+    /// A photograph as training sees it
+    Augment(photograph::Args),
+    /// The ten crops of a photograph
+    TenCrop(photograph::Args),
+    /// What is trained when a network changes its task
+    Transfer,
+}
+
+/// Runs what `arguments` ask for, and writes what it has to say to `out`.
+pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
+    use Section::*;
+    let device = device::open("flex")?;
+    let sections = match arguments.section {
+        Some(section) => vec![section],
+        None => vec![
+            Edges(edges::Args::default()),
+            Padding,
+            Stride,
+            Channels,
+            Pooling,
+            Lenet,
+            Networks,
+            OneByOne,
+            Inception,
+            BatchNorm,
+            Dense,
+            Transfer,
+        ],
+    };
+    for section in sections {
+        match section {
+            Edges(args) => edges::run(&args, out, &device),
+            Padding => padding::run(out, &device),
+            Stride => stride::run(out, &device),
+            Channels => channels::run(out, &device),
+            Pooling => pooling::run(out, &device),
+            Lenet => networks::lenet(out, &device),
+            Networks => networks::shares(out, &device),
+            OneByOne => one_by_one::run(out, &device),
+            Inception => inception::run(out, &device),
+            BatchNorm => batch_norm::run(out, &device),
+            Depth(args) => depth::run(&args, out),
+            Dense => dense::run(out, &device),
+            Augment(args) => photograph::augment(&args, out),
+            TenCrop(args) => photograph::ten_crops(&args, out),
+            Transfer => transfer::run(out, &device),
+        }?;
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    run(Arguments::parse(), &mut io::stdout().lock())
+}

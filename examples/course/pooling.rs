@@ -1,0 +1,73 @@
+//! Pooling, forward and backward, each beside the same by hand.
+
+use std::io::Write;
+
+use anyhow::{Context, Result, ensure};
+use burn::tensor::Device;
+use convzoo::blocks::PoolConfig;
+
+use super::show::{map, maps, values};
+
+/// What arrives from behind at the four cells of the output.
+const FROM_BEHIND: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
+
+pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
+    let device = &device.clone().autodiff();
+    let image = [[4., 1., 0., 2.], [3., 8., 5., 1.], [2., 6., 1., 0.], [1., 3., 7., 9.]];
+    maps(out, "input", &map(image, device), 0)?;
+    maps(out, "gradient that arrives from behind", &map(FROM_BEHIND, device), 0)?;
+    for (name, layer, by_hand) in [
+        ("maximum", PoolConfig::max(2, 2), maximum as fn(&[f32]) -> (f32, Vec<f32>)),
+        ("mean", PoolConfig::avg(2, 2), mean),
+    ] {
+        let input = map(image, device).require_grad();
+        let output = layer.init().forward(input.clone());
+        let gradients = (output.clone() * map(FROM_BEHIND, device)).sum().backward();
+        let gradient = input.grad(&gradients).context("the input has no gradient")?;
+
+        let (hand_output, hand_gradient) = pool(&image, by_hand);
+        ensure!(values(&output)? == hand_output && values(&gradient)? == hand_gradient, "{name} differs by hand");
+        maps(out, &format!("{name} over 2×2, stride 2"), &output, 2)?;
+        maps(out, &format!("{name}, backward"), &gradient, 2)?;
+    }
+    overlapping(out, device)
+}
+
+/// Windows that overlap: a pixel that wins several of them collects from all.
+fn overlapping(out: &mut dyn Write, device: &Device) -> Result<()> {
+    let image =
+        [[1., 0., 2., 1., 3.], [2., 7., 1., 0., 4.], [0., 3., 5., 2., 1.], [6., 1., 2., 8., 0.], [4., 2., 0., 1., 3.]];
+    let input = map(image, device).require_grad();
+    let output = PoolConfig::max(3, 1).init().forward(input.clone());
+    let gradient = input.grad(&output.clone().sum().backward()).context("the input has no gradient")?;
+    maps(out, "5×5 input", &input, 0)?;
+    maps(out, "maximum over 3×3, stride 1", &output, 0)?;
+    maps(out, "its backward of a gradient of ones: the windows that each pixel wins", &gradient, 0)
+}
+
+/// The output and the input's gradient of a 2×2 pooling, window by window. `of` gives a window's value and each
+/// pixel's share of the gradient.
+fn pool(image: &[[f32; 4]; 4], of: fn(&[f32]) -> (f32, Vec<f32>)) -> (Vec<f32>, Vec<f32>) {
+    let (mut output, mut gradient) = (Vec::new(), vec![0.0; 16]);
+    for (y, x) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
+        let pixels = [(y, x), (y, x + 1), (y + 1, x), (y + 1, x + 1)];
+        let (value, shares) = of(&pixels.map(|(y, x)| image[y][x]));
+        output.push(value);
+        for ((row, column), share) in pixels.into_iter().zip(shares) {
+            gradient[row * 4 + column] = share * FROM_BEHIND[y / 2][x / 2];
+        }
+    }
+    (output, gradient)
+}
+
+/// The largest pixel, which gets all of the gradient.
+fn maximum(window: &[f32]) -> (f32, Vec<f32>) {
+    let most = window.iter().copied().fold(f32::MIN, f32::max);
+    (most, window.iter().map(|&pixel| f32::from(pixel == most)).collect())
+}
+
+/// The mean, whose pixels share the gradient.
+fn mean(window: &[f32]) -> (f32, Vec<f32>) {
+    let count = window.len() as f32;
+    (window.iter().sum::<f32>() / count, vec![1.0 / count; window.len()])
+}

@@ -1,0 +1,212 @@
+#!/usr/bin/env python3
+"""A worker of `convzoo bench` that measures PyTorch, ONNX Runtime or OpenVINO.
+
+It reads a job, one line of JSON, answers {"ready": …}, and then each request with {"times": …}, as
+crates/convzoo/src/cli/bench/job.rs says: what convzoo's own workers do, so that `convzoo bench --peer` takes turns.
+"""
+import argparse
+import json
+import os
+import pathlib
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+LEARNING_RATE = 1e-4
+MOMENTUM = 0.9
+AUXILIARY_WEIGHT = 0.3
+STEADY = 0.1
+AUXILIARY = {"googlenet", "inception_v3"}
+
+
+def module(job):
+    """The network as torchvision or timm has it, weights at random."""
+    import torchvision.models
+
+    name, classes = job["model"], job["classes"]
+    if name in torchvision.models.list_models(module=torchvision.models):
+        training = job["mode"] == "train"
+        options = {"aux_logits": training, "init_weights": False} if name in AUXILIARY else {}
+        if name == "inception_v3":
+            options["transform_input"] = False
+        return getattr(torchvision.models, name)(weights=None, num_classes=classes, **options)
+    import timm
+
+    if name in timm.list_models():
+        return timm.create_model(name, pretrained=False, num_classes=classes)
+    raise ValueError(f"neither torchvision nor timm has {name}")
+
+
+def torch_pass(job, device, compiled, tf32):
+    """One pass as PyTorch runs it, with the result read."""
+    import torch
+
+    torch.set_num_threads(job["threads"])
+    torch.set_num_interop_threads(1)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+    if job["precision"] not in types:
+        raise ValueError(f"PyTorch has no {job['precision']}")
+    kind = {"device": device, "dtype": types[job["precision"]]}
+    network = module(job).to(**kind)
+    images = torch.randn(job["batch"], *job["input"]).to(**kind)
+    if job["mode"] == "infer":
+        network.eval()
+        run = torch.compile(network) if compiled else network
+
+        def forward():
+            with torch.inference_mode():
+                return run(images).cpu()
+
+        return forward
+    network.train()
+    run = torch.compile(network) if compiled else network
+    targets = (torch.arange(job["batch"]) % job["classes"]).to(device)
+    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
+    cross_entropy = torch.nn.functional.cross_entropy
+
+    def step():
+        optimizer.zero_grad()
+        answer = run(images)
+        logits, *auxiliary = (answer,) if torch.is_tensor(answer) else answer
+        loss = cross_entropy(logits, targets)
+        for other in auxiliary:
+            loss = loss + AUXILIARY_WEIGHT * cross_entropy(other, targets)
+        loss.backward()
+        optimizer.step()
+        loss = loss.item()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return loss
+
+    return step
+
+
+def exported(job, folder):
+    """The network as an ONNX file, made in a process of its own, whose memory is not this one's."""
+    shape = "x".join(map(str, (job["batch"], *job["input"])))
+    path = folder / f"{job['model']}-{shape}.onnx"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, "export", "--folder", path]
+        result = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
+        if result.returncode != 0:
+            raise RuntimeError(f"cannot export to ONNX: {result.stderr.strip().splitlines()[-1]}")
+    return path
+
+
+def export(job, path):
+    import torch
+
+    images = torch.randn(job["batch"], *job["input"])
+    unfinished = path.with_suffix(".part")
+    torch.onnx.export(module(job).eval(), images, unfinished, dynamo=False)
+    unfinished.rename(path)
+
+
+def images_for(job):
+    import numpy
+
+    if job["mode"] != "infer" or job["precision"] != "f32":
+        raise ValueError("only infers, and in f32")
+    return numpy.random.default_rng(0).standard_normal((job["batch"], *job["input"]), dtype=numpy.float32)
+
+
+def onnxruntime_pass(job, path):
+    import onnxruntime
+
+    images = images_for(job)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = job["threads"]
+    options.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda: session.run(None, {name: images})
+
+
+def openvino_pass(job, path):
+    import openvino
+
+    images = images_for(job)
+    options = {
+        "INFERENCE_NUM_THREADS": job["threads"],
+        "PERFORMANCE_HINT": "LATENCY",
+        # Its own choice is bfloat16 where the processor has it.
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    request = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", options).create_infer_request()
+    return lambda: request.infer([images])
+
+
+def peak_rss_mib():
+    try:
+        status = pathlib.Path("/proc/self/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def say(**reply):
+    print(json.dumps(reply), flush=True)
+
+
+def serve(make, job, start):
+    def timed():
+        begin = time.perf_counter()
+        run()
+        return 1e3 * (time.perf_counter() - begin)
+
+    run = make()
+    load_ms = 1e3 * (time.perf_counter() - start)
+    times = [timed()]
+    while sum(times) < 1e3 * job["warm_up"] and not (len(times) > 2 and max(times[-3:]) < min(times[-3:]) * (1 + STEADY)):
+        times.append(timed())
+    typical = times[-1]
+    say(ready={"load_ms": load_ms, "first_ms": times[0]})
+    for line in sys.stdin:
+        request = json.loads(line)
+        if "run" not in request:
+            say(layers=[])  # it tells no layers apart
+            continue
+        passes = int(min(max(1e3 * request["run"]["seconds"] / typical, 1), 1e4))
+        # Another worker has had the caches since the last request.
+        if passes > 2:
+            run()
+        times = [timed() for _ in range(passes)]
+        typical = statistics.median(times)
+        say(times={"ms": times, "peak_rss_mib": peak_rss_mib()})
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("engine", choices=["pytorch", "onnxruntime", "openvino", "export"])
+    parser.add_argument("--device", default="cpu", help="PyTorch's")
+    parser.add_argument("--compiled", action="store_true", help="torch.compile")
+    parser.add_argument("--tf32", action="store_true", help="let PyTorch multiply f32 in TF32")
+    parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("onnx"), help="where ONNX files are kept")
+    arguments = parser.parse_args()
+    job = json.loads(sys.stdin.readline())
+    if arguments.engine == "export":
+        return export(job, arguments.folder)
+    try:
+        if arguments.engine == "pytorch":
+            import torchvision.models  # noqa: F401 -- before the clock starts, as a program starts once
+
+            start = time.perf_counter()
+            serve(lambda: torch_pass(job, arguments.device, arguments.compiled, arguments.tf32), job, start)
+        else:
+            images_for(job)
+            path = exported(job, arguments.folder)
+            make = {"onnxruntime": onnxruntime_pass, "openvino": openvino_pass}[arguments.engine]
+            __import__(arguments.engine)
+            start = time.perf_counter()
+            serve(lambda: make(job, os.fspath(path)), job, start)
+    except Exception as error:  # the reason is a row of the table
+        say(error=str(error) or type(error).__name__)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

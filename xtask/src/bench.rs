@@ -1,0 +1,248 @@
+//! Speed, alone and against other programs.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::backends::libtorch;
+use crate::{cargo, cargo_executable, goldens, root, succeed};
+
+/// What the chore is asked.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Measure PyTorch, ONNX Runtime and OpenVINO by turns with convzoo, and write docs/src/benchmarks.md
+    #[arg(long)]
+    peers: bool,
+    /// The networks, with --peers [default: ten of torchvision's]
+    #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "peers")]
+    models: Vec<String>,
+    /// Seconds of readings for each measurement, with --peers
+    #[arg(long, value_name = "S", default_value_t = 1.5, requires = "peers")]
+    seconds: f64,
+    /// Measure libtorch through Burn too, with --peers: builds convzoo with the feature `tch`
+    #[arg(long, requires = "peers")]
+    tch: bool,
+    /// A convzoo that is built already [default: one built in release mode]
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// A Python that has the peers [default: one set up in .venv]
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    python: Option<PathBuf>,
+    /// Passed on to `convzoo bench`
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, conflicts_with = "peers")]
+    arguments: Vec<String>,
+}
+
+const MODELS: [&str; 10] = [
+    "alexnet",
+    "vgg11",
+    "vgg16",
+    "googlenet",
+    "inception_v3",
+    "resnet18",
+    "resnet50",
+    "resnext50_32x4d",
+    "squeezenet1_1",
+    "densenet121",
+];
+
+/// What the peers are, besides the torch and torchvision that the goldens are made with.
+const PEERS: [&str; 3] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1"];
+
+/// Small enough for the slowest backend to learn from in seconds, and large enough for every network here.
+const TRAINING: [&str; 6] = ["--mode", "train", "--batch", "4", "--input", "3x96x96"];
+const INFERENCE: [&str; 4] = ["--mode", "infer", "--batch", "1"];
+
+/// A measurement that takes longer than these seconds, from the start of its process to its last reading, is given up.
+const TIMEOUT: &str = "120";
+
+/// Between these lines of the page stands what the chore has written.
+const BEGIN: &str = "<!-- written by `cargo xtask bench --peers` from here -->";
+const END: &str = "<!-- to here -->";
+
+/// Runs `convzoo bench`, or all peers.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.peers {
+        return peers(args).map(|()| ExitCode::SUCCESS);
+    }
+    let mut command = Command::new(args.binary.clone().map_or_else(|| release(&[], &[]), Ok)?);
+    let status = command.arg("bench").args(&args.arguments).status().context("starting convzoo")?;
+    // What went wrong has been told.
+    Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
+}
+
+/// The program, built in release mode with these features besides the default ones.
+fn release(features: &[&str], environment: &[(&str, String)]) -> Result<PathBuf> {
+    let mut build = cargo(["build", "--release", "--features", &features.join(",")])?;
+    cargo_executable(build.envs(environment.iter().cloned()), "convzoo")
+}
+
+fn peers(args: &Args) -> Result<()> {
+    let python = match &args.python {
+        Some(python) => python.clone(),
+        None => {
+            let python = goldens::python()?;
+            let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+            succeed(Command::new(&python).args(install).args(PEERS)).context("installing the peers")?;
+            python
+        }
+    };
+    let environment = if args.tch { libtorch(python.clone())? } else { Vec::new() };
+    let binary = match &args.binary {
+        Some(binary) => binary.clone(),
+        None => release(if args.tch { &["tch"] } else { &[] }, &environment)?,
+    };
+    let folder = tempfile::tempdir().context("making a temporary folder")?;
+    let models: Vec<_> = match args.models.is_empty() {
+        true => MODELS.map(str::to_owned).into(),
+        false => args.models.clone(),
+    };
+    let script = root().join("xtask/peers.py");
+    let peer =
+        |engine: &str, options: &str| format!("{engine}={} {} {engine}{options}", python.display(), script.display());
+    let onnx = format!(" --folder {}", folder.path().join("onnx").display());
+    let devices = if args.tch { "flex,ndarray,tch" } else { "flex,ndarray" };
+    let seconds = args.seconds.to_string();
+    let common = ["--devices", devices, "--kernels", "on,off", "--seconds", &seconds, "--timeout", TIMEOUT, "--json"];
+    let measure = |what: &[&str], peers: &[String]| -> Result<Vec<Value>> {
+        let mut bench = Command::new(&binary);
+        bench.arg("bench").args(&models).args(what).args(common).envs(environment.clone());
+        for peer in peers {
+            bench.args(["--peer", peer]);
+        }
+        let output = bench.stderr(Stdio::inherit()).output().context("starting convzoo")?;
+        ensure!(output.status.success(), "{bench:?} ended with {}", output.status);
+        serde_json::from_slice(&output.stdout).context("reading what convzoo bench printed")
+    };
+    let inference = measure(&INFERENCE, &[peer("pytorch", ""), peer("onnxruntime", &onnx), peer("openvino", &onnx)])?;
+    let training = measure(&TRAINING, &[peer("pytorch", "")])?;
+
+    let mut text = conditions(&python, &inference, args.tch)?;
+    for (title, what, rows) in [("Inference", &INFERENCE[..], &inference), ("Training", &TRAINING, &training)] {
+        text += &format!("\n## {title}\n\n{}", command(what, rows));
+        text += &tables(rows);
+        text += &reasons(rows);
+    }
+    write(&root().join("docs/src/benchmarks.md"), &text)
+}
+
+fn command(what: &[&str], rows: &[Value]) -> String {
+    let rows = rows.iter().filter(|row| row["median_ms"].is_number());
+    let spread = rows.filter_map(|row| row["spread"].as_f64()).fold(0.0, f64::max);
+    format!("`{}`; the largest spread of a measurement is {:.0}%.\n\n", what.join(" "), 100.0 * spread)
+}
+
+/// The machine, and the versions of all that was measured.
+fn conditions(python: &Path, rows: &[Value], tch: bool) -> Result<String> {
+    let versions = "import torch, torchvision, onnxruntime, openvino; \
+         print(f'PyTorch {torch.__version__}, torchvision {torchvision.__version__}, ONNX Runtime \
+         {onnxruntime.__version__}, OpenVINO {openvino.__version__.split(\"-\")[0]}')";
+    let output = Command::new(python).args(["-c", versions]).output().context("asking for the peers' versions")?;
+    ensure!(output.status.success(), "a peer is missing: {}", String::from_utf8_lossy(&output.stderr));
+    let lock = fs::read_to_string(root().join("Cargo.lock")).context("reading Cargo.lock")?;
+    let burn = lock.split("name = \"burn\"\nversion = \"").nth(1).and_then(|rest| rest.split('"').next());
+    let rustc = Command::new("rustc").arg("--version").output().context("starting rustc")?;
+    let row = rows.first().context("nothing was measured")?;
+    Ok(format!(
+        "\n- Machine: {}, {} threads for all\n- convzoo {} on Burn {}, {}{}\n- {}\n",
+        row["machine"].as_str().unwrap_or_default(),
+        row["threads"],
+        env!("CARGO_PKG_VERSION"),
+        burn.unwrap_or("?"),
+        String::from_utf8_lossy(&rustc.stdout).trim(),
+        if tch { ", libtorch of the same PyTorch" } else { "" },
+        String::from_utf8_lossy(&output.stdout).trim(),
+    ))
+}
+
+/// Time, memory and speed against PyTorch, a network a row and an engine a column.
+fn tables(rows: &[Value]) -> String {
+    let mut engines: Vec<String> = Vec::new();
+    let mut models: Vec<&str> = Vec::new();
+    let mut cells = BTreeMap::new();
+    for row in rows {
+        let off = row["kernels"] == false;
+        let engine = row["device"].as_str().unwrap_or_default().to_owned() + if off { ", kernels off" } else { "" };
+        let model = row["model"].as_str().unwrap_or_default();
+        if !engines.contains(&engine) {
+            engines.push(engine.clone());
+        }
+        if !models.contains(&model) {
+            models.push(model);
+        }
+        cells.insert((model, engine), row);
+    }
+    let table = |title: &str, figure: &dyn Fn(&str, &Value) -> String| {
+        let mut text =
+            format!("{title}\n\n| network | {} |\n| --- |{}\n", engines.join(" | "), " --: |".repeat(engines.len()));
+        for model in &models {
+            let figures = engines.iter().map(|engine| match cells.get(&(*model, engine.clone())) {
+                Some(row) if row["median_ms"].is_number() => figure(model, row),
+                _ => "–".to_owned(),
+            });
+            text += &format!("| {model} | {} |\n", figures.collect::<Vec<_>>().join(" | "));
+        }
+        text + "\n"
+    };
+    let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
+    let pytorch = |model: &str| {
+        cells
+            .iter()
+            .find(|((name, engine), _)| *name == model && engine == "pytorch")
+            .map(|(_, row)| number(row, "median_ms"))
+    };
+    let relative = |model: &str, row: &Value| match pytorch(model) {
+        Some(pytorch) if pytorch.is_finite() => format!("{:.2}", number(row, "median_ms") / pytorch),
+        _ => "–".to_owned(),
+    };
+    [
+        table("Median milliseconds of a pass:", &|_, row| digits(number(row, "median_ms"))),
+        table("Times as long as PyTorch (below 1 is faster):", &relative),
+        table("GFLOP/s:", &|_, row| digits(number(row, "gflops"))),
+        table("Peak resident memory in MiB:", &|_, row| format!("{:.0}", number(row, "peak_rss_mib"))),
+        table("Milliseconds to load, and from then to the first result:", &|_, row| {
+            format!("{} + {}", digits(number(row, "load_ms")), digits(number(row, "first_ms")))
+        }),
+    ]
+    .concat()
+}
+
+/// Why there are dashes in the tables.
+fn reasons(rows: &[Value]) -> String {
+    let mut reasons = BTreeMap::<_, Vec<_>>::new();
+    for row in rows {
+        if let (Some(engine), Some(error), Some(model)) =
+            (row["device"].as_str(), row["error"].as_str(), row["model"].as_str())
+        {
+            reasons.entry((engine, error)).or_default().push(model);
+        }
+    }
+    let lines = reasons.iter().map(|((engine, error), models)| format!("- {engine}, {}: {error}\n", models.join(", ")));
+    let lines: String = lines.collect();
+    if lines.is_empty() { lines } else { format!("What is not in the tables:\n\n{lines}\n") }
+}
+
+/// Three digits that count.
+fn digits(value: f64) -> String {
+    match value {
+        v if v >= 100.0 => format!("{v:.0}"),
+        v if v >= 10.0 => format!("{v:.1}"),
+        v => format!("{v:.2}"),
+    }
+}
+
+/// Replaces what stands between the two lines of the page.
+fn write(page: &Path, text: &str) -> Result<()> {
+    let old = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+    let (Some(begin), Some(end)) = (old.find(BEGIN), old.find(END)) else {
+        bail!("{} has no lines `{BEGIN}` and `{END}`", page.display());
+    };
+    let new = format!("{}{BEGIN}\n{text}{}", &old[..begin], &old[end..]);
+    let unfinished = page.with_extension("md.part");
+    fs::write(&unfinished, new).with_context(|| format!("writing {}", unfinished.display()))?;
+    fs::rename(&unfinished, page).with_context(|| format!("writing {}", page.display()))
+}
