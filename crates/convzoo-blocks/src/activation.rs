@@ -1,6 +1,8 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, activation};
+use convzoo_kernels::elementwise;
 
+use crate::trace::{self, Scope};
 use crate::{observe, rectify};
 
 /// The element-wise function behind a layer.
@@ -19,7 +21,7 @@ pub enum Activation {
 impl Activation {
     /// Applies the function to every element.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
-        match self {
+        let compute = |input| match self {
             Self::Identity => input,
             Self::Relu => match observe::rectification() {
                 Some(rule) => rectify::relu(input, rule),
@@ -27,6 +29,15 @@ impl Activation {
             },
             Self::Tanh => activation::tanh(input),
             Self::Sigmoid => activation::sigmoid(input),
-        }
+        };
+        trace::layer("activation", input, compute, |Scope { graph, .. }, input| {
+            let function = match self {
+                Self::Identity => elementwise::Activation::Identity,
+                Self::Relu => elementwise::Activation::Relu,
+                Self::Tanh => elementwise::Activation::Tanh,
+                Self::Sigmoid => elementwise::Activation::Sigmoid,
+            };
+            Ok(graph.activation(input, function))
+        })
     }
 }

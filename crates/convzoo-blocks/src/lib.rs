@@ -19,6 +19,7 @@ mod fractal;
 mod head;
 mod inception;
 mod init;
+mod join;
 mod linear;
 mod nin;
 mod norm;
@@ -26,6 +27,7 @@ pub mod observe;
 mod pool;
 mod rectify;
 mod residual;
+pub mod trace;
 mod vgg;
 
 pub use activation::Activation;

@@ -3,8 +3,10 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
+use convzoo_kernels::pool::{PoolKind as Taken, PoolShape};
 
 use crate::observe::{self, Layer, Window};
+use crate::trace::{self, Scope};
 
 /// Configures a [`Pool`]: a sliding maximum or mean.
 #[derive(Config, Debug)]
@@ -87,9 +89,21 @@ impl Pool {
             let dims = [batch, channels, window.output(0, height, ceil), window.output(1, width, ceil)];
             (Layer::new(kind, self.id.id, 0).with_window(window), dims)
         };
-        observe::layer(input, describe, |input| match &self.op {
-            PoolOp::Max(op) => op.forward(input),
-            PoolOp::Avg(op) => op.forward(input),
+        let compute = |input| {
+            observe::layer(input, describe, |input| match &self.op {
+                PoolOp::Max(op) => op.forward(input),
+                PoolOp::Avg(op) => op.forward(input),
+            })
+        };
+        trace::layer("pooling", input, compute, |Scope { graph, .. }, input| {
+            let (kind, kernel, stride, ceil) = match &self.op {
+                PoolOp::Max(op) => (Taken::Max, op.kernel_size, op.stride, op.ceil_mode),
+                PoolOp::Avg(op) => {
+                    let kind = Taken::Average { count_include_pad: op.count_include_pad };
+                    (kind, op.kernel_size, op.stride, op.ceil_mode)
+                }
+            };
+            Ok(graph.pool(input, PoolShape::Sliding { kind, kernel, stride, padding: self.padding, ceil }))
         })
     }
 }
@@ -115,6 +129,11 @@ impl AdaptiveAvgPool2d {
             let layer = if self.output == [1, 1] { layer.seeing_all() } else { layer };
             (layer, [batch, channels, self.output[0], self.output[1]])
         };
-        observe::layer(input, describe, |input| burn::tensor::module::adaptive_avg_pool2d(input, self.output))
+        let compute = |input| {
+            observe::layer(input, describe, |input| burn::tensor::module::adaptive_avg_pool2d(input, self.output))
+        };
+        trace::layer("AdaptiveAvgPool2d", input, compute, |Scope { graph, .. }, input| {
+            Ok(graph.pool(input, PoolShape::Adaptive(self.output)))
+        })
     }
 }

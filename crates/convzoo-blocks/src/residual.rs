@@ -3,8 +3,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, s};
+use convzoo_kernels::conv::ConvShape;
 
+use crate::join;
 use crate::observe::Fork;
+use crate::trace::{self, Scope};
 use crate::{Activation, ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
 
 /// How a shortcut follows its block to another shape, by the letters of
@@ -90,8 +93,17 @@ impl ZeroPad {
         let step = self.stride as isize;
         let before = (outputs - inputs) / 2;
         let after = outputs - inputs - before;
-        let strided = input.slice(s![.., .., ..; step, ..; step]);
-        strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
+        let compute = |input: Tensor<4>| {
+            let strided = input.slice(s![.., .., ..; step, ..; step]);
+            strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
+        };
+        trace::layer("ZeroPad", input, compute, |Scope { graph, .. }, input| {
+            // The same as a strided 1×1 convolution whose filters each pass one channel.
+            let shape = ConvShape { stride: [self.stride; 2], ..ConvShape::square(inputs, outputs, 1) };
+            let mut weight = vec![0.0; outputs * inputs];
+            (0..inputs).for_each(|channel| weight[(before + channel) * inputs + channel] = 1.0);
+            Ok(graph.conv(input, shape, weight, None)?)
+        })
     }
 }
 
@@ -384,7 +396,7 @@ impl ResidualBlock {
 /// Goes both ways from the input of a block, in this order, and adds what they bring.
 fn add(first: impl FnOnce() -> Tensor<4>, second: impl FnOnce() -> Tensor<4>) -> Tensor<4> {
     let mut fork = Fork::new();
-    fork.branch(first) + fork.branch(second)
+    join::add(fork.branch(first), fork.branch(second))
 }
 
 fn follow(shortcut: &Option<Shortcut>, input: Tensor<4>) -> Tensor<4> {

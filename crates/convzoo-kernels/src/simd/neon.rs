@@ -1,0 +1,107 @@
+use std::arch::aarch64::*;
+
+use super::{Kernel, Simd};
+
+#[derive(Clone, Copy)]
+pub struct Neon;
+
+/// The same instruction on both registers.
+macro_rules! both {
+    ($f:ident $(, $v:expr)+) => {
+        // SAFETY: the processor has NEON, the trait's condition.
+        unsafe { [$f($($v[0]),+), $f($($v[1]),+)] }
+    };
+}
+
+// SAFETY: two registers of 4 floats are 8, and NEON's loads and stores need no more than the floats' alignment.
+#[allow(clippy::missing_safety_doc)]
+unsafe impl Simd for Neon {
+    type Vector = [float32x4_t; 2];
+    const LANES: usize = 8;
+    const PIXELS: usize = 6;
+
+    #[inline(always)]
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+        #[target_feature(enable = "neon")]
+        unsafe fn entry<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.run::<Neon>() }
+        }
+        // SAFETY: the caller's promise.
+        unsafe { entry(kernel) }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Self::Vector {
+        // SAFETY: the processor has NEON, the trait's condition.
+        unsafe { [vdupq_n_f32(value); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self::Vector {
+        // SAFETY: as above, and the pointer is valid for 8 floats.
+        unsafe { [vld1q_f32(from), vld1q_f32(from.add(4))] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const half::f16) -> Self::Vector {
+        // SAFETY: the pointer is valid for 8 halves.
+        unsafe {
+            let mut floats = [0.0; 8];
+            for (i, float) in floats.iter_mut().enumerate() {
+                *float = from.add(i).read().to_f32();
+            }
+            Self::load(floats.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, vector: Self::Vector) {
+        // SAFETY: as above, and the pointer is valid for 8 floats.
+        unsafe {
+            vst1q_f32(to, vector[0]);
+            vst1q_f32(to.add(4), vector[1]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vaddq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vsubq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vmulq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vdivq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vmaxq_f32, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(a: Self::Vector) -> Self::Vector {
+        both!(vsqrtq_f32, a)
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        both!(vfmaq_f32, c, a, b)
+    }
+
+    #[inline(always)]
+    unsafe fn sum(a: Self::Vector) -> f32 {
+        // SAFETY: the processor has NEON, the trait's condition.
+        unsafe { vaddvq_f32(vaddq_f32(a[0], a[1])) }
+    }
+}

@@ -1,0 +1,92 @@
+use super::{Kernel, Simd};
+
+/// Arrays, whose loops the compiler vectorises.
+#[derive(Clone, Copy)]
+pub struct Portable;
+
+type Vector = [f32; 8];
+
+#[inline(always)]
+fn zip(mut a: Vector, b: Vector, f: impl Fn(f32, f32) -> f32) -> Vector {
+    for i in 0..8 {
+        a[i] = f(a[i], b[i]);
+    }
+    a
+}
+
+// SAFETY: a vector is 8 floats, and loads and stores are unaligned.
+#[allow(clippy::missing_safety_doc)]
+unsafe impl Simd for Portable {
+    type Vector = Vector;
+    const LANES: usize = 8;
+    const PIXELS: usize = 3;
+
+    unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
+        // SAFETY: the caller's promise.
+        unsafe { kernel.run::<Portable>() }
+    }
+
+    #[inline(always)]
+    unsafe fn splat(value: f32) -> Vector {
+        [value; 8]
+    }
+
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Vector {
+        // SAFETY: the pointer is valid for 8 floats.
+        unsafe { from.cast::<Vector>().read_unaligned() }
+    }
+
+    #[inline(always)]
+    unsafe fn load_half(from: *const half::f16) -> Vector {
+        // SAFETY: the pointer is valid for 8 halves.
+        unsafe { from.cast::<[half::f16; 8]>().read_unaligned() }.map(half::f16::to_f32)
+    }
+
+    #[inline(always)]
+    unsafe fn store(to: *mut f32, vector: Vector) {
+        // SAFETY: the pointer is valid for 8 floats.
+        unsafe { to.cast::<Vector>().write_unaligned(vector) }
+    }
+
+    #[inline(always)]
+    unsafe fn add(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sub(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    unsafe fn mul(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    unsafe fn div(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| a / b)
+    }
+
+    #[inline(always)]
+    unsafe fn max(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+
+    #[inline(always)]
+    unsafe fn sqrt(a: Vector) -> Vector {
+        a.map(f32::sqrt)
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add(a: Vector, b: Vector, c: Vector) -> Vector {
+        // Not `f32::mul_add`: without the instruction that is a slow call.
+        zip(zip(a, b, |a, b| a * b), c, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    unsafe fn sum(a: Vector) -> f32 {
+        a.iter().sum()
+    }
+}

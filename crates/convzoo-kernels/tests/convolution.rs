@@ -1,0 +1,205 @@
+//! Every convolution kernel, on every instruction set of this machine, against the definition.
+
+mod common;
+
+use common::{assert_close, random};
+use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue, Tile};
+use convzoo_kernels::{Isa, KernelError, Layout};
+use proptest::prelude::*;
+
+/// The convolution of images `[batch, channels, height, width]`, with the sum of the terms' magnitudes, which bounds
+/// what rounding can do.
+fn convolve(
+    shape: &ConvShape,
+    batch: usize,
+    [height, width]: [usize; 2],
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+) -> Vec<(f64, f64)> {
+    let [inputs, outputs] = shape.channels;
+    let [rows, columns] = shape.output([height, width]).unwrap();
+    let group = [inputs / shape.groups, outputs / shape.groups];
+    let mut result = Vec::new();
+    for n in 0..batch {
+        for o in 0..outputs {
+            for y in 0..rows {
+                for x in 0..columns {
+                    let (mut total, mut magnitude) = (f64::from(bias[o]), f64::from(bias[o]).abs());
+                    for c in 0..group[0] {
+                        for ky in 0..shape.kernel[0] {
+                            for kx in 0..shape.kernel[1] {
+                                let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.padding[0]);
+                                let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.padding[1]);
+                                if iy < height && ix < width {
+                                    let channel = o / group[1] * group[0] + c;
+                                    let value = input[((n * inputs + channel) * height + iy) * width + ix];
+                                    let tap = ((o * group[0] + c) * shape.kernel[0] + ky) * shape.kernel[1] + kx;
+                                    let term = f64::from(value) * f64::from(weight[tap]);
+                                    total += term;
+                                    magnitude += term.abs();
+                                }
+                            }
+                        }
+                    }
+                    result.push((total, magnitude));
+                }
+            }
+        }
+    }
+    result
+}
+
+/// What surrounds a convolution.
+#[derive(Clone, Debug)]
+struct Use {
+    batch: usize,
+    size: [usize; 2],
+    sum: bool,
+    relu: bool,
+    /// Columns of halo beyond the padding of the input, and of the output and the sum.
+    halos: [usize; 3],
+    threads: usize,
+    seed: u64,
+}
+
+fn uses() -> impl Strategy<Value = Use> {
+    let size = prop::array::uniform2(1usize..=20);
+    let halos = prop::array::uniform3(0usize..=1);
+    let parts = (1usize..=2, size, any::<bool>(), any::<bool>(), halos, 1usize..=3, any::<u64>());
+    parts.prop_map(|(batch, size, sum, relu, halos, threads, seed)| Use {
+        batch,
+        size,
+        sum,
+        relu,
+        halos,
+        threads,
+        seed,
+    })
+}
+
+/// Groups with any number of channels each.
+fn channels() -> impl Strategy<Value = (usize, [usize; 2])> {
+    prop_oneof![
+        (Just(1usize), prop::array::uniform2(1usize..=40)),
+        (2usize..=5, prop::array::uniform2(1usize..=9)).prop_map(|(groups, [i, o])| (groups, [i * groups, o * groups])),
+        (Just(2usize), Just([32, 96])),
+    ]
+}
+
+fn shapes() -> impl Strategy<Value = ConvShape> {
+    let pair = |range| prop::array::uniform2(range);
+    (channels(), pair(1usize..=4), pair(1usize..=3), pair(0usize..=3), pair(1usize..=2)).prop_map(
+        |((groups, channels), kernel, stride, padding, dilation)| ConvShape {
+            channels,
+            kernel,
+            stride,
+            padding,
+            dilation,
+            groups,
+        },
+    )
+}
+
+/// Runs the case on each instruction set and compares.
+fn check(algorithm: Algorithm, shape: ConvShape, case: &Use, tolerance: f64) -> Result<(), TestCaseError> {
+    let Ok([rows, columns]) = shape.output(case.size) else { return Err(TestCaseError::reject("too small")) };
+    let [inputs, outputs] = shape.channels;
+    let [height, width] = case.size;
+    let input = random(case.batch * inputs * height * width, case.seed);
+    let weight = random(shape.weights(), case.seed ^ 1);
+    let bias = random(outputs, case.seed ^ 2);
+    let sum = random(case.batch * outputs * rows * columns, case.seed ^ 3);
+    let mut expected = convolve(&shape, case.batch, case.size, &input, &weight, &bias);
+    if case.sum {
+        expected.iter_mut().zip(&sum).for_each(|((total, _), sum)| *total += f64::from(*sum));
+    }
+    if case.relu {
+        expected.iter_mut().for_each(|(total, _)| *total = total.max(0.0));
+    }
+    for isa in Isa::available() {
+        let lanes = if algorithm == Algorithm::Planar { 1 } else { isa.lanes() };
+        let from = Layout::new([case.batch, inputs, height, width], lanes, shape.padding[1] + case.halos[0]);
+        let into = |halo| Layout::new([case.batch, outputs, rows, columns], isa.lanes(), halo);
+        let epilogue = Epilogue { sum: case.sum.then(|| into(case.halos[1])), relu: case.relu };
+        let conv = Conv::new(isa, shape, algorithm, &weight, Some(&bias)).unwrap();
+        let operation = conv.operation(from, into(case.halos[2]), epilogue, case.threads).unwrap();
+        let tensors: &[&[f32]] = if case.sum { &[&input, &sum] } else { &[&input] };
+        assert_close(&operation.apply(tensors), &expected, tolerance, &format!("{algorithm:?} on {isa}"));
+    }
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn direct_equals_the_definition(shape in shapes(), case in uses()) {
+        check(Algorithm::Direct, shape, &case, 1e-6)?;
+    }
+
+    #[test]
+    fn planar_equals_the_definition(shape in shapes(), case in uses(), step in 1usize..=4) {
+        let shape = ConvShape { stride: [step; 2], ..shape };
+        check(Algorithm::Planar, shape, &case, 1e-6)?;
+    }
+
+    #[test]
+    fn pointwise_equals_the_definition(channels in prop::array::uniform2(1usize..=70), case in uses()) {
+        let shape = ConvShape { channels, ..ConvShape::square(1, 1, 1) };
+        check(Algorithm::Direct, shape, &case, 1e-6)?;
+    }
+
+    #[test]
+    fn depthwise_equals_the_definition(shape in shapes(), channels in 1usize..=40, case in uses()) {
+        let shape = ConvShape { channels: [channels; 2], groups: channels, ..shape };
+        check(Algorithm::Depthwise, shape, &case, 1e-6)?;
+    }
+
+    #[test]
+    fn winograd_equals_the_definition(
+        channels in prop::array::uniform2(1usize..=40),
+        padding in prop::array::uniform2(0usize..=2),
+        case in uses(),
+    ) {
+        let shape = ConvShape { channels, padding, ..ConvShape::square(1, 1, 3) };
+        check(Algorithm::Winograd(Tile::Two), shape, &case, 2e-6)?;
+        check(Algorithm::Winograd(Tile::Four), shape, &case, 1e-5)?;
+    }
+}
+
+#[test]
+fn a_misshapen_convolution_is_an_error() {
+    let shape = ConvShape::square(4, 6, 3);
+    let make = |shape: ConvShape, weights: usize| {
+        Conv::new(Isa::Portable, shape, Algorithm::Direct, &vec![0.0; weights], None).err()
+    };
+    let weight = shape.weights();
+    assert_eq!(make(shape, weight), None);
+    let what = "a convolution's weight";
+    assert_eq!(make(shape, weight - 1), Some(KernelError::Length { what, expected: 216, found: 215 }));
+    assert_eq!(
+        make(ConvShape { groups: 4, ..shape }, weight / 4),
+        Some(KernelError::Groups { channels: [4, 6], groups: 4 })
+    );
+    let error = make(ConvShape { stride: [0, 1], ..shape }, weight);
+    assert!(matches!(error, Some(KernelError::Window { .. })), "a stride of zero gives {error:?}");
+    let error = shape.output([2, 9]);
+    assert_eq!(error, Err(KernelError::TooSmall { operation: "convolution", size: [2, 9] }));
+}
+
+#[test]
+fn layouts_that_do_not_fit_are_an_error() {
+    let shape = ConvShape { padding: [1; 2], ..ConvShape::square(4, 6, 3) };
+    let weight = vec![0.0; shape.weights()];
+    let conv = Conv::new(Isa::Portable, shape, Algorithm::Direct, &weight, None).unwrap();
+    let layout = |channels, side, halo| Layout::new([1, channels, side, side], 8, halo);
+    let fits = |from, into| conv.operation(from, into, Epilogue::default(), 2).map(|_| ());
+    assert_eq!(fits(layout(4, 5, 1), layout(6, 5, 0)), Ok(()));
+    for (from, into) in [
+        (layout(5, 5, 1), layout(6, 5, 0)),
+        (layout(4, 5, 1), layout(7, 5, 0)),
+        (layout(4, 5, 1), layout(6, 4, 0)),
+        (layout(4, 5, 0), layout(6, 5, 0)),
+    ] {
+        assert!(fits(from, into).is_err(), "{from:?} to {into:?} is taken");
+    }
+}
