@@ -48,8 +48,7 @@ impl Linear {
             (layer.with_macs(outputs * inputs).seeing_all(), [batch, outputs])
         };
         observe::layer(input, describe, |input| {
-            let weight = self.weight.val().transpose();
-            burn::tensor::module::linear(input, weight, Some(self.bias.val()))
+            convzoo_kernels::extension::linear(input, self.weight.val(), self.bias.val())
         })
     }
 

@@ -6,10 +6,12 @@
 mod buffer;
 pub mod conv;
 mod error;
+pub mod extension;
 mod layout;
 pub mod operation;
 pub mod parallel;
 pub mod simd;
+pub mod train;
 
 pub use buffer::Buffer;
 pub use error::KernelError;
