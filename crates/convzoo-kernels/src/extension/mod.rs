@@ -16,13 +16,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Tensor, activation, module};
 
+use crate::KernelError;
+
 #[cfg(feature = "flex")]
 use {burn::backend::Dispatch, operations::Operations};
 
-static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| {
-    let off = std::env::var("CONVZOO_KERNELS").is_ok_and(|value| value == "off");
-    AtomicBool::new(!off)
-});
+static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
+
+/// Whether `CONVZOO_KERNELS` leaves this crate's kernels on.
+///
+/// # Errors
+/// It says neither `on` nor `off`. A program that does not ask goes on with the kernels.
+pub fn from_environment() -> Result<bool, KernelError> {
+    match std::env::var("CONVZOO_KERNELS").unwrap_or_default().as_str() {
+        "" | "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(KernelError::Switch(other.to_owned())),
+    }
+}
 
 /// Switches this crate's kernels on or off, whatever the environment says.
 pub fn enable(on: bool) {

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::operation::Shared;
 use crate::parallel;
-use crate::simd::Simd;
+use crate::simd::{Kernel, Simd};
 
 /// The matrix `[channels × taps, pixels]` that a sliding window reads from an image, made in pieces.
 ///
@@ -76,33 +76,22 @@ impl<'a> Gather<'a> {
     /// pixels.
     ///
     /// # Safety
-    /// At `to` there is room for the rows and a vector more. The processor has `S`'s instructions; pixels and channels are there,
-    /// and no more pixels than `width`.
+    /// At `to` there is room for the rows and a vector more. The processor has `S`'s instructions; pixels and channels are
+    /// there, and no more pixels than `width`.
     #[inline(always)]
     pub unsafe fn pack<S: Simd>(&self, channels: Range<usize>, pixels: Range<usize>, width: usize, to: *mut f32) {
         let runs = self.runs(pixels, width);
-        let source: &[f32] = &self.source;
-        let step = self.taps.len() * width;
-        for (i, channel) in channels.enumerate() {
-            let base = channel * self.plane();
-            // SAFETY: runs lie within the rows; what is written beyond the end of one is overwritten by the next, or lies
-            // in the vector behind the rows. Values are read from the source up to its end.
-            unsafe {
-                let to = to.add(i * step);
-                for run in &runs {
-                    let to = to.add(run.to);
-                    clear::<S>(to, run.front);
-                    let from = base + run.from;
-                    let values = to.add(run.front);
-                    if from + run.values + S::LANES <= source.len() {
-                        copy::<S>(values, source.as_ptr().add(from), run.values);
-                    } else if run.values > 0 {
-                        values.copy_from_nonoverlapping(source.as_ptr().add(from), run.values);
-                    }
-                    clear::<S>(values.add(run.values), run.back);
-                }
-            }
-        }
+        let pack = Pack {
+            source: &self.source,
+            first: channels.start * self.plane(),
+            plane: self.plane(),
+            channels: channels.len(),
+            runs: &runs,
+            to,
+            step: self.taps.len() * width,
+        };
+        // SAFETY: the caller's promise.
+        unsafe { S::call(pack) }
     }
 
     /// The runs of one channel, in ascending order of where they go; the channel's plane is to be added to `from`.
@@ -139,6 +128,47 @@ impl<'a> Gather<'a> {
             }
         }
         runs
+    }
+}
+
+/// The same runs of some channels.
+struct Pack<'a> {
+    source: &'a [f32],
+    /// The first channel, and the step to the next.
+    first: usize,
+    plane: usize,
+    channels: usize,
+    runs: &'a [Run],
+    /// Where the first channel goes, and the step to the next.
+    to: *mut f32,
+    step: usize,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for channel in 0..self.channels {
+            let base = self.first + channel * self.plane;
+            // SAFETY: runs lie within the rows; what is written beyond the end of one is overwritten by the next, or lies
+            // in the vector behind the rows. Values are read from the source up to its end.
+            unsafe {
+                let to = self.to.add(channel * self.step);
+                for run in self.runs {
+                    let to = to.add(run.to);
+                    clear::<S>(to, run.front);
+                    let from = base + run.from;
+                    let values = to.add(run.front);
+                    if from + run.values + S::LANES <= self.source.len() {
+                        copy::<S>(values, self.source.as_ptr().add(from), run.values);
+                    } else if run.values > 0 {
+                        values.copy_from_nonoverlapping(self.source.as_ptr().add(from), run.values);
+                    }
+                    clear::<S>(values.add(run.values), run.back);
+                }
+            }
+        }
     }
 }
 

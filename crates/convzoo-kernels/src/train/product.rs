@@ -1,12 +1,13 @@
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use super::conv::Epilogue;
 use super::gather::Gather;
 use crate::operation::Shared;
 use crate::simd::{Isa, Kernel, Simd};
-use crate::{Buffer, buffer, parallel};
+use crate::{buffer, parallel};
 
 /// A weight as a matrix `[rows, channels × taps]`, wherever its values lie.
 pub(super) struct Matrix<'a> {
@@ -79,11 +80,17 @@ pub(super) fn product(
         // SAFETY: as above; each task writes pixels of its own, and the target has all of them.
         unsafe { isa.call(block) }
     });
+    packed.recycle();
+}
+
+thread_local! {
+    /// Memory for packed weights, as much as the largest took: fresh memory costs more than packing does.
+    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
 }
 
 /// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`.
 struct Packed {
-    values: Buffer,
+    values: Vec<f32>,
     rows: usize,
     tiles: usize,
     channels: usize,
@@ -95,25 +102,26 @@ impl Packed {
     fn new(matrix: &Matrix, tile: usize) -> Self {
         let (rows, channels, taps) = (matrix.rows, matrix.channels, matrix.taps.len());
         let (tiles, depth_channels) = (rows.div_ceil(tile), (DEPTH / taps).clamp(1, channels));
-        let mut values = Buffer::zeros(rows * channels * taps);
-        let packed = Self { values: Buffer::zeros(0), rows, tiles, channels, depth_channels, taps };
+        let mut values = PACKED.take();
+        if values.len() < rows * channels * taps {
+            values = vec![0.0; rows * channels * taps];
+        }
+        let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
         let to = Shared(values.as_mut_ptr());
         let depths = packed.depths();
         let pack = |task: usize| {
             let (depth, tile) = (task / tiles, task % tiles);
             let (channels, rows) = (packed.depth(depth), parallel::piece(rows, tiles, tile));
             // SAFETY: each tile of each depth has a part of the buffer to itself.
-            let mut to = unsafe { to.get().add(packed.at(depth, tile)) };
-            for channel in channels {
-                for &tap in matrix.taps {
-                    let from = &matrix.weight[channel * matrix.channel + tap..];
-                    for row in rows.clone() {
-                        // SAFETY: as above.
-                        unsafe {
-                            to.write(from[row * matrix.row]);
-                            to = to.add(1);
-                        }
-                    }
+            let to = unsafe {
+                let len = channels.len() * taps * rows.len();
+                std::slice::from_raw_parts_mut(to.get().add(packed.at(depth, tile)), len)
+            };
+            for (channel, to) in channels.zip(to.chunks_exact_mut(taps * rows.len())) {
+                for (r, row) in rows.clone().enumerate() {
+                    let from = &matrix.weight[channel * matrix.channel + row * matrix.row..];
+                    let to = to[r..].iter_mut().step_by(rows.len());
+                    to.zip(matrix.taps).for_each(|(to, &tap)| *to = from[tap]);
                 }
             }
         };
@@ -122,6 +130,11 @@ impl Packed {
             _ => parallel::for_each(depths * tiles, pack),
         }
         Self { values, ..packed }
+    }
+
+    /// Leaves the memory to the next product.
+    fn recycle(self) {
+        PACKED.set(self.values);
     }
 
     fn depths(&self) -> usize {

@@ -79,14 +79,14 @@ impl Kernel for Block<'_> {
         let [tile_outputs, tile_rows] = tile::<S>();
         let (output_tiles, row_tiles) = (outputs.div_ceil(tile_outputs), rows.div_ceil(tile_rows));
         let chunks = self.pixels.len().div_ceil(PIXELS);
-        let most = self.pixels.len().div_ceil(chunks.max(1)).next_multiple_of(S::LANES);
+        let most = pitch::<S>(self.pixels.len().div_ceil(chunks.max(1)));
         let gradient_len = outputs * most + S::LANES;
         buffer::with_scratch(gradient_len + rows * most + S::LANES, |scratch| {
             let (gradients, windows) = scratch.split_at_mut(gradient_len);
             for chunk in 0..chunks {
                 let piece = parallel::piece(self.pixels.len(), chunks, chunk);
                 let pixels = self.pixels.start + piece.start..self.pixels.start + piece.end;
-                let width = pixels.len().next_multiple_of(S::LANES);
+                let width = pitch::<S>(pixels.len());
                 // SAFETY: the scratch has room for the rows and a vector more; sums are there for all tiles.
                 unsafe {
                     self.gradient.pack::<S>(self.outputs.clone(), pixels.clone(), width, gradients.as_mut_ptr());
@@ -109,6 +109,13 @@ impl Kernel for Block<'_> {
             }
         });
     }
+}
+
+/// The width of rows of so many pixels: an odd number of vectors, so that neighbouring rows lie in different sets of a
+/// cache.
+#[inline(always)]
+fn pitch<S: Simd>(pixels: usize) -> usize {
+    (pixels.div_ceil(S::LANES) | 1) * S::LANES
 }
 
 /// Outputs and rows whose sums, with one vector of each output and one of a row, fill the registers.

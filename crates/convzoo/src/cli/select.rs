@@ -12,6 +12,7 @@ use convzoo::weights::Checkpoint;
 use convzoo::{
     Classifier, Network, Options, Preprocessing, Published, SERVER, create_from, data, published, train, variant,
 };
+use convzoo_kernels::{Isa, extension};
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
@@ -20,11 +21,29 @@ pub struct DeviceArgs {
     /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT [default: the best one present]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
+    /// Whether flex computes with convzoo's kernels or its own [default: what the environment's CONVZOO_KERNELS says, else
+    /// on]
+    #[arg(long, value_enum)]
+    pub kernels: Option<Switch>,
+}
+
+/// On or off.
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
 }
 
 impl DeviceArgs {
-    /// Opens the device that was asked for, else the best one.
+    /// Opens the device that was asked for, else the best one, with the kernels that were asked for.
     pub fn open(&self) -> Result<(DeviceName, Device)> {
+        extension::enable(match self.kernels {
+            Some(switch) => matches!(switch, Switch::On),
+            None => extension::from_environment()?,
+        });
+        Isa::detect()?;
         let name = match &self.device {
             Some(name) => name.clone(),
             None => device::best().ok_or_else(|| anyhow!("this build has no device that is present"))?,

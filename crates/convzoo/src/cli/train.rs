@@ -196,7 +196,7 @@ fn resumed(args: &Args, folder: &Path, dashboard: bool) -> Result<Trainer<Networ
         .with_context(|| format!("{} is of another program or version", folder.join("run.json").display()))?;
     let device = match &args.device.device {
         Some(_) => args.device.clone(),
-        None => DeviceArgs { device: Some(record.device.parse()?) },
+        None => DeviceArgs { device: Some(record.device.parse()?), ..args.device.clone() },
     };
     trainer(&device, &setup, record.recipe, record.seed, folder.to_owned(), dashboard)
 }
