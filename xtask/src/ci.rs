@@ -1,11 +1,13 @@
 //! What continuous integration runs.
 
 use std::fs;
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, root, succeed};
+use crate::goldens::python;
+use crate::{cargo, root, succeed, torch_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -50,6 +52,17 @@ pub fn run() -> Result<()> {
         let program = root().join("target/release/convzoo");
         succeed(&mut cargo(["build", "--release"])?)?;
         succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
+    })?;
+    step("weights exchanged with PyTorch", || {
+        // A machine without the package index still tells whether the rest is sound.
+        if let Err(error) = python() {
+            println!("skipped: {error:#}");
+            return Ok(());
+        }
+        let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
+        let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
+        ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        Ok(())
     })?;
     for example in examples()? {
         step(&format!("example {example}"), || succeed(&mut cargo(["run", "--release", "--example", &example])?))?;

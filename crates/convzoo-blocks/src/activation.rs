@@ -1,5 +1,8 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, activation};
+use convzoo_kernels::elementwise;
+
+use crate::trace::{self, Scope};
 
 /// The element-wise function behind a layer.
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
@@ -17,11 +20,20 @@ pub enum Activation {
 impl Activation {
     /// Applies the function to every element.
     pub fn forward<const D: usize>(self, input: Tensor<D>) -> Tensor<D> {
-        match self {
+        let compute = |input| match self {
             Self::Identity => input,
             Self::Relu => activation::relu(input),
             Self::Tanh => activation::tanh(input),
             Self::Sigmoid => activation::sigmoid(input),
-        }
+        };
+        trace::layer("activation", input, compute, |Scope { graph, .. }, input| {
+            let function = match self {
+                Self::Identity => elementwise::Activation::Identity,
+                Self::Relu => elementwise::Activation::Relu,
+                Self::Tanh => elementwise::Activation::Tanh,
+                Self::Sigmoid => elementwise::Activation::Sigmoid,
+            };
+            Ok(graph.activation(input, function))
+        })
     }
 }

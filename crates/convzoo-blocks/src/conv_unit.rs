@@ -4,10 +4,12 @@ use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
+use convzoo_kernels::conv::ConvShape;
 use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
 use crate::checkpointing::keeping;
 use crate::observe::{self, Layer, Window};
+use crate::trace::{self, Scope};
 use crate::{Activation, Init, Norm, NormConfig};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
@@ -234,7 +236,23 @@ fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
             .with_window(window);
         (layer, [batch, outputs, rows, columns])
     };
-    observe::layer(input, describe, |input| run(conv, input, conv.weight.val()))
+    let compute = |input| observe::layer(input, describe, |input| run(conv, input, conv.weight.val()));
+    trace::layer("Conv2d", input, compute, |Scope { graph, .. }, input| {
+        let [outputs, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
+        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
+            unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
+        };
+        let shape = ConvShape {
+            channels: [inputs * conv.groups, outputs],
+            kernel: conv.kernel_size,
+            stride: conv.stride,
+            padding: [top, left],
+            dilation: conv.dilation,
+            groups: conv.groups,
+        };
+        let bias = conv.bias.as_ref().map(|bias| trace::values(bias.val(), "Conv2d")).transpose()?;
+        Ok(graph.conv(input, shape, trace::values(conv.weight.val(), "Conv2d")?, bias)?)
+    })
 }
 
 /// The convolution with other weights of its kernel's size.

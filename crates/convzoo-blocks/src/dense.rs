@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use convzoo_kernels::extension::batch_norm_train;
 
 use crate::checkpointing::{keeping, like, recomputing};
+use crate::join::concat;
 use crate::{BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit, observe};
 
 /// Configures a [`DenseLayer`].
@@ -151,7 +152,7 @@ impl DenseBlock {
         // The newest features see all that the older ones see: the receptive field needs no fork.
         self.layers.iter().fold(input, |features, layer| {
             let new = layer.forward(features.clone());
-            Tensor::cat(vec![features, new], 1)
+            concat(vec![features, new])
         })
     }
 

@@ -2,6 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
+use crate::join::concat;
 use crate::observe::Fork;
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
@@ -47,6 +48,6 @@ impl Fire {
         let mut fork = Fork::new();
         let pointwise = fork.branch(|| self.expand1x1.forward(squeezed.clone()));
         let spatial = fork.branch(|| self.expand3x3.forward(squeezed));
-        Tensor::cat(vec![pointwise, spatial], 1)
+        concat(vec![pointwise, spatial])
     }
 }

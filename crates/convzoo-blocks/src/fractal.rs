@@ -3,6 +3,7 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::join::{add, scale};
 use crate::observe::Fork;
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
@@ -124,8 +125,8 @@ impl FractalBlock {
         let live = paths.live(first, self.columns.len(), &input.device());
         let outputs = self.paths(input, first, index, paths, &live);
         let count = outputs.len() as f64;
-        let sum = outputs.into_iter().reduce(|a, b| a + b).expect("at least one path is live");
-        if count == 1.0 { sum } else { sum / count }
+        let sum = outputs.into_iter().reduce(add).expect("at least one path is live");
+        if count == 1.0 { sum } else { scale(sum, 1.0 / count) }
     }
 
     /// What the live ones of the paths that end in a join answer, the shallowest first.

@@ -13,6 +13,7 @@ use burn::tensor::{Device, Tensor};
 
 pub use residual::{InceptionResidual, InceptionResidualConfig};
 
+use crate::join::concat;
 use crate::observe::Fork;
 use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
 
@@ -195,7 +196,7 @@ impl Branch {
 fn side_by_side<P>(paths: &[P], input: Tensor<4>, forward: impl Fn(&P, Tensor<4>) -> Tensor<4>) -> Tensor<4> {
     let mut fork = Fork::new();
     let outputs = paths.iter().map(|path| fork.branch(|| forward(path, input.clone()))).collect();
-    Tensor::cat(outputs, 1)
+    concat(outputs)
 }
 
 #[cfg(test)]

@@ -19,12 +19,14 @@ mod fractal;
 mod head;
 mod inception;
 mod init;
+mod join;
 mod linear;
 mod nin;
 mod norm;
 pub mod observe;
 mod pool;
 mod residual;
+pub mod trace;
 mod vgg;
 
 pub use activation::Activation;

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 
 use crate::Init;
 use crate::observe::{self, Layer};
+use crate::trace::{self, Scope};
 
 /// Configures a [`Linear`].
 #[derive(Config, Debug)]
@@ -47,8 +48,17 @@ impl Linear {
             let layer = Layer::new("Linear", self.weight.id, outputs * inputs + outputs);
             (layer.with_macs(outputs * inputs).seeing_all(), [batch, outputs])
         };
-        observe::layer(input, describe, |input| {
-            convzoo_kernels::extension::linear(input, self.weight.val(), self.bias.val())
+        let compute = |input| {
+            observe::layer(input, describe, |input| {
+                convzoo_kernels::extension::linear(input, self.weight.val(), self.bias.val())
+            })
+        };
+        trace::layer("Linear", input, compute, |Scope { graph, precision, .. }, input| {
+            let [_, inputs] = self.weight.lazy_shape().dims::<2>();
+            let (weight, bias) =
+                (trace::values(self.weight.val(), "Linear")?, trace::values(self.bias.val(), "Linear")?);
+            let linear = convzoo_kernels::linear::Linear::new(weight, bias, inputs, precision)?;
+            Ok(graph.linear(input, linear))
         })
     }
 

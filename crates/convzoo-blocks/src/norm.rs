@@ -2,10 +2,13 @@ use burn::config::Config;
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
+use convzoo_kernels::elementwise::ScaleShift;
 use convzoo_kernels::extension::{batch_norm, batch_norm_train};
+use convzoo_kernels::lrn::LocalResponse;
 
 use crate::Activation;
 use crate::observe::{self, Layer};
+use crate::trace::{self, Scope};
 
 /// The normalisation of a conv unit.
 #[derive(Config, Debug, Copy, PartialEq)]
@@ -129,7 +132,20 @@ impl BatchNorm2d {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let describe =
             |dims| (Layer::new("BatchNorm2d", self.weight.id, 2 * self.weight.lazy_shape().num_elements()), dims);
-        observe::layer(input, describe, |input| self.normalise(input, false))
+        let compute = |input| observe::layer(input, describe, |input| self.normalise(input, false));
+        trace::layer("BatchNorm2d", input, compute, |Scope { graph, .. }, input| {
+            let values = |tensor| trace::values(tensor, "BatchNorm2d");
+            let (mean, var) = (values(self.running_mean.value())?, values(self.running_var.value())?);
+            let (weight, bias) = (values(self.weight.val())?, values(self.bias.val())?);
+            let scale =
+                weight.iter().zip(var).map(|(weight, var)| f64::from(*weight) / (f64::from(var) + self.epsilon).sqrt());
+            let scale: Vec<f64> = scale.collect();
+            let terms = bias.iter().zip(mean).zip(&scale);
+            let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(mean) * scale) as f32);
+            let affine =
+                ScaleShift { shift: shift.collect(), scale: scale.iter().map(|scale| *scale as f32).collect() };
+            Ok(graph.scale_shift(input, affine))
+        })
     }
 
     /// The computation, with or without a ReLU behind it.
@@ -176,19 +192,30 @@ impl BatchNorm2d {
 #[derive(Module, Debug)]
 pub struct LocalResponseNorm {
     id: Param<Flag>,
-    inner: burn::nn::LocalResponseNorm,
+    size: usize,
+    alpha: f64,
+    beta: f64,
+    k: f64,
 }
 
 impl LocalResponseNorm {
     /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
     pub fn new(size: usize, alpha: f64, beta: f64, k: f64) -> Self {
-        let config = burn::nn::LocalResponseNormConfig::new(size).with_alpha(alpha).with_beta(beta).with_k(k);
-        Self { id: Param::from_bool(true), inner: config.init() }
+        Self { id: Param::from_bool(true), size, alpha, beta, k }
     }
 
     /// Keeps the shape, `[batch, channels, height, width]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let describe = |dims| (Layer::new("LocalResponseNorm", self.id.id, 0), dims);
-        observe::layer(input, describe, |input| self.inner.forward(input))
+        let compute = |input| {
+            observe::layer(input, describe, |input| {
+                let config = burn::nn::LocalResponseNormConfig::new(self.size);
+                config.with_alpha(self.alpha).with_beta(self.beta).with_k(self.k).init().forward(input)
+            })
+        };
+        trace::layer("LocalResponseNorm", input, compute, |Scope { graph, .. }, input| {
+            let (alpha, beta, k) = (self.alpha as f32, self.beta as f32, self.k as f32);
+            Ok(graph.local_response(input, LocalResponse { size: self.size, alpha, beta, k }))
+        })
     }
 }

@@ -5,8 +5,10 @@ use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
 use burn::tensor::ops::MaxPoolOptions;
 use convzoo_kernels::extension::max_pool2d;
+use convzoo_kernels::pool::{PoolKind as Taken, PoolShape};
 
 use crate::observe::{self, Layer, Window};
+use crate::trace::{self, Scope};
 
 /// Configures a [`Pool`]: a sliding maximum or mean.
 #[derive(Config, Debug)]
@@ -89,19 +91,30 @@ impl Pool {
             let dims = [batch, channels, window.output(0, height, ceil), window.output(1, width, ceil)];
             (Layer::new(kind, self.id.id, 0).with_window(window), dims)
         };
-        observe::layer(input, describe, |input| match &self.op {
-            PoolOp::Max(op) => {
-                let padding = self.padding.map(|side| (side, side));
-                let options = MaxPoolOptions {
-                    kernel_size: op.kernel_size,
-                    stride: op.stride,
-                    padding,
-                    dilation: op.dilation,
-                    ceil_mode: op.ceil_mode,
-                };
-                max_pool2d(input, options)
-            }
-            PoolOp::Avg(op) => op.forward(input),
+        let compute = |input| {
+            observe::layer(input, describe, |input| match &self.op {
+                PoolOp::Max(op) => {
+                    let options = MaxPoolOptions {
+                        kernel_size: op.kernel_size,
+                        stride: op.stride,
+                        padding: self.padding.map(|side| (side, side)),
+                        dilation: op.dilation,
+                        ceil_mode: op.ceil_mode,
+                    };
+                    max_pool2d(input, options)
+                }
+                PoolOp::Avg(op) => op.forward(input),
+            })
+        };
+        trace::layer("pooling", input, compute, |Scope { graph, .. }, input| {
+            let (kind, kernel, stride, ceil) = match &self.op {
+                PoolOp::Max(op) => (Taken::Max, op.kernel_size, op.stride, op.ceil_mode),
+                PoolOp::Avg(op) => {
+                    let kind = Taken::Average { count_include_pad: op.count_include_pad };
+                    (kind, op.kernel_size, op.stride, op.ceil_mode)
+                }
+            };
+            Ok(graph.pool(input, PoolShape::Sliding { kind, kernel, stride, padding: self.padding, ceil }))
         })
     }
 }
@@ -127,6 +140,11 @@ impl AdaptiveAvgPool2d {
             let layer = if self.output == [1, 1] { layer.seeing_all() } else { layer };
             (layer, [batch, channels, self.output[0], self.output[1]])
         };
-        observe::layer(input, describe, |input| burn::tensor::module::adaptive_avg_pool2d(input, self.output))
+        let compute = |input| {
+            observe::layer(input, describe, |input| burn::tensor::module::adaptive_avg_pool2d(input, self.output))
+        };
+        trace::layer("AdaptiveAvgPool2d", input, compute, |Scope { graph, .. }, input| {
+            Ok(graph.pool(input, PoolShape::Adaptive(self.output)))
+        })
     }
 }

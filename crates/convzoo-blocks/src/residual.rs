@@ -3,9 +3,11 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::PadMode;
 use burn::tensor::{Device, Tensor, s};
-use convzoo_kernels::extension::add_relu;
+use convzoo_kernels::conv::ConvShape;
 
+use crate::join;
 use crate::observe::Fork;
+use crate::trace::{self, Scope};
 use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
 
 /// How a shortcut follows its block to another shape, by the letters of
@@ -91,8 +93,17 @@ impl ZeroPad {
         let step = self.stride as isize;
         let before = (outputs - inputs) / 2;
         let after = outputs - inputs - before;
-        let strided = input.slice(s![.., .., ..; step, ..; step]);
-        strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
+        let compute = |input: Tensor<4>| {
+            let strided = input.slice(s![.., .., ..; step, ..; step]);
+            strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
+        };
+        trace::layer("ZeroPad", input, compute, |Scope { graph, .. }, input| {
+            // The same as a strided 1×1 convolution whose filters each pass one channel.
+            let shape = ConvShape { stride: [self.stride; 2], ..ConvShape::square(inputs, outputs, 1) };
+            let mut weight = vec![0.0; outputs * inputs];
+            (0..inputs).for_each(|channel| weight[(before + channel) * inputs + channel] = 1.0);
+            Ok(graph.conv(input, shape, weight, None)?)
+        })
     }
 }
 
@@ -253,7 +264,7 @@ impl BasicBlock {
             self.drop_path.forward(self.conv2.forward(x))
         };
         let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
-        add_relu(residual, shortcut)
+        join::add_relu(residual, shortcut)
     }
 }
 
@@ -278,7 +289,7 @@ impl Bottleneck {
             self.drop_path.forward(self.conv3.forward(x))
         };
         let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
-        add_relu(residual, shortcut)
+        join::add_relu(residual, shortcut)
     }
 }
 
@@ -305,7 +316,7 @@ impl PreActBasicBlock {
             self.drop_path.forward(self.conv2.convolve(self.dropout.forward(x)))
         };
         let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
-        shortcut + residual
+        join::add(shortcut, residual)
     }
 }
 
@@ -330,7 +341,7 @@ impl PreActBottleneck {
             self.drop_path.forward(self.conv3.forward(x))
         };
         let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
-        shortcut + residual
+        join::add(shortcut, residual)
     }
 }
 

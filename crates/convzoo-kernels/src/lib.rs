@@ -5,16 +5,23 @@
 
 mod buffer;
 pub mod conv;
+pub mod elementwise;
+pub mod engine;
 mod error;
 pub mod extension;
 mod layout;
-pub mod operation;
+pub mod linear;
+pub mod lrn;
+mod operation;
 pub mod parallel;
+pub mod pool;
+pub mod rearrange;
+mod rows;
 pub mod simd;
 pub mod train;
 
 pub use buffer::Buffer;
 pub use error::KernelError;
 pub use layout::{Layout, pack, unpack};
-pub use operation::Operation;
+pub use operation::{Operation, pack_all, unpack_all};
 pub use simd::Isa;

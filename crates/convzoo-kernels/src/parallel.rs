@@ -20,7 +20,7 @@ pub fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
 /// Runs `stages` stages one after the other: of each, `work(stage, task)` for all tasks `0..tasks(stage)`, in any
 /// order.
 pub fn stages(stages: usize, tasks: impl Fn(usize) -> usize + Sync, work: impl Fn(usize, usize) + Sync) {
-    let team = Team { next: AtomicU64::new(0), done: AtomicUsize::new(0) };
+    let team = Team::default();
     // More helpers than any stage has tasks would find nothing to do.
     let widest = (0..stages).map(&tasks).max().unwrap_or(0);
     let helpers = (threads() - 1).min(widest.saturating_sub(1));
@@ -32,20 +32,7 @@ pub fn stages(stages: usize, tasks: impl Fn(usize) -> usize + Sync, work: impl F
         for _ in 0..helpers {
             scope.spawn(|_| team.help(&tasks, &work));
         }
-        let _dismiss = Dismiss(&team);
-        let mut total = 0;
-        for stage in 0..stages {
-            team.next.store(position(stage, 0), Ordering::Release);
-            let count = tasks(stage);
-            while let Some((stage, task)) = team.take(&tasks) {
-                team.run(stage, task, &work);
-            }
-            total += count;
-            let mut patience = Patience::default();
-            while team.done.load(Ordering::Acquire) < total {
-                patience.wait();
-            }
-        }
+        team.lead(stages, &tasks, &work);
     });
 }
 
@@ -56,7 +43,8 @@ pub fn piece(total: usize, parts: usize, part: usize) -> Range<usize> {
     start..start + size + usize::from(part < more)
 }
 
-/// Stage and task in one number; after the last stage, [`DISMISSED`].
+/// `next`: stage and task in one number; after the last stage, [`DISMISSED`].
+#[derive(Default)]
 struct Team {
     next: AtomicU64,
     done: AtomicUsize,
@@ -90,6 +78,27 @@ impl Team {
         }
         let _done = Done(&self.done);
         work(stage, task);
+    }
+
+    /// Opens stage after stage and waits for each to end.
+    fn lead(&self, stages: usize, tasks: &impl Fn(usize) -> usize, work: &impl Fn(usize, usize)) {
+        let _dismiss = Dismiss(self);
+        let mut total = 0;
+        for stage in 0..stages {
+            // The first stage is open from the beginning: helpers may have taken some of it already.
+            if stage > 0 {
+                self.next.store(position(stage, 0), Ordering::Release);
+            }
+            let count = tasks(stage);
+            while let Some((stage, task)) = self.take(tasks) {
+                self.run(stage, task, work);
+            }
+            total += count;
+            let mut patience = Patience::default();
+            while self.done.load(Ordering::Acquire) < total {
+                patience.wait();
+            }
+        }
     }
 
     fn help(&self, tasks: &impl Fn(usize) -> usize, work: &impl Fn(usize, usize)) {
@@ -127,6 +136,64 @@ impl Patience {
                 std::hint::spin_loop();
             }
             _ => std::thread::yield_now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COUNTS: [usize; 5] = [7, 1, 0, 3, 16];
+
+    /// How often each task has run.
+    struct Runs(Vec<Vec<AtomicUsize>>);
+
+    impl Runs {
+        fn new() -> Self {
+            Self(COUNTS.iter().map(|count| (0..*count).map(|_| AtomicUsize::new(0)).collect()).collect())
+        }
+
+        fn run(&self, stage: usize, task: usize) {
+            let earlier = self.0[..stage].iter().flatten();
+            assert!(earlier.map(|run| run.load(Ordering::Relaxed)).all(|run| run == 1), "stage {stage} came early");
+            self.0[stage][task].fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn assert_once(&self) {
+            let runs: Vec<usize> = self.0.iter().flatten().map(|run| run.load(Ordering::Relaxed)).collect();
+            assert!(runs.iter().all(|run| *run == 1), "tasks ran {runs:?} times");
+        }
+    }
+
+    #[test]
+    fn each_task_runs_once_and_after_the_stages_before() {
+        for _ in 0..500 {
+            let runs = Runs::new();
+            stages(COUNTS.len(), |stage| COUNTS[stage], |stage, task| runs.run(stage, task));
+            runs.assert_once();
+        }
+    }
+
+    #[test]
+    fn a_helper_may_come_before_its_leader() {
+        let (team, runs) = (Team::default(), Runs::new());
+        let (tasks, work) = (|stage: usize| COUNTS[stage], |stage, task| runs.run(stage, task));
+        let (stage, task) = team.take(&tasks).unwrap();
+        team.run(stage, task, &work);
+        team.lead(COUNTS.len(), &tasks, &work);
+        runs.assert_once();
+        assert_eq!(team.take(&tasks), None, "the team is dismissed");
+    }
+
+    #[test]
+    fn pieces_are_equal_and_leave_nothing_out() {
+        for (total, parts) in [(0, 3), (7, 3), (8, 8), (5, 9)] {
+            let pieces: Vec<_> = (0..parts).map(|part| piece(total, parts, part)).collect();
+            let joined: Vec<usize> = pieces.iter().cloned().flatten().collect();
+            assert_eq!(joined, (0..total).collect::<Vec<_>>(), "{total} in {parts} parts");
+            let lengths = pieces.iter().map(|piece| piece.len());
+            assert!(lengths.clone().max().unwrap() - lengths.min().unwrap() <= 1, "{pieces:?}");
         }
     }
 }

@@ -2,10 +2,53 @@
 
 mod common;
 
-use common::{assert_close, convolve, random};
+use common::{assert_close, random};
 use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue, Tile};
 use convzoo_kernels::{Isa, KernelError, Layout};
 use proptest::prelude::*;
+
+/// The convolution of images `[batch, channels, height, width]`, with the sum of the terms' magnitudes, which bounds
+/// what rounding can do.
+fn convolve(
+    shape: &ConvShape,
+    batch: usize,
+    [height, width]: [usize; 2],
+    input: &[f32],
+    weight: &[f32],
+    bias: &[f32],
+) -> Vec<(f64, f64)> {
+    let [inputs, outputs] = shape.channels;
+    let [rows, columns] = shape.output([height, width]).unwrap();
+    let group = [inputs / shape.groups, outputs / shape.groups];
+    let mut result = Vec::new();
+    for n in 0..batch {
+        for o in 0..outputs {
+            for y in 0..rows {
+                for x in 0..columns {
+                    let (mut total, mut magnitude) = (f64::from(bias[o]), f64::from(bias[o]).abs());
+                    for c in 0..group[0] {
+                        for ky in 0..shape.kernel[0] {
+                            for kx in 0..shape.kernel[1] {
+                                let iy = (y * shape.stride[0] + ky * shape.dilation[0]).wrapping_sub(shape.padding[0]);
+                                let ix = (x * shape.stride[1] + kx * shape.dilation[1]).wrapping_sub(shape.padding[1]);
+                                if iy < height && ix < width {
+                                    let channel = o / group[1] * group[0] + c;
+                                    let value = input[((n * inputs + channel) * height + iy) * width + ix];
+                                    let tap = ((o * group[0] + c) * shape.kernel[0] + ky) * shape.kernel[1] + kx;
+                                    let term = f64::from(value) * f64::from(weight[tap]);
+                                    total += term;
+                                    magnitude += term.abs();
+                                }
+                            }
+                        }
+                    }
+                    result.push((total, magnitude));
+                }
+            }
+        }
+    }
+    result
+}
 
 /// What surrounds a convolution.
 #[derive(Clone, Debug)]

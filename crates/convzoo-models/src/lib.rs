@@ -17,6 +17,7 @@
 mod classifier;
 mod error;
 pub mod families;
+mod fused;
 mod names;
 mod published;
 mod registry;
@@ -25,7 +26,8 @@ pub mod weights;
 
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
 pub use error::ModelError;
+pub use fused::{Fused, FusedError, Precision};
 pub use names::{NameRules, StateEntry};
-pub use published::{PUBLISHED, Published, SERVER, published};
+pub use published::{Published, SERVER, published};
 pub use registry::*;
 pub use summary::{LayerSummary, Summary, summarize};

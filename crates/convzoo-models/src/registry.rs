@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
-use crate::{Classifier, ModelError, NameRules, Outputs, Preprocessing, StateEntry, Summary, names, summarize};
+use crate::{
+    Classifier, ModelError, NameRules, Outputs, Preprocessing, Published, StateEntry, Summary, names, summarize,
+};
 
 /// One named network: what is known of it before it is made.
 pub struct Variant {
@@ -25,6 +27,8 @@ pub struct Variant {
     pub sizes: Sizes,
     /// The options it takes besides classes and channels.
     pub takes: &'static [Opt],
+    /// The published weights of its family; [`published`](crate::published) gives its own.
+    pub weights: &'static [Published],
     /// Makes it.
     pub(crate) build: fn(&Spec, &Device) -> Family,
 }

@@ -15,7 +15,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor};
-use convzoo_models::{Classifier, Opt, Options, variant};
+use convzoo_models::{Classifier, Fused, Opt, Options, Precision, variant};
 use serde_json::Value;
 
 fn golden(file: &str) -> Value {
@@ -79,6 +79,12 @@ fn agrees(name: &str) {
     let error = relative_error(&logits, &expected);
     assert!(error < 1e-4, "{name}: logits differ by {error:.2e} relative");
     println!("{name}: logits within {error:.1e} relative");
+
+    let fused = Fused::new(&network, network.input(), Precision::Single).unwrap();
+    let logits = fused.forward(common::input(shape, &device)).unwrap().into_data().try_into_vec::<f32>().unwrap();
+    let error = relative_error(&logits, &expected);
+    assert!(error < 1e-4, "{name}: fused logits differ by {error:.2e} relative");
+    println!("{name}: fused logits within {error:.1e} relative");
 }
 
 macro_rules! eval_goldens {

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use burn::tensor::activation::log_softmax;
 use convzoo_data::{Dataset, Preprocess};
 use convzoo_models::Classifier;
+use convzoo_report::Matrix;
 
 use crate::{Loader, TrainError};
 
@@ -44,6 +45,12 @@ impl Evaluation {
             (images > 0).then(|| row[class] as f64 / images as f64)
         };
         self.confusion.iter().enumerate().map(accuracy).collect()
+    }
+
+    /// Which classes are taken for which, to be drawn.
+    pub fn matrix(&self, title: impl Into<String>, classes: &[String]) -> Matrix {
+        let values = self.confusion.iter().map(|row| row.iter().map(|&images| images as f64).collect());
+        Matrix::new(title, "what it is", "what it is taken for", classes, values.collect())
     }
 }
 

@@ -23,4 +23,5 @@ pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify
 pub use convzoo_blocks as blocks;
 pub use convzoo_data as data;
 pub use convzoo_models::*;
+pub use convzoo_report as report;
 pub use convzoo_train as train;

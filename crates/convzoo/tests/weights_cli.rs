@@ -93,6 +93,51 @@ fn a_published_pickle_is_as_good_here_as_in_pytorch() {
 }
 
 #[test]
+fn published_weights_are_found_in_the_cache_and_name_their_classes() {
+    let folder = temp();
+    let cache = folder.path().join("cache/weights");
+    fs::create_dir_all(&cache).unwrap();
+    let predict = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        command.args(["predict", "photo.png", "--model", "squeezenet1_1", "--weights", "imagenet1k_v1", "--offline"]);
+        command.args(["--top", "1", "--json"]).current_dir(folder.path());
+        command.env("CONVZOO_CACHE", folder.path().join("cache")).env_remove("CONVZOO_MIRROR").output().unwrap()
+    };
+    image::RgbImage::from_pixel(40, 30, image::Rgb([200, 40, 90])).save(folder.path().join("photo.png")).unwrap();
+
+    // Neither is there: where the file belongs and where it can be had.
+    let told = String::from_utf8(predict().stderr).unwrap();
+    assert!(told.contains("squeezenet1_1-b8a52dc0.pth") && told.contains("download.pytorch.org"), "{told}");
+
+    // The weights alone: classes by number, and a note.
+    let network = create("squeezenet1_1", &Options::default(), &Device::flex()).unwrap();
+    weights::save(&network, &cache.join("squeezenet1_1-b8a52dc0.pth")).unwrap();
+    let output = predict();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(parse(&output)[0]["top"][0]["label"], Value::Null, "{told}");
+    assert!(told.contains("note: classes are shown by number"), "{told}");
+
+    // Both: classes by name.
+    let names: Vec<_> = (0..1000).map(|class| format!("thing {class}")).collect();
+    fs::write(cache.join("imagenet_classes.txt"), names.join("\n")).unwrap();
+    let top = &parse(&predict())[0]["top"][0];
+    assert_eq!(top["label"], format!("thing {}", top["class"]));
+}
+
+#[test]
+fn confusion_is_drawn() {
+    let folder = temp();
+    let weights = lenet(folder.path());
+    let eval = ["eval", "lenet5", "--weights", weights.to_str().unwrap(), "--data", "digits", "--device", "flex"];
+    let output = convzoo(folder.path(), &[&eval[..], &["--confusion-png", "confusion.png"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (width, height) = image::image_dimensions(folder.path().join("confusion.png")).unwrap();
+    assert!(width > 400 && height > 400, "ten classes have cells that can be read: {width}x{height}");
+    let told = error(folder.path(), &[&eval[..], &["--confusion-png", "nowhere/confusion.png"]].concat());
+    assert!(told.contains("no folder nowhere"), "{told}");
+}
+
+#[test]
 fn one_broken_image_does_not_stop_the_others() {
     let folder = temp();
     let path = folder.path();

@@ -3,6 +3,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
 use super::{BranchConfig, Inception, InceptionConfig};
+use crate::join::{add, scale};
 use crate::observe::Fork;
 use crate::{Activation, ConvUnit, ConvUnitConfig};
 
@@ -73,7 +74,7 @@ impl InceptionResidual {
         let mut fork = Fork::new();
         let residual = fork.branch(|| self.project.forward(self.mixed.forward(input.clone())));
         let shortcut = fork.branch(|| input);
-        self.activation.forward(shortcut + residual.mul_scalar(self.scale))
+        self.activation.forward(add(shortcut, scale(residual, self.scale)))
     }
 }
 

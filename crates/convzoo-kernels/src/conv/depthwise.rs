@@ -4,9 +4,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::{ConvShape, Job, Rows, pad_bias};
-use crate::parallel::piece;
-use crate::simd::{Kernel, Simd};
-use crate::{Buffer, Isa, KernelError, Layout, Operation};
+use crate::rows::{Place, RowKernel};
+use crate::simd::Simd;
+use crate::{Buffer, Isa, KernelError, Layout};
 
 /// A convolution of each channel with a kernel of its own.
 pub struct Depthwise {
@@ -34,23 +34,18 @@ impl Depthwise {
     }
 }
 
-pub(super) struct DepthwiseOperation {
-    conv: Arc<Depthwise>,
-    job: Job,
-    bands: usize,
+/// A depthwise convolution of one layout into another.
+pub(super) struct DepthwiseRows {
+    pub conv: Arc<Depthwise>,
+    pub job: Job,
 }
 
-impl DepthwiseOperation {
-    pub fn new(conv: Arc<Depthwise>, job: Job, threads: usize) -> Self {
-        let parts = (job.output.batch * job.output.blocks()).max(1);
-        let bands = (threads * 4).div_ceil(parts).clamp(1, job.output.height);
-        Self { conv, job, bands }
-    }
-}
+/// Pixels whose sums run side by side, to hide the latency of multiply-adds.
+const PIXELS: usize = 6;
 
-impl Operation for DepthwiseOperation {
-    fn tasks(&self) -> usize {
-        self.job.output.batch * self.job.output.blocks() * self.bands
+impl RowKernel for DepthwiseRows {
+    fn isa(&self) -> Isa {
+        self.conv.isa
     }
 
     fn inputs(&self) -> Vec<Layout> {
@@ -61,63 +56,36 @@ impl Operation for DepthwiseOperation {
         self.job.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
-        let sum = inputs.get(1).copied().unwrap_or(ptr::null());
-        // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
-        unsafe { self.conv.isa.call(Task { operation: self, task, input: inputs[0], sum, output }) }
-    }
-}
-
-struct Task<'a> {
-    operation: &'a DepthwiseOperation,
-    task: usize,
-    input: *const f32,
-    sum: *const f32,
-    output: *mut f32,
-}
-
-/// Pixels whose sums run side by side, to hide the latency of multiply-adds.
-const PIXELS: usize = 6;
-
-impl Kernel for Task<'_> {
-    type Output = ();
-
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let DepthwiseOperation { conv, job, bands } = self.operation;
-        let (shape, output) = (&conv.shape, &job.output);
-        let (band, rest) = (self.task % bands, self.task / bands);
-        let (image, block) = (rest / output.blocks(), rest % output.blocks());
-        let [kernel_rows, kernel_columns] = shape.kernel;
+    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
+        let (conv, job) = (&self.conv, &self.job);
+        let [kernel_rows, kernel_columns] = conv.shape.kernel;
+        let rows = Rows::new(&conv.shape, job.input.height, row);
         // SAFETY: the layouts have been checked against the shape, and the pointers are valid for the layouts.
         unsafe {
             let weights = conv.weights.as_ptr().add(block * kernel_rows * kernel_columns * S::LANES);
-            for row in piece(output.height, *bands, band) {
-                let rows = Rows::new(shape, job.input.height, row);
-                let args = Pixels {
-                    shape,
-                    rows,
-                    input_row: job.input.row(),
-                    weights: weights.add(rows.first * kernel_columns * S::LANES),
-                    bias: conv.bias.as_ptr().add(block * S::LANES),
-                    relu: job.epilogue.relu,
-                };
-                let from = job.input.at(image, block, rows.input) - shape.padding[1] * S::LANES;
-                let (from, to) = (self.input.add(from), self.output.add(output.at(image, block, row)));
-                let sum = match job.epilogue.sum {
-                    Some(layout) => self.sum.add(layout.at(image, block, row)),
-                    None => ptr::null(),
-                };
-                let mut x = 0;
-                while x + PIXELS <= output.width {
-                    args.compute::<S, PIXELS>(x, from, sum, to);
-                    x += PIXELS;
-                }
-                while x < output.width {
-                    args.compute::<S, 1>(x, from, sum, to);
-                    x += 1;
-                }
-                output.clear_halo(to);
+            let args = Pixels {
+                shape: &conv.shape,
+                rows,
+                input_row: job.input.row(),
+                weights: weights.add(rows.first * kernel_columns * S::LANES),
+                bias: conv.bias.as_ptr().add(block * S::LANES),
+                relu: job.epilogue.relu,
+            };
+            let from = job.input.at(image, block, rows.input) - conv.shape.padding[1] * S::LANES;
+            let from = inputs[0].add(from);
+            let sum = match job.epilogue.sum {
+                Some(layout) => inputs[1].add(layout.at(image, block, row)),
+                None => ptr::null(),
+            };
+            let mut x = 0;
+            while x + PIXELS <= job.output.width {
+                args.compute::<S, PIXELS>(x, from, sum, output);
+                x += PIXELS;
+            }
+            while x < job.output.width {
+                args.compute::<S, 1>(x, from, sum, output);
+                x += 1;
             }
         }
     }

@@ -11,6 +11,7 @@ pub use depthwise::Depthwise;
 pub use direct::Direct;
 pub use winograd::{Tile, Winograd};
 
+use crate::rows::ByRows;
 use crate::{Isa, KernelError, Layout, Operation};
 
 /// A convolution's shape.
@@ -73,7 +74,7 @@ impl ConvShape {
         self.channels[0] / self.groups
     }
 
-    fn check(&self, weight: &[f32], bias: Option<&[f32]>) -> Result<(), KernelError> {
+    pub(crate) fn check(&self, weight: &[f32], bias: Option<&[f32]>) -> Result<(), KernelError> {
         let zero = |what| Err(KernelError::Window { operation: "convolution", what });
         let [inputs, outputs] = self.channels;
         match self {
@@ -188,7 +189,9 @@ impl Conv {
         let job = Job { input, output, epilogue };
         Ok(match self {
             Self::Direct(conv) => Box::new(direct::DirectOperation::new(conv.clone(), job, threads)),
-            Self::Depthwise(conv) => Box::new(depthwise::DepthwiseOperation::new(conv.clone(), job, threads)),
+            Self::Depthwise(conv) => {
+                Box::new(ByRows::new(depthwise::DepthwiseRows { conv: conv.clone(), job }, threads))
+            }
             Self::Winograd(conv) => Box::new(winograd::WinogradOperation::new(conv.clone(), job, threads)),
         })
     }

@@ -8,7 +8,11 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
+
+/// Published by torchvision.
+const WEIGHTS: &[Published] =
+    &[Published::new("alexnet", "imagenet1k_v1", "alexnet-owt-7be5be79.pth", 56.522, 79.066, 256)];
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "alexnet",
@@ -19,6 +23,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::From(63),
     takes: &[Opt::Dropout],
+    weights: WEIGHTS,
     build: |spec, device| AlexNet::new(spec, device).into(),
 }];
 

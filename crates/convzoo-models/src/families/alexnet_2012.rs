@@ -23,6 +23,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout],
+    weights: &[],
     build: |spec, device| AlexNet2012::new(spec, device).into(),
 }];
 

@@ -25,6 +25,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     // Modules 3c and 4e halve by convolutions beside a pooling, which agree on even maps only.
     sizes: Sizes::MultiplesOf(32),
     takes: &[Opt::Dropout],
+    weights: &[],
     build: |spec, device| BnInception::new(spec, device).into(),
 }];
 

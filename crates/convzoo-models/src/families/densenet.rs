@@ -3,15 +3,14 @@
 //! bottlenecks and compression.
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{
-    AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, Init,
-    Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig,
+    Activation, AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock,
+    DenseBlockConfig, Init, Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig,
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
 
 /// Channels of the first convolution, growth rate, and layers of each dense block.
 const TABLE: &[(&str, usize, usize, [usize; 4])] = &[
@@ -24,6 +23,14 @@ const TABLE: &[(&str, usize, usize, [usize; 4])] = &[
 /// Width of the 1×1 convolutions in growth rates.
 pub(super) const BOTTLENECK: usize = 4;
 
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("densenet121", "imagenet1k_v1", "densenet121-a639ec97.pth", 74.434, 91.972, 256),
+    Published::new("densenet161", "imagenet1k_v1", "densenet161-8d451a50.pth", 77.138, 93.56, 256),
+    Published::new("densenet169", "imagenet1k_v1", "densenet169-b2777c0a.pth", 75.6, 92.806, 256),
+    Published::new("densenet201", "imagenet1k_v1", "densenet201-c1103571.pth", 76.896, 93.37, 256),
+];
+
 const fn variant(name: &'static str) -> Variant {
     Variant {
         name,
@@ -34,6 +41,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 1000,
         sizes: Sizes::From(29),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
+        weights: WEIGHTS,
         build: |spec, device| DenseNet::new(spec, device).into(),
     }
 }
@@ -92,7 +100,7 @@ impl DenseNet {
 impl Classifier for DenseNet {
     fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         let x = self.pool.forward(self.stem.forward(images));
-        relu(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
+        Activation::Relu.forward(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
     }
 
     fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {

@@ -5,11 +5,10 @@
 //! features with probability 0.2 ([`Options::dropout`](crate::Options::dropout)).
 
 use burn::module::Module;
-use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{
-    AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, Init,
-    Linear, LinearConfig, Transition, TransitionConfig,
+    Activation, AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock,
+    DenseBlockConfig, Init, Linear, LinearConfig, Transition, TransitionConfig,
 };
 
 use super::densenet::{BOTTLENECK, dense_names, forward_dense};
@@ -33,6 +32,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 10,
         sizes: Sizes::From(4),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
+        weights: &[],
         build: |spec, device| DenseNetCifar::new(spec, device).into(),
     }
 }
@@ -95,7 +95,7 @@ impl DenseNetCifar {
 impl Classifier for DenseNetCifar {
     fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
         let x = self.stem.forward(images);
-        relu(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
+        Activation::Relu.forward(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
     }
 
     fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {

@@ -29,6 +29,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 10,
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout, Opt::DropPath],
+    weights: &[],
     build: |spec, device| FractalNet::new(spec, device).into(),
 }];
 

@@ -14,7 +14,12 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Outputs, Preprocessing};
+use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
+
+/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
+/// `transform_input`), as this network's `preprocessing` says.
+const WEIGHTS: &[Published] =
+    &[Published::new("googlenet", "imagenet1k_v1", "googlenet-1378be20.pth", 69.778, 89.53, 256)];
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "googlenet",
@@ -25,6 +30,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::From(15),
     takes: &[Opt::Dropout, Opt::BatchNorm],
+    weights: WEIGHTS,
     build: |spec, device| GoogLeNet::new(spec, device).into(),
 }];
 

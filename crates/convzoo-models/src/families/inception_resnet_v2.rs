@@ -22,6 +22,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::From(75),
     takes: &[Opt::Dropout],
+    weights: &[],
     build: |spec, device| InceptionResNetV2::new(spec, device).into(),
 }];
 

@@ -10,7 +10,12 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Outputs, Preprocessing};
+use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
+
+/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
+/// `transform_input`), as this network's `preprocessing` says.
+const WEIGHTS: &[Published] =
+    &[Published::new("inception_v3", "imagenet1k_v1", "inception_v3_google-0cc3c7bd.pth", 77.294, 93.45, 342)];
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_v3",
@@ -21,6 +26,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::From(75),
     takes: &[Opt::Dropout],
+    weights: WEIGHTS,
     build: |spec, device| InceptionV3::new(spec, device).into(),
 }];
 

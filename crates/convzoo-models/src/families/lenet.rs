@@ -19,6 +19,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 10,
     sizes: Sizes::Fixed,
     takes: &[Opt::Activation],
+    weights: &[],
     build: |spec, device| LeNet5::new(spec, device).into(),
 }];
 

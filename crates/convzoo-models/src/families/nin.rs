@@ -33,6 +33,7 @@ const fn variant(name: &'static str, side: usize, classes: usize, smallest: usiz
         classes,
         sizes: Sizes::From(smallest),
         takes: &[Opt::Dropout],
+        weights: &[],
         build: |spec, device| Nin::new(spec, device).into(),
     }
 }

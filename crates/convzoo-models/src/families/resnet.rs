@@ -15,7 +15,7 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
 
 /// What the stages are made of.
 #[derive(Clone, Copy)]
@@ -51,6 +51,27 @@ const DESIGNS: &[(&str, [usize; 4], Block)] = &[
 /// Channels of a basic block in each stage; a bottleneck ends in four times as many.
 const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("resnet18", "imagenet1k_v1", "resnet18-f37072fd.pth", 69.758, 89.078, 256),
+    Published::new("resnet34", "imagenet1k_v1", "resnet34-b627a593.pth", 73.314, 91.42, 256),
+    Published::new("resnet50", "imagenet1k_v1", "resnet50-0676ba61.pth", 76.13, 92.862, 256),
+    Published::new("resnet50", "imagenet1k_v2", "resnet50-11ad3fa6.pth", 80.858, 95.434, 232),
+    Published::new("resnet101", "imagenet1k_v1", "resnet101-63fe2227.pth", 77.374, 93.546, 256),
+    Published::new("resnet101", "imagenet1k_v2", "resnet101-cd907fc2.pth", 81.886, 95.78, 232),
+    Published::new("resnet152", "imagenet1k_v1", "resnet152-394f9c45.pth", 78.312, 94.046, 256),
+    Published::new("resnet152", "imagenet1k_v2", "resnet152-f82ba261.pth", 82.284, 96.002, 232),
+    Published::new("resnext50_32x4d", "imagenet1k_v1", "resnext50_32x4d-7cdf4587.pth", 77.618, 93.698, 256),
+    Published::new("resnext50_32x4d", "imagenet1k_v2", "resnext50_32x4d-1a0047aa.pth", 81.198, 95.34, 232),
+    Published::new("resnext101_32x8d", "imagenet1k_v1", "resnext101_32x8d-8ba56ff5.pth", 79.312, 94.526, 256),
+    Published::new("resnext101_32x8d", "imagenet1k_v2", "resnext101_32x8d-110c445d.pth", 82.834, 96.228, 232),
+    Published::new("resnext101_64x4d", "imagenet1k_v1", "resnext101_64x4d-173b62eb.pth", 83.246, 96.454, 232),
+    Published::new("wide_resnet50_2", "imagenet1k_v1", "wide_resnet50_2-95faca4d.pth", 78.468, 94.086, 256),
+    Published::new("wide_resnet50_2", "imagenet1k_v2", "wide_resnet50_2-9ba9bcbe.pth", 81.602, 95.758, 232),
+    Published::new("wide_resnet101_2", "imagenet1k_v1", "wide_resnet101_2-32ee1156.pth", 78.848, 94.284, 256),
+    Published::new("wide_resnet101_2", "imagenet1k_v2", "wide_resnet101_2-d733dc28.pth", 82.51, 96.02, 232),
+];
+
 const fn variant(name: &'static str, family: &'static str, year: u16, paper: &'static str) -> Variant {
     Variant {
         name,
@@ -61,6 +82,7 @@ const fn variant(name: &'static str, family: &'static str, year: u16, paper: &'s
         classes: 1000,
         sizes: Sizes::From(1),
         takes: &[Opt::DropPath],
+        weights: WEIGHTS,
         build: |spec, device| ResNet::new(spec, device).into(),
     }
 }

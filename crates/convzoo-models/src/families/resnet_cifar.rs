@@ -72,6 +72,7 @@ const fn variant(
         classes: 10,
         sizes: Sizes::From(1),
         takes,
+        weights: &[],
         build: |spec, device| CifarResNet::new(spec, device).into(),
     }
 }

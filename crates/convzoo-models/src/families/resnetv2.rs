@@ -28,6 +28,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 1000,
         sizes: Sizes::From(1),
         takes: &[Opt::DropPath],
+        weights: &[],
         build: |spec, device| ResNetV2::new(spec, device).into(),
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Fire, FireConfig, Init, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
 
 /// Channels after the squeeze and of each expansion, for the eight fire modules.
 const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
@@ -16,6 +16,12 @@ const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 1
 /// Channels and kernel size of the first convolution, and how many fire modules stand behind each of three poolings.
 const VERSIONS: &[(&str, [usize; 2], [usize; 3])] =
     &[("squeezenet1_0", [96, 7], [3, 4, 1]), ("squeezenet1_1", [64, 3], [2, 2, 4])];
+
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("squeezenet1_0", "imagenet1k_v1", "squeezenet1_0-b66bff10.pth", 58.092, 80.42, 256),
+    Published::new("squeezenet1_1", "imagenet1k_v1", "squeezenet1_1-b8a52dc0.pth", 58.178, 80.624, 256),
+];
 
 const fn variant(name: &'static str, smallest: usize) -> Variant {
     Variant {
@@ -27,6 +33,7 @@ const fn variant(name: &'static str, smallest: usize) -> Variant {
         classes: 1000,
         sizes: Sizes::From(smallest),
         takes: &[Opt::Dropout],
+        weights: WEIGHTS,
         build: |spec, device| SqueezeNet::new(spec, device).into(),
     }
 }

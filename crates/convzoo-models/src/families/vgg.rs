@@ -8,7 +8,7 @@ use convzoo_blocks::{
 };
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use crate::{Classifier, NameRules, Published};
 
 /// Convolutions in each of the five blocks: the paper's configurations A, B, D and E.
 const DEPTHS: &[(&str, [usize; 5])] =
@@ -16,6 +16,18 @@ const DEPTHS: &[(&str, [usize; 5])] =
 
 /// Channels of each block.
 const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
+
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("vgg11", "imagenet1k_v1", "vgg11-8a719046.pth", 69.02, 88.628, 256),
+    Published::new("vgg13", "imagenet1k_v1", "vgg13-19584684.pth", 69.928, 89.246, 256),
+    Published::new("vgg16", "imagenet1k_v1", "vgg16-397923af.pth", 71.592, 90.382, 256),
+    Published::new("vgg19", "imagenet1k_v1", "vgg19-dcbb9e9d.pth", 72.376, 90.876, 256),
+    Published::new("vgg11_bn", "imagenet1k_v1", "vgg11_bn-6002323d.pth", 70.37, 89.81, 256),
+    Published::new("vgg13_bn", "imagenet1k_v1", "vgg13_bn-abd245e5.pth", 71.586, 90.374, 256),
+    Published::new("vgg16_bn", "imagenet1k_v1", "vgg16_bn-6c64b313.pth", 73.36, 91.516, 256),
+    Published::new("vgg19_bn", "imagenet1k_v1", "vgg19_bn-c79401a0.pth", 74.218, 91.842, 256),
+];
 
 const fn variant(name: &'static str) -> Variant {
     Variant {
@@ -27,6 +39,7 @@ const fn variant(name: &'static str) -> Variant {
         classes: 1000,
         sizes: Sizes::From(32),
         takes: &[Opt::Dropout],
+        weights: WEIGHTS,
         build: |spec, device| Vgg::new(spec, device).into(),
     }
 }

@@ -25,6 +25,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     classes: 1000,
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout],
+    weights: &[],
     build: |spec, device| ZfNet::new(spec, device).into(),
 }];
 

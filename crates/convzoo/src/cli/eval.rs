@@ -1,8 +1,10 @@
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use convzoo::Classifier;
+use convzoo::report::{Chart, write_png};
 use convzoo::train::{Evaluation, evaluate};
 use serde::Serialize;
 
@@ -33,6 +35,9 @@ pub struct Args {
     /// Show the accuracy of each class and which classes are taken for which
     #[arg(long)]
     confusion: bool,
+    /// Draw which classes are taken for which, as a PNG file
+    #[arg(long, value_name = "FILE")]
+    confusion_png: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,6 +65,12 @@ struct Class<'a> {
 
 /// Measures a network on the test part of a data set.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = args.confusion_png.as_ref().and_then(|path| path.parent())
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        bail!("there is no folder {} for --confusion-png", folder.display());
+    }
     let (_, device) = args.device.open()?;
     let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
     let data = args.source.open(&args.data)?;
@@ -74,6 +85,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let evaluation = evaluate(&network, Arc::clone(&data.test), &preprocess, args.batch_size as usize, &device, count)?;
     bar.finish_and_clear();
 
+    if let Some(path) = &args.confusion_png {
+        let title = format!("{} on {}: {} of {}", network.name(), args.data, evaluation.correct, evaluation.images);
+        write_png(&evaluation.matrix(title, classes).image()?, path)?;
+    }
     if args.json {
         let accuracy = evaluation.class_accuracy();
         let classes = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy });

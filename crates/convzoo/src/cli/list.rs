@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use convzoo::{Options, create, variants};
+use convzoo::{Options, create, published, variants};
 use serde::Serialize;
 
 use super::output::{print, print_json, short, table, thousands};
@@ -33,6 +33,7 @@ struct Row {
     input: [usize; 3],
     classes: usize,
     paper: &'static str,
+    weights: Vec<&'static str>,
 }
 
 /// Lists what the registry has, measured by a pass on shapes alone.
@@ -66,6 +67,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             input: variant.input,
             classes: variant.classes,
             paper: variant.paper,
+            weights: published(variant.name).map(|weights| weights.name).collect(),
         });
     }
     if args.json {

@@ -156,26 +156,43 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
     })?;
     let network = create_from(known.name, checkpoint, options, device)
         .with_context(|| format!("loading {} into {}", path.display(), known.name))?;
-    Ok(match resize {
-        Some(resize) => {
-            let preprocessing = Preprocessing { resize: Some(resize), ..network.preprocessing() };
-            network.with_preprocessing(preprocessing)
+    let Some(resize) = resize else { return Ok(network) };
+    let preprocessing = Preprocessing { resize: Some(resize), ..network.preprocessing() };
+    let network = network.with_preprocessing(preprocessing);
+    // Names are a convenience: without them classes are told by number.
+    Ok(match imagenet_labels(offline) {
+        Ok(labels) if labels.len() == network.classes() => network.with_labels(labels),
+        Ok(_) => network,
+        Err(error) => {
+            eprintln!("note: classes are shown by number; --labels FILE names them ({error:#})");
+            network
         }
-        None => network,
     })
+}
+
+/// Names of ImageNet's classes, which published weights do not carry: `imagenet_classes.txt` of PyTorch Hub.
+fn imagenet_labels(offline: bool) -> Result<Vec<String>> {
+    const HUB: &str = "https://raw.githubusercontent.com/pytorch/hub/master";
+    const SHA256: &str = "1f386e0d1cb6e28b9c2dac651c3dea6801e98ad1b41a14ce6bb1a093d72069f5";
+    let path = cached(HUB, "imagenet_classes.txt", SHA256, offline)?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// The file of published weights, in the cache.
 fn download(published: &Published, offline: bool) -> Result<PathBuf> {
+    cached(SERVER, published.file, published.sha256(), offline)
+}
+
+/// A file in the cache's folder of weights, fetched from its server, or from the user's mirror, where it is not there.
+fn cached(server: &str, file: &str, sha256: &str, offline: bool) -> Result<PathBuf> {
     let source = Source::default();
     let folder = source.cache_dir()?.join("weights");
-    let urls: Vec<_> =
-        source.servers("weights", &[SERVER]).iter().map(|server| format!("{server}/{}", published.file)).collect();
-    let file = folder.join(published.file);
-    if offline && !file.is_file() {
-        return Err(DataError::Offline { name: published.file.to_owned(), folder, urls }.into());
+    let urls: Vec<_> = source.servers("weights", &[server]).iter().map(|server| format!("{server}/{file}")).collect();
+    if offline && !folder.join(file).is_file() {
+        return Err(DataError::Offline { name: file.to_owned(), folder, urls }.into());
     }
-    let remote = Remote { file: published.file.to_owned(), urls, sha256: published.sha256().to_owned(), bytes: None };
+    let remote = Remote { file: file.to_owned(), urls, sha256: sha256.to_owned(), bytes: None };
     fetch(&remote, &folder, true)
-        .with_context(|| format!("downloading {}; it may also be put into {}", published.file, folder.display()))
+        .with_context(|| format!("downloading {file}; it may also be put into {}", folder.display()))
 }

@@ -1,0 +1,118 @@
+use super::graph::{Conv, Node, Op};
+use crate::elementwise::{Activation, ScaleShift};
+
+/// Folds scales, sums and activations into the operations in front of them, and drops what the `output` does not need.
+/// The result's last node is the output.
+pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
+    let mut needed = vec![false; nodes.len()];
+    needed[0] = true;
+    needed[output] = true;
+    let mut uses = vec![0; nodes.len()];
+    uses[output] = 1;
+    for (i, node) in nodes.iter().enumerate().rev().filter(|(i, _)| *i <= output) {
+        if needed[i] {
+            for input in &node.inputs {
+                needed[*input] = true;
+                uses[*input] += 1;
+            }
+        }
+    }
+
+    let mut folded: Vec<Node> = Vec::new();
+    // Where each node's value is now.
+    let mut place = vec![usize::MAX; nodes.len()];
+    for (i, mut node) in nodes.into_iter().enumerate().take(output + 1).filter(|(i, _)| needed[*i]) {
+        // The producers that nobody else looks at can be changed.
+        let own: Vec<bool> = node.inputs.iter().map(|input| uses[*input] == 1).collect();
+        node.inputs.iter_mut().for_each(|input| *input = place[*input]);
+        place[i] = match absorb(&mut folded, &mut node, &own) {
+            Some(producer) => producer,
+            None => {
+                folded.push(node);
+                folded.len() - 1
+            }
+        };
+    }
+    // A value that was folded into an earlier node may leave the output in the middle.
+    let last = place[output];
+    folded.truncate(last + 1);
+    folded
+}
+
+/// Lets one of a node's producers do the node's work too, if it can; answers which.
+fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
+    let Op::Elementwise { affine, activation } = &mut node.op else { return None };
+    match node.inputs[..] {
+        [input] if own[0] => {
+            let producer = &mut nodes[input];
+            let takes = match (&mut producer.op, &affine) {
+                (Op::Conv(conv), Some(affine)) if producer.inputs.len() == 1 && !conv.relu => {
+                    scale(conv, affine);
+                    true
+                }
+                (Op::Elementwise { affine: own @ None, activation: Activation::Identity }, Some(affine))
+                    if producer.inputs.len() == 1 =>
+                {
+                    *own = Some(affine.clone());
+                    true
+                }
+                (_, Some(_)) => false,
+                (_, None) => true,
+            };
+            if !takes {
+                return None;
+            }
+            let activated = match &mut producer.op {
+                _ if *activation == Activation::Identity => true,
+                Op::Conv(conv) if *activation == Activation::Relu && !conv.relu => {
+                    conv.relu = true;
+                    true
+                }
+                Op::Elementwise { activation: own @ Activation::Identity, .. }
+                | Op::Linear { activation: own @ Activation::Identity, .. } => {
+                    *own = *activation;
+                    true
+                }
+                _ => false,
+            };
+            if activated {
+                return Some(input);
+            }
+            // The scale is done; the activation is left.
+            *affine = None;
+            None
+        }
+        // A sum: the later of two convolutions adds the earlier value.
+        [a, b] if affine.is_none() && a != b => {
+            let (first, last) = (a.min(b), a.max(b));
+            let owned = if last == a { own[0] } else { own[1] };
+            let producer = &mut nodes[last];
+            match &mut producer.op {
+                Op::Conv(conv) if owned && !conv.relu && producer.inputs.len() == 1 => {
+                    let relu = match *activation {
+                        Activation::Identity => false,
+                        Activation::Relu => true,
+                        _ => return None,
+                    };
+                    producer.inputs.push(first);
+                    conv.relu = relu;
+                    Some(last)
+                }
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Folds a scale and a shift into a convolution.
+fn scale(conv: &mut Conv, affine: &ScaleShift) {
+    let outputs = conv.shape.channels[1];
+    let filter = conv.weight.len() / outputs;
+    let bias = conv.bias.get_or_insert_with(|| vec![0.0; outputs]);
+    for (o, weights) in conv.weight.chunks_exact_mut(filter).enumerate() {
+        let (scale, shift) = (affine.scale[o], affine.shift[o]);
+        weights.iter_mut().for_each(|weight| *weight *= scale);
+        bias[o] = bias[o] * scale + shift;
+    }
+}

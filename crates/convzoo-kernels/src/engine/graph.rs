@@ -1,0 +1,148 @@
+use std::sync::Arc;
+
+use super::{Network, fold};
+use crate::conv::ConvShape;
+use crate::elementwise::{Activation, ScaleShift};
+use crate::linear::Linear;
+use crate::lrn::LocalResponse;
+use crate::pool::PoolShape;
+use crate::{Isa, KernelError};
+
+/// A tensor that an operation of a graph makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Value(usize);
+
+/// The operations of a network, each on what earlier ones made.
+///
+/// Shapes are checked when the network is planned for an input's. A value of another graph is an error then, or a panic
+/// where this graph has no such value.
+pub struct Graph {
+    nodes: Vec<Node>,
+}
+
+pub(super) struct Node {
+    pub op: Op,
+    /// Indices of earlier nodes.
+    pub inputs: Vec<usize>,
+}
+
+pub(super) enum Op {
+    /// Images of so many channels.
+    Input(usize),
+    Conv(Conv),
+    Pool(PoolShape),
+    LocalResponse(LocalResponse),
+    /// Of the sum of its inputs, the first scaled and shifted.
+    Elementwise {
+        affine: Option<ScaleShift>,
+        activation: Activation,
+    },
+    Concat,
+    Flatten,
+    Linear {
+        linear: Arc<Linear>,
+        activation: Activation,
+    },
+}
+
+/// A convolution; its second input, where it has one, is added to its output.
+pub(super) struct Conv {
+    pub shape: ConvShape,
+    pub weight: Vec<f32>,
+    pub bias: Option<Vec<f32>>,
+    pub relu: bool,
+}
+
+impl Graph {
+    /// An empty graph over images of so many channels.
+    pub fn new(channels: usize) -> Self {
+        Self { nodes: vec![Node { op: Op::Input(channels), inputs: Vec::new() }] }
+    }
+
+    /// The images.
+    pub fn input(&self) -> Value {
+        Value(0)
+    }
+
+    /// A convolution with a weight `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
+    ///
+    /// # Errors
+    /// The shape makes no sense, or the slices do not have it.
+    pub fn conv(
+        &mut self,
+        input: Value,
+        shape: ConvShape,
+        weight: Vec<f32>,
+        bias: Option<Vec<f32>>,
+    ) -> Result<Value, KernelError> {
+        shape.check(&weight, bias.as_deref())?;
+        Ok(self.push(Op::Conv(Conv { shape, weight, bias, relu: false }), &[input]))
+    }
+
+    /// A scale and a shift for each channel.
+    pub fn scale_shift(&mut self, input: Value, affine: ScaleShift) -> Value {
+        self.push(Op::Elementwise { affine: Some(affine), activation: Activation::Identity }, &[input])
+    }
+
+    /// An element-wise function.
+    pub fn activation(&mut self, input: Value, activation: Activation) -> Value {
+        self.push(Op::Elementwise { affine: None, activation }, &[input])
+    }
+
+    /// The sum of tensors of one shape.
+    pub fn add(&mut self, inputs: &[Value]) -> Value {
+        self.push(Op::Elementwise { affine: None, activation: Activation::Identity }, inputs)
+    }
+
+    /// The concatenation along channels.
+    pub fn concat(&mut self, inputs: &[Value]) -> Value {
+        self.push(Op::Concat, inputs)
+    }
+
+    /// Pooling.
+    pub fn pool(&mut self, input: Value, shape: PoolShape) -> Value {
+        self.push(Op::Pool(shape), &[input])
+    }
+
+    /// Local response normalisation.
+    pub fn local_response(&mut self, input: Value, norm: LocalResponse) -> Value {
+        self.push(Op::LocalResponse(norm), &[input])
+    }
+
+    /// `[batch, channels, height, width]` to `[batch, channels · height · width]`, in that order.
+    pub fn flatten(&mut self, input: Value) -> Value {
+        self.push(Op::Flatten, &[input])
+    }
+
+    /// A fully-connected layer on vectors.
+    pub fn linear(&mut self, input: Value, linear: Linear) -> Value {
+        self.push(Op::Linear { linear: Arc::new(linear), activation: Activation::Identity }, &[input])
+    }
+
+    /// The network that makes `output`: what follows a convolution or a linear layer is folded into it, and what
+    /// `output` does not need is dropped.
+    ///
+    /// # Errors
+    /// `CONVZOO_ISA` names no instruction set of this processor.
+    pub fn finish(self, output: Value) -> Result<Network, KernelError> {
+        self.finish_for(output, Isa::detect()?)
+    }
+
+    /// [`finish`](Self::finish) for a given instruction set of this processor.
+    ///
+    /// # Errors
+    /// The graph has no such value.
+    pub fn finish_for(self, output: Value, isa: Isa) -> Result<Network, KernelError> {
+        if output.0 >= self.nodes.len() {
+            return Err(KernelError::Missing("such value in the graph"));
+        }
+        Ok(Network::new(isa, fold::fold(self.nodes, output.0)))
+    }
+
+    fn push(&mut self, op: Op, inputs: &[Value]) -> Value {
+        let inputs: Vec<usize> = inputs.iter().map(|value| value.0).collect();
+        assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a value of another graph");
+        self.nodes.push(Node { op, inputs });
+        Value(self.nodes.len() - 1)
+    }
+}

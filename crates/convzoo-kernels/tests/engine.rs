@@ -1,0 +1,272 @@
+//! Whole networks, folded and planned, against the same operations one by one.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{assert_close, random};
+use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue};
+use convzoo_kernels::elementwise::{Activation, ScaleShift, elementwise};
+use convzoo_kernels::engine::{Graph, Value};
+use convzoo_kernels::linear::{Linear, Precision};
+use convzoo_kernels::lrn::LocalResponse;
+use convzoo_kernels::pool::{PoolKind, PoolShape, pool};
+use convzoo_kernels::{Isa, KernelError, Layout};
+
+/// A tensor made operation by operation by the portable kernels, and the same tensor of a graph.
+#[derive(Clone)]
+struct Both {
+    dims: [usize; 4],
+    values: Vec<f32>,
+    node: Value,
+}
+
+/// Builds a graph and runs it as it goes.
+struct Builder {
+    graph: Graph,
+    seed: u64,
+}
+
+const ISA: Isa = Isa::Portable;
+
+fn layout(dims: [usize; 4], halo: usize) -> Layout {
+    Layout::new(dims, ISA.lanes(), halo)
+}
+
+impl Builder {
+    fn new(dims: [usize; 4]) -> (Self, Both) {
+        let graph = Graph::new(dims[1]);
+        let node = graph.input();
+        (Self { graph, seed: 1 }, Both { dims, values: random(dims.iter().product(), 99), node })
+    }
+
+    fn random(&mut self, len: usize) -> Vec<f32> {
+        self.seed += 1;
+        random(len, self.seed)
+    }
+
+    fn conv(&mut self, x: &Both, outputs: usize, kernel: usize, stride: usize, bias: bool) -> Both {
+        let [batch, inputs, height, width] = x.dims;
+        let shape =
+            ConvShape { stride: [stride; 2], padding: [kernel / 2; 2], ..ConvShape::square(inputs, outputs, kernel) };
+        let scale = 1.0 / ((inputs * kernel * kernel) as f32).sqrt();
+        let weight: Vec<f32> = self.random(shape.weights()).into_iter().map(|weight| weight * scale).collect();
+        let bias = bias.then(|| self.random(outputs));
+        let [rows, columns] = shape.output([height, width]).unwrap();
+        let dims = [batch, outputs, rows, columns];
+        let conv = Conv::new(ISA, shape, Algorithm::Direct, &weight, bias.as_deref()).unwrap();
+        let operation = conv.operation(layout(x.dims, kernel / 2), layout(dims, 0), Epilogue::default(), 1).unwrap();
+        let values = operation.apply(&[&x.values]);
+        Both { dims, values, node: self.graph.conv(x.node, shape, weight, bias).unwrap() }
+    }
+
+    fn norm(&mut self, x: &Both) -> Both {
+        let affine = ScaleShift { scale: self.random(x.dims[1]), shift: self.random(x.dims[1]) };
+        let node = self.graph.scale_shift(x.node, affine.clone());
+        self.elementwise(&[x], Some(&affine), Activation::Identity, node)
+    }
+
+    fn relu(&mut self, x: &Both) -> Both {
+        let node = self.graph.activation(x.node, Activation::Relu);
+        self.elementwise(&[x], None, Activation::Relu, node)
+    }
+
+    fn add(&mut self, a: &Both, b: &Both) -> Both {
+        let node = self.graph.add(&[a.node, b.node]);
+        self.elementwise(&[a, b], None, Activation::Identity, node)
+    }
+
+    fn elementwise(
+        &mut self,
+        inputs: &[&Both],
+        affine: Option<&ScaleShift>,
+        activation: Activation,
+        node: Value,
+    ) -> Both {
+        let dims = inputs[0].dims;
+        let layouts = vec![layout(dims, 0); inputs.len()];
+        let operation = elementwise(ISA, affine, activation, layouts, layout(dims, 0), 1).unwrap();
+        let slices: Vec<&[f32]> = inputs.iter().map(|input| input.values.as_slice()).collect();
+        Both { dims, values: operation.apply(&slices), node }
+    }
+
+    fn pool(&mut self, x: &Both, shape: PoolShape) -> Both {
+        let [batch, channels, height, width] = x.dims;
+        let [rows, columns] = shape.output([height, width]).unwrap();
+        let dims = [batch, channels, rows, columns];
+        let values = pool(ISA, &shape, layout(x.dims, 0), layout(dims, 0), 1).unwrap().apply(&[&x.values]);
+        Both { dims, values, node: self.graph.pool(x.node, shape) }
+    }
+
+    fn concat(&mut self, parts: &[&Both]) -> Both {
+        let [batch, _, height, width] = parts[0].dims;
+        let dims = [batch, parts.iter().map(|part| part.dims[1]).sum(), height, width];
+        let values = (0..batch).flat_map(|n| {
+            parts.iter().flat_map(move |part| part.values.chunks(part.values.len() / batch).nth(n).unwrap())
+        });
+        let nodes: Vec<Value> = parts.iter().map(|part| part.node).collect();
+        Both { dims, values: values.copied().collect(), node: self.graph.concat(&nodes) }
+    }
+
+    fn flatten(&mut self, x: &Both) -> Both {
+        let [batch, channels, height, width] = x.dims;
+        Both {
+            dims: [batch, channels * height * width, 1, 1],
+            values: x.values.clone(),
+            node: self.graph.flatten(x.node),
+        }
+    }
+
+    fn linear(&mut self, x: &Both, outputs: usize) -> Both {
+        let inputs = x.dims[1];
+        let scale = 1.0 / (inputs as f32).sqrt();
+        let weight: Vec<f32> = self.random(outputs * inputs).into_iter().map(|weight| weight * scale).collect();
+        let bias = self.random(outputs);
+        let make = || Linear::new(weight.clone(), bias.clone(), inputs, Precision::Single).unwrap();
+        let operation = Arc::new(make()).operation(ISA, Activation::Identity, layout(x.dims, 0), 1).unwrap();
+        let values = operation.apply(&[&x.values]);
+        Both { dims: [x.dims[0], outputs, 1, 1], values, node: self.graph.linear(x.node, make()) }
+    }
+}
+
+/// Builds the network anew for each instruction set and compares its output, of two runs each.
+fn check(dims: [usize; 4], build: impl Fn(&mut Builder, Both) -> Both) {
+    for isa in Isa::available() {
+        let (mut builder, input) = Builder::new(dims);
+        let images = input.values.clone();
+        let expected = build(&mut builder, input);
+        let network = builder.graph.finish_for(expected.node, isa).unwrap();
+        for run in 0..2 {
+            let found = network.run(dims, &images).unwrap();
+            assert_eq!(found.shape, expected.dims, "the shape on {isa}");
+            let largest = expected.values.iter().fold(0.0f64, |max, value| max.max(f64::from(value.abs())));
+            let values: Vec<_> = expected.values.iter().map(|value| (f64::from(*value), largest)).collect();
+            assert_close(&found.values, &values, 2e-5, &format!("run {run} on {isa}"));
+        }
+    }
+}
+
+const MAX: PoolShape =
+    PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [2; 2], padding: [1; 2], ceil: false };
+
+#[test]
+fn residual_networks_fold_norms_sums_and_activations() {
+    check([2, 3, 33, 31], |net, images| {
+        let stem = net.conv(&images, 24, 7, 2, false);
+        let stem = net.norm(&stem);
+        let stem = net.relu(&stem);
+        let mut x = net.pool(&stem, MAX);
+        for (outputs, stride) in [(24, 1), (40, 2), (40, 1)] {
+            let main = net.conv(&x, outputs, 3, stride, false);
+            let main = net.norm(&main);
+            let main = net.relu(&main);
+            let main = net.conv(&main, outputs, 3, 1, false);
+            let main = net.norm(&main);
+            let shortcut = match outputs == x.dims[1] {
+                true => x.clone(),
+                false => {
+                    let projected = net.conv(&x, outputs, 1, stride, false);
+                    net.norm(&projected)
+                }
+            };
+            let sum = net.add(&main, &shortcut);
+            x = net.relu(&sum);
+        }
+        let pooled = net.pool(&x, PoolShape::Adaptive([1; 2]));
+        let flat = net.flatten(&pooled);
+        net.linear(&flat, 10)
+    });
+}
+
+#[test]
+fn dense_networks_concatenate_in_place_and_by_copying() {
+    // Growth by whole blocks, and by channels that leave blocks partly empty.
+    for growth in [32, 12] {
+        check([2, 3, 12, 10], |net, images| {
+            let mut x = net.conv(&images, 32, 3, 1, true);
+            for _ in 0..3 {
+                let new = net.norm(&x);
+                let new = net.relu(&new);
+                let new = net.conv(&new, 48, 1, 1, false);
+                let new = net.norm(&new);
+                let new = net.relu(&new);
+                let new = net.conv(&new, growth, 3, 1, false);
+                x = net.concat(&[&x, &new]);
+            }
+            let x = net.norm(&x);
+            net.relu(&x)
+        });
+    }
+}
+
+#[test]
+fn parallel_branches_join() {
+    check([1, 5, 14, 15], |net, images| {
+        let x = net.conv(&images, 32, 3, 1, true);
+        let x = net.relu(&x);
+        let one = net.conv(&x, 16, 1, 1, true);
+        let one = net.relu(&one);
+        let five = net.conv(&x, 16, 5, 1, true);
+        let pooled = net.pool(
+            &x,
+            PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [1; 2], padding: [1; 2], ceil: false },
+        );
+        // A branch that is used twice, and the input of the module itself.
+        let joined = net.concat(&[&one, &five, &pooled, &x, &one]);
+        let joined = net.concat(&[&joined, &five]);
+        let identity = net.pool(&joined, PoolShape::Adaptive([14, 15]));
+        net.conv(&identity, 20, 3, 2, true)
+    });
+}
+
+#[test]
+fn early_networks_normalise_and_flatten_maps() {
+    check([3, 1, 20, 20], |net, images| {
+        let x = net.conv(&images, 20, 5, 1, true);
+        let x = net.relu(&x);
+        let norm = LocalResponse { size: 5, alpha: 1e-1, beta: 0.75, k: 2.0 };
+        let node = net.graph.local_response(x.node, norm);
+        let values = norm.operation(ISA, layout(x.dims, 0), layout(x.dims, 0), 1).unwrap().apply(&[&x.values]);
+        let x = net.pool(&Both { values, node, ..x }, MAX);
+        let x = net.flatten(&x);
+        let x = net.linear(&x, 30);
+        let x = net.relu(&x);
+        net.linear(&x, 7)
+    });
+}
+
+#[test]
+fn one_network_runs_on_images_of_any_size_and_number() {
+    let (mut builder, x) = Builder::new([1, 3, 8, 8]);
+    let x = builder.conv(&x, 16, 3, 1, true);
+    let x = builder.conv(&x, 16, 3, 1, true);
+    let network = builder.graph.finish(x.node).unwrap();
+    let image = random(3 * 64, 5);
+    let one = network.run([1, 3, 8, 8], &image).unwrap().values;
+    let many = network.run([30, 3, 8, 8], &image.repeat(30)).unwrap().values;
+    // Their numbers may make the two choose other algorithms.
+    for (i, (many, one)) in many.iter().zip(one.iter().cycle()).enumerate() {
+        assert!((many - one).abs() < 1e-4, "value {i} is {many} of thirty and {one} of one");
+    }
+    for side in 1..9 {
+        let shape = network.run([1, 3, side, side], &random(3 * side * side, 6)).unwrap().shape;
+        assert_eq!(shape, [1, 16, side, side]);
+    }
+}
+
+#[test]
+fn images_that_do_not_fit_are_an_error() {
+    let (mut builder, x) = Builder::new([1, 3, 8, 8]);
+    let x = builder.conv(&x, 16, 3, 1, true);
+    let x = builder.flatten(&x);
+    let x = builder.linear(&x, 4);
+    let network = builder.graph.finish(x.node).unwrap();
+    let run = |shape: [usize; 4]| network.run(shape, &vec![0.0; shape.iter().product()]).map(|output| output.shape);
+    assert_eq!(run([2, 3, 8, 8]), Ok([2, 4, 1, 1]));
+    let channels = |operation, expected, found| Err(KernelError::Channels { operation, expected, found });
+    assert_eq!(run([1, 4, 8, 8]), channels("the network", 3, 4));
+    assert_eq!(run([1, 3, 8, 9]), channels("a linear layer", 1024, 1152));
+    assert_eq!(run([0, 3, 8, 8]), Err(KernelError::Missing("pixel in the images")));
+    let error = network.run([1, 3, 8, 8], &[0.0; 7]).err();
+    assert_eq!(error, Some(KernelError::Length { what: "a batch of images", expected: 192, found: 7 }));
+}

@@ -1,0 +1,257 @@
+//! Pooling, fully-connected layers, normalisation and copies, on every instruction set of this machine, against their
+//! definitions.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::{assert_close, random};
+use convzoo_kernels::elementwise::{Activation, ScaleShift, elementwise};
+use convzoo_kernels::linear::{Linear, Precision};
+use convzoo_kernels::lrn::LocalResponse;
+use convzoo_kernels::pool::{PoolKind, PoolShape, pool};
+use convzoo_kernels::rearrange::{Flatten, concatenate};
+use convzoo_kernels::{Isa, KernelError, Layout};
+use proptest::prelude::*;
+
+/// Where `[n, c, y, x]` lies in a tensor in the usual order.
+fn at([_, channels, height, width]: [usize; 4], [n, c, y, x]: [usize; 4]) -> usize {
+    ((n * channels + c) * height + y) * width + x
+}
+
+fn exact(values: Vec<f64>) -> Vec<(f64, f64)> {
+    values.into_iter().map(|value| (value, value.abs())).collect()
+}
+
+fn tensors() -> impl Strategy<Value = [usize; 4]> {
+    (1usize..=3, 1usize..=40, 1usize..=9, 1usize..=9).prop_map(|(n, c, h, w)| [n, c, h, w])
+}
+
+/// PyTorch's pooling, a cell at a time.
+fn pool_cells(shape: &PoolShape, dims: [usize; 4], [rows, columns]: [usize; 2], input: &[f32]) -> Vec<f64> {
+    let [batch, channels, height, width] = dims;
+    let mut result = Vec::new();
+    for n in 0..batch {
+        for c in 0..channels {
+            for y in 0..rows {
+                for x in 0..columns {
+                    let value = |iy: isize, ix: isize| {
+                        let inside = (0..height as isize).contains(&iy) && (0..width as isize).contains(&ix);
+                        inside.then(|| f64::from(input[at(dims, [n, c, iy as usize, ix as usize])]))
+                    };
+                    let mut cells = Vec::new();
+                    let (mut max, mut divide_by_all) = (false, false);
+                    let mut all = 0;
+                    match *shape {
+                        PoolShape::Adaptive([h, w]) => {
+                            for iy in y * height / h..((y + 1) * height).div_ceil(h) {
+                                for ix in x * width / w..((x + 1) * width).div_ceil(w) {
+                                    cells.extend(value(iy as isize, ix as isize));
+                                }
+                            }
+                        }
+                        PoolShape::Sliding { kind, kernel, stride, padding, .. } => {
+                            max = kind == PoolKind::Max;
+                            divide_by_all = kind == PoolKind::Average { count_include_pad: true };
+                            for ky in 0..kernel[0] {
+                                for kx in 0..kernel[1] {
+                                    let iy = (y * stride[0] + ky) as isize - padding[0] as isize;
+                                    let ix = (x * stride[1] + kx) as isize - padding[1] as isize;
+                                    cells.extend(value(iy, ix));
+                                    let on_padding = iy < (height + padding[0]) as isize;
+                                    all += usize::from(on_padding && ix < (width + padding[1]) as isize);
+                                }
+                            }
+                        }
+                    }
+                    let divisor = if divide_by_all { all } else { cells.len() } as f64;
+                    result.push(match max {
+                        true => cells.into_iter().fold(f64::NEG_INFINITY, f64::max),
+                        false => cells.into_iter().sum::<f64>() / divisor,
+                    });
+                }
+            }
+        }
+    }
+    result
+}
+
+proptest! {
+    #[test]
+    fn pooling_equals_the_definition(
+        dims in tensors(),
+        kind in prop::sample::select(vec![
+            PoolKind::Max,
+            PoolKind::Average { count_include_pad: true },
+            PoolKind::Average { count_include_pad: false },
+        ]),
+        kernel in prop::array::uniform2(1usize..=4),
+        stride in prop::array::uniform2(1usize..=3),
+        padded in any::<bool>(),
+        ceil in any::<bool>(),
+        adaptive in prop::option::of(prop::array::uniform2(1usize..=4)),
+        halos in prop::array::uniform2(0usize..=2),
+        seed in any::<u64>(),
+    ) {
+        let padding = if padded { kernel.map(|k| k / 2) } else { [0; 2] };
+        let shape = match adaptive {
+            Some(output) => PoolShape::Adaptive(output),
+            None => PoolShape::Sliding { kind, kernel, stride, padding, ceil },
+        };
+        let [batch, channels, height, width] = dims;
+        let Ok(cells) = shape.output([height, width]) else { return Err(TestCaseError::reject("too small")) };
+        let input = random(batch * channels * height * width, seed);
+        let expected = exact(pool_cells(&shape, dims, cells, &input));
+        for isa in Isa::available() {
+            let from = Layout::new(dims, isa.lanes(), halos[0]);
+            let into = Layout::new([batch, channels, cells[0], cells[1]], isa.lanes(), halos[1]);
+            let found = pool(isa, &shape, from, into, 2).unwrap().apply(&[&input]);
+            assert_close(&found, &expected, 1e-6, &format!("{shape:?} on {isa}"));
+        }
+    }
+
+    #[test]
+    fn linear_equals_the_definition(
+        batch in 1usize..=9,
+        inputs in 1usize..=70,
+        outputs in 1usize..=20,
+        relu in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let input = random(batch * inputs, seed);
+        let weight = random(outputs * inputs, seed ^ 1);
+        let bias = random(outputs, seed ^ 2);
+        let dot = |n: usize, o: usize| {
+            let terms = (0..inputs).map(|i| f64::from(input[n * inputs + i]) * f64::from(weight[o * inputs + i]));
+            let (total, magnitude) = terms.fold((0.0, 0.0), |(t, m), term| (t + term, m + term.abs()));
+            let total = total + f64::from(bias[o]);
+            (if relu { total.max(0.0) } else { total }, magnitude)
+        };
+        let expected: Vec<_> = (0..batch * outputs).map(|i| dot(i / outputs, i % outputs)).collect();
+        let activation = if relu { Activation::Relu } else { Activation::Identity };
+        for isa in Isa::available() {
+            for (precision, tolerance) in [(Precision::Single, 1e-6), (Precision::Half, 1e-3)] {
+                let linear = Arc::new(Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap());
+                let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
+                let found = linear.operation(isa, activation, from, 3).unwrap().apply(&[&input]);
+                assert_close(&found, &expected, tolerance, &format!("{precision:?} on {isa}"));
+            }
+        }
+    }
+
+    #[test]
+    fn local_response_equals_the_definition(
+        dims in tensors(),
+        size in 1usize..=9,
+        beta in prop::sample::select(vec![0.75f32, 0.5, 1.25]),
+        halo in 0usize..=1,
+        seed in any::<u64>(),
+    ) {
+        let [batch, channels, height, width] = dims;
+        let (alpha, k) = (0.4, 2.0);
+        let input = random(batch * channels * height * width, seed);
+        let value = |n, c, y, x| f64::from(input[at(dims, [n, c, y, x])]);
+        let mut expected = Vec::new();
+        for i in 0..input.len() {
+            let (x, y, c, n) = (i % width, i / width % height, i / width / height % channels, i / width / height / channels);
+            let inside = (0..channels).filter(|other| (c..c + size).contains(&(other + size / 2)));
+            let squares: f64 = inside.map(|c| value(n, c, y, x).powi(2)).sum();
+            let base = f64::from(k) + f64::from(alpha) / size as f64 * squares;
+            expected.push(value(n, c, y, x) / base.powf(f64::from(beta)));
+        }
+        let expected = exact(expected);
+        for isa in Isa::available() {
+            let layout = |halo| Layout::new(dims, isa.lanes(), halo);
+            let norm = LocalResponse { size, alpha, beta, k };
+            let found = norm.operation(isa, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
+            assert_close(&found, &expected, 2e-6, &format!("{norm:?} on {isa}"));
+        }
+    }
+
+    #[test]
+    fn elements_equal_the_definition(
+        dims in tensors(),
+        affine in any::<bool>(),
+        others in 0usize..=2,
+        activation in prop::sample::select(vec![
+            Activation::Identity,
+            Activation::Relu,
+            Activation::Tanh,
+            Activation::Sigmoid,
+        ]),
+        seed in any::<u64>(),
+    ) {
+        let [_, channels, height, width] = dims;
+        let inputs: Vec<_> = (0..=others).map(|i| random(dims.iter().product(), seed ^ i as u64)).collect();
+        let affine = affine.then(|| ScaleShift { scale: random(channels, seed ^ 7), shift: random(channels, seed ^ 8) });
+        let of = |i: usize| {
+            let c = i / (height * width) % channels;
+            let (scale, shift) = affine.as_ref().map_or((1.0, 0.0), |a| (a.scale[c], a.shift[c]));
+            let total = f64::from(inputs[0][i]) * f64::from(scale) + f64::from(shift);
+            let total = inputs[1..].iter().fold(total, |total, input| total + f64::from(input[i]));
+            match activation {
+                Activation::Identity => total,
+                Activation::Relu => total.max(0.0),
+                Activation::Tanh => total.tanh(),
+                Activation::Sigmoid => 1.0 / (1.0 + (-total).exp()),
+            }
+        };
+        let expected = exact((0..inputs[0].len()).map(of).collect());
+        let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+        for isa in Isa::available() {
+            let layouts = (0..=others).map(|halo| Layout::new(dims, isa.lanes(), halo)).collect();
+            let into = Layout::new(dims, isa.lanes(), 1);
+            let operation = elementwise(isa, affine.as_ref(), activation, layouts, into, 2).unwrap();
+            assert_close(&operation.apply(&slices), &expected, 2e-6, &format!("{activation:?} on {isa}"));
+        }
+    }
+
+    #[test]
+    fn concatenation_and_flattening_keep_the_order(
+        channels in prop::collection::vec(1usize..=33, 1..4),
+        [batch, _, height, width] in tensors(),
+        seed in any::<u64>(),
+    ) {
+        let plane = height * width;
+        let parts: Vec<_> =
+            channels.iter().enumerate().map(|(i, c)| random(batch * c * plane, seed ^ i as u64)).collect();
+        let expected: Vec<f32> = (0..batch)
+            .flat_map(|n| parts.iter().zip(&channels).flat_map(move |(part, c)| &part[n * c * plane..][..c * plane]))
+            .copied()
+            .collect();
+        let total = channels.iter().sum();
+        let slices: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
+        for isa in Isa::available() {
+            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo);
+            let from = channels.iter().map(|c| layout(*c, 1)).collect();
+            let found = concatenate(isa, from, layout(total, 0), 2).unwrap().apply(&slices);
+            prop_assert!(found == expected, "a concatenation of {channels:?} on {isa}");
+            let found = convzoo_kernels::Operation::apply(&Flatten::new(layout(total, 1), 2), &[&expected]);
+            prop_assert!(found == expected, "flattening {total} channels on {isa}");
+        }
+    }
+}
+
+#[test]
+fn a_relu_lets_no_number_that_is_none_through_as_zero() {
+    for isa in Isa::available() {
+        let layout = Layout::new([1, 1, 1, 3], isa.lanes(), 0);
+        let operation = elementwise(isa, None, Activation::Relu, vec![layout], layout, 1).unwrap();
+        let found = operation.apply(&[&[f32::NAN, -1.0, 2.0]]);
+        assert!(found[0].is_nan() && found[1..] == [0.0, 2.0], "{found:?} on {isa}");
+    }
+}
+
+#[test]
+fn layers_that_do_not_fit_are_an_error() {
+    let layout = |c, side| Layout::new([1, c, side, side], 8, 0);
+    let max = PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [2; 2], padding: [0; 2], ceil: false };
+    assert_eq!(max.output([2, 9]), Err(KernelError::TooSmall { operation: "pooling", size: [2, 9] }));
+    assert!(pool(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
+    let linear = Linear::new(vec![0.0; 12], vec![0.0; 3], 4, Precision::Single).unwrap();
+    let fits = Arc::new(linear).operation(Isa::Portable, Activation::Identity, layout(5, 1), 1).err();
+    assert_eq!(fits, Some(KernelError::Channels { operation: "a linear layer", expected: 4, found: 5 }));
+    assert!(Linear::new(vec![0.0; 11], vec![0.0; 3], 4, Precision::Single).is_err(), "a weight too short is taken");
+    let wide = LocalResponse { size: 18, alpha: 1.0, beta: 0.75, k: 1.0 };
+    assert!(wide.operation(Isa::Portable, layout(4, 2), layout(4, 2), 1).is_err(), "a window of 18 channels is taken");
+}

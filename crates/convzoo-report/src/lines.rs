@@ -1,0 +1,108 @@
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::chart::{Chart, Drawn, FAINT, INK, colour, font, short};
+
+/// Curves over a common axis, such as the loss over a run's epochs.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    title: String,
+    x: String,
+    y: String,
+    series: Vec<(String, Vec<(f64, f64)>)>,
+    logarithmic: bool,
+}
+
+impl Lines {
+    /// No curves yet; `x` and `y` name the axes.
+    pub fn new(title: impl Into<String>, x: impl Into<String>, y: impl Into<String>) -> Self {
+        Self { title: title.into(), x: x.into(), y: y.into(), series: Vec::new(), logarithmic: false }
+    }
+
+    /// Adds a curve. Points that are not finite are left out.
+    pub fn series(mut self, name: impl Into<String>, points: impl IntoIterator<Item = (f64, f64)>) -> Self {
+        let finite = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite());
+        self.series.push((name.into(), finite.collect()));
+        self
+    }
+
+    /// Draws `y` on a logarithmic scale; points at or below zero are left out.
+    pub fn logarithmic(mut self) -> Self {
+        self.logarithmic = true;
+        self
+    }
+
+    fn bounds(&self) -> [(f64, f64); 2] {
+        let points =
+            || self.series.iter().flat_map(|(_, points)| points).filter(|(_, y)| !self.logarithmic || *y > 0.0);
+        let span = |values: &mut dyn Iterator<Item = f64>| {
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(value), high.max(value)))
+        };
+        let widened = |(low, high): (f64, f64), share: f64| match high - low {
+            room if room > 0.0 => (low - share * room, high + share * room),
+            room if room == 0.0 => (low - 0.5, high + 0.5),
+            _ => (0.0, 1.0),
+        };
+        let y = span(&mut points().map(|point| point.1));
+        let y = match self.logarithmic {
+            true if y.0 > 0.0 && y.0.is_finite() => (y.0 * 0.8, y.1 * 1.25),
+            true => (0.1, 1.0),
+            false => widened(y, 0.06),
+        };
+        [widened(span(&mut points().map(|point| point.0)), 0.02), y]
+    }
+}
+
+impl Chart for Lines {
+    fn title(&self) -> &str {
+        &self.title
+    }
+
+    fn size(&self) -> (u32, u32) {
+        (720, 400)
+    }
+
+    fn draw<DB: DrawingBackend>(&self, surface: &DrawingArea<DB, Shift>) -> Drawn<DB> {
+        let [(left, right), (low, high)] = self.bounds();
+        let mut builder = ChartBuilder::on(surface);
+        builder.caption(&self.title, font(18)).margin(14).x_label_area_size(42).y_label_area_size(62);
+        // The two scales are of different types, so what follows is written once as a macro.
+        macro_rules! draw_on {
+            ($chart:expr) => {{
+                let mut chart = $chart;
+                let mesh = &mut chart.configure_mesh();
+                mesh.x_desc(&self.x).y_desc(&self.y).label_style(font(13)).axis_desc_style(font(14));
+                mesh.light_line_style(TRANSPARENT).bold_line_style(FAINT).axis_style(INK);
+                mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&|y| short(*y)).draw()?;
+                for (index, (name, points)) in self.series.iter().enumerate() {
+                    let style = colour(index).stroke_width(2);
+                    let points = || points.iter().copied().filter(|(_, y)| !self.logarithmic || *y > 0.0);
+                    chart
+                        .draw_series(LineSeries::new(points(), style))?
+                        .label(name)
+                        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+                    // A curve of one point has no line; many points need no dots.
+                    if points().count() <= 60 {
+                        let dots = points().map(|point| Circle::new(point, 2, colour(index).filled()));
+                        chart.draw_series(dots)?;
+                    }
+                }
+                if self.series.len() > 1 {
+                    let labels = &mut chart.configure_series_labels();
+                    labels
+                        .position(SeriesLabelPosition::UpperRight)
+                        .label_font(font(13))
+                        .background_style(WHITE.mix(0.85))
+                        .border_style(FAINT)
+                        .draw()?;
+                }
+            }};
+        }
+        if self.logarithmic {
+            draw_on!(builder.build_cartesian_2d(left..right, (low..high).log_scale())?);
+        } else {
+            draw_on!(builder.build_cartesian_2d(left..right, low..high)?);
+        }
+        Ok(())
+    }
+}
