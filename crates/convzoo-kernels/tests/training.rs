@@ -4,7 +4,7 @@
 
 use convzoo_kernels::Isa;
 use convzoo_kernels::conv::ConvShape;
-use convzoo_kernels::train::{ConvPass, Epilogue};
+use convzoo_kernels::train::{ConvPass, Epilogue, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward};
 use proptest::prelude::*;
 
 /// A convolution of small images.
@@ -117,6 +117,62 @@ proptest! {
             close("bias", &pass.backward_bias(&gradient), &expected.bias, batch * cells)?;
         }
     }
+
+    #[test]
+    fn a_batch_norm_and_its_gradients_are_their_definition(
+        (batch, channels, plane) in (1..=3usize, 1..=5usize, 2..=150usize),
+        relu: bool,
+        seed in 1..u64::MAX,
+    ) {
+        let len = batch * channels * plane;
+        let (input, gradient) = (noise(len, seed), noise(len, seed ^ 1));
+        let input: Vec<f32> = input.iter().map(|x| 3.0 + 2.0 * x).collect();
+        let (scale, shift) = (noise(channels, seed ^ 2), noise(channels, seed ^ 3));
+        let of = |values: &[f32], c: usize| -> Vec<f64> {
+            let planes = values.chunks_exact(plane).skip(c).step_by(channels);
+            planes.flatten().map(|&value| f64::from(value)).collect()
+        };
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let epsilon = 1e-3;
+        for isa in Isa::available() {
+            let pass = NormPass { isa, batch, channels, plane, epsilon, relu };
+            let (output, means, variances) = pass.forward(&input, &scale, &shift);
+            let params = NormParams { scale: &scale, shift: &shift, mean: &means, variance: &variances };
+            let found = pass.backward(&input, params, &gradient);
+            prop_assert_eq!(&pass.apply(&input, params), &output, "the same by the statistics of the batch");
+            for c in 0..channels {
+                let (x, own) = (of(&input, c), of(&output, c));
+                let center = mean(&x);
+                let variance = mean(&x.iter().map(|x| (x - center).powi(2)).collect::<Vec<_>>());
+                let deviation = (variance + epsilon).sqrt();
+                let (a, b) = (f64::from(scale[c]), f64::from(shift[c]));
+                let normal: Vec<f64> = x.iter().map(|x| (x - center) / deviation).collect();
+                let line: Vec<f64> = normal.iter().map(|x| a * x + b).collect();
+                let expected: Vec<f64> = line.iter().map(|&y| if relu { y.max(0.0) } else { y }).collect();
+                let own: Vec<f32> = own.iter().map(|&y| y as f32).collect();
+                close("output", &own, &expected, 8)?;
+                close("mean", &means[c..=c], &[center], 4)?;
+                close("variance", &variances[c..=c], &[variance], 8)?;
+
+                // Where rounding decides the ReLU's side, there is no gradient to compare.
+                if relu && line.iter().any(|y| y.abs() < 1e-5) {
+                    continue;
+                }
+                let g = of(&gradient, c).into_iter().zip(&line);
+                let g: Vec<f64> = g.map(|(g, &y)| if relu && y <= 0.0 { 0.0 } else { g }).collect();
+                let product: Vec<f64> = g.iter().zip(&normal).map(|(g, x)| g * x).collect();
+                let count = x.len() as f64;
+                close("shift", &found.shift[c..=c], &[mean(&g) * count], x.len())?;
+                close("scale", &found.scale[c..=c], &[mean(&product) * count], 4 * x.len())?;
+                let (mean_gradient, mean_product) = (mean(&g), mean(&product));
+                let pairs = g.iter().zip(&normal);
+                let expected: Vec<f64> =
+                    pairs.map(|(g, x)| a / deviation * (g - mean_gradient - x * mean_product)).collect();
+                let own: Vec<f32> = of(&found.input, c).iter().map(|&y| y as f32).collect();
+                close("input", &own, &expected, 16)?;
+            }
+        }
+    }
 }
 
 #[test]
@@ -149,5 +205,32 @@ fn a_deep_wide_convolution_is_its_definition() {
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms[1]).unwrap();
             close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, terms[2]).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_max_pool_finds_the_first_of_the_largest_and_sends_the_gradient_there() {
+    let pass = MaxPoolPass {
+        isa: Isa::detect().unwrap(),
+        planes: 1,
+        input: [3, 4],
+        output: [2, 2],
+        kernel: [3, 3],
+        stride: [2, 2],
+        padding: [1, 1],
+    };
+    let input = [-1.0, 5.0, 2.0, 5.0, -3.0, 1.0, 0.0, 4.0, 7.0, 1.0, -9.0, 8.0];
+    let (output, places) = pass.forward(&input);
+    assert_eq!((output.as_slice(), places.as_slice()), ([5.0, 5.0, 7.0, 8.0].as_slice(), [1, 1, 8, 11].as_slice()));
+    let gradient = pass.backward(&places, &[1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(gradient, [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 4.0]);
+}
+
+#[test]
+fn a_rectified_sum_passes_gradients_where_it_is_positive() {
+    for isa in Isa::available() {
+        let output = add_relu(isa, &[1.0, -2.0, 0.5], &[1.0, 1.0, -0.5]);
+        assert_eq!(output, [2.0, 0.0, 0.0], "{isa}");
+        assert_eq!(add_relu_backward(isa, &output, &[3.0, 4.0, 5.0]), [3.0, 0.0, 0.0], "{isa}");
     }
 }

@@ -49,6 +49,22 @@ pub struct NormGradients {
     pub shift: Vec<f32>,
 }
 
+/// (x − mean) · slope + shift. With the mean in the shift there would be one operation less and, where the mean is many
+/// deviations from zero, digits lost.
+#[derive(Clone, Copy)]
+struct Line {
+    mean: f32,
+    slope: f32,
+    shift: f32,
+}
+
+impl Line {
+    #[inline(always)]
+    fn at(self, x: f32) -> f32 {
+        (x - self.mean) * self.slope + self.shift
+    }
+}
+
 /// Partial sums that are independent of each other, so that additions need not wait.
 const SUMS: usize = 64;
 
@@ -104,13 +120,13 @@ impl NormPass {
             filled(input.len(), |output| {
                 let output = Shared(output);
                 parallel::for_each(self.channels, |channel| {
-                    let (mean, variance) = (mean[channel], variance[channel]);
-                    let line = self.line(scale[channel], shift[channel], mean, variance);
+                    let variance = variance[channel];
+                    let line = self.line(scale[channel], shift[channel], mean[channel], variance);
                     let (mut sum, mut product) = (0.0, 0.0);
                     for n in 0..self.batch {
                         let at = self.at(n, channel);
                         let (x, g) = (&input[at..][..self.plane], &gradient[at..][..self.plane]);
-                        let sums = self.isa.call(GradientSums { x, g, mean, line, relu: self.relu });
+                        let sums = self.isa.call(GradientSums { x, g, line, relu: self.relu });
                         (sum, product) = (sum + sums[0], product + sums[1]);
                     }
                     let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
@@ -118,7 +134,6 @@ impl NormPass {
                     to_shift.get().add(channel).write(sum as f32);
                     to_scale.get().add(channel).write((product * inverse) as f32);
                     let slope = Slope {
-                        mean,
                         line,
                         gradient_mean: (sum / count) as f32,
                         projection: (product / count * inverse * inverse) as f32,
@@ -139,10 +154,10 @@ impl NormPass {
         (image * self.channels + channel) * self.plane
     }
 
-    /// Slope and offset of the normalisation of a channel.
-    fn line(&self, scale: f32, shift: f32, mean: f32, variance: f32) -> [f32; 2] {
+    /// The normalisation of a channel.
+    fn line(&self, scale: f32, shift: f32, mean: f32, variance: f32) -> Line {
         let slope = f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt();
-        [slope as f32, (f64::from(shift) - f64::from(mean) * slope) as f32]
+        Line { mean, slope: slope as f32, shift }
     }
 
     /// Mean and biased variance of a channel, from those of its planes.
@@ -163,7 +178,7 @@ impl NormPass {
 
     /// # Safety
     /// The output has the input's length, and nothing else writes the channel meanwhile.
-    unsafe fn normalise(&self, input: &[f32], channel: usize, line: [f32; 2], output: &Shared<*mut f32>) {
+    unsafe fn normalise(&self, input: &[f32], channel: usize, line: Line, output: &Shared<*mut f32>) {
         for n in 0..self.batch {
             let at = self.at(n, channel);
             // SAFETY: the caller's promise.
@@ -211,7 +226,7 @@ fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
 struct Apply<'a> {
     x: &'a [f32],
     to: &'a mut [f32],
-    line: [f32; 2],
+    line: Line,
     relu: bool,
 }
 
@@ -220,11 +235,11 @@ impl Kernel for Apply<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let [slope, offset] = self.line;
+        let line = self.line;
         let pairs = self.to.iter_mut().zip(self.x);
         match self.relu {
-            true => pairs.for_each(|(to, &x)| *to = relu(x * slope + offset)),
-            false => pairs.for_each(|(to, &x)| *to = x * slope + offset),
+            true => pairs.for_each(|(to, &x)| *to = relu(line.at(x))),
+            false => pairs.for_each(|(to, &x)| *to = line.at(x)),
         }
     }
 }
@@ -237,16 +252,15 @@ fn relu(x: f32) -> f32 {
 
 /// The gradient in front of the ReLU: none where the output was not positive.
 #[inline(always)]
-fn masked<const RELU: bool>(x: f32, g: f32, [slope, offset]: [f32; 2]) -> f32 {
-    if !RELU || x * slope + offset > 0.0 { g } else { 0.0 }
+fn masked<const RELU: bool>(x: f32, g: f32, line: Line) -> f32 {
+    if !RELU || line.at(x) > 0.0 { g } else { 0.0 }
 }
 
 /// Sums of the gradient, and of it times the centred input.
 struct GradientSums<'a> {
     x: &'a [f32],
     g: &'a [f32],
-    mean: f32,
-    line: [f32; 2],
+    line: Line,
     relu: bool,
 }
 
@@ -265,20 +279,20 @@ impl Kernel for GradientSums<'_> {
 impl GradientSums<'_> {
     #[inline(always)]
     fn sum<const RELU: bool>(self) -> [f64; 2] {
-        let Self { x, g, mean, line, .. } = self;
+        let Self { x, g, line, .. } = self;
         let (mut sums, mut products) = ([0.0f32; SUMS], [0.0f32; SUMS]);
         let (xs, gs) = (x.chunks_exact(SUMS), g.chunks_exact(SUMS));
         let mut totals = [0.0; 2];
         for (&x, &g) in xs.remainder().iter().zip(gs.remainder()) {
             let g = masked::<RELU>(x, g, line);
             totals[0] += f64::from(g);
-            totals[1] += f64::from(g * (x - mean));
+            totals[1] += f64::from(g * (x - line.mean));
         }
         for (xs, gs) in xs.zip(gs) {
             for i in 0..SUMS {
                 let g = masked::<RELU>(xs[i], gs[i], line);
                 sums[i] += g;
-                products[i] += g * (xs[i] - mean);
+                products[i] += g * (xs[i] - line.mean);
             }
         }
         for i in 0..SUMS {
@@ -292,8 +306,7 @@ impl GradientSums<'_> {
 /// How a channel's gradient passes through its normalisation.
 #[derive(Clone, Copy)]
 struct Slope {
-    mean: f32,
-    line: [f32; 2],
+    line: Line,
     gradient_mean: f32,
     projection: f32,
 }
@@ -321,10 +334,10 @@ impl Kernel for InputGradient<'_> {
 impl InputGradient<'_> {
     #[inline(always)]
     fn write<const RELU: bool>(self) {
-        let Slope { mean, line, gradient_mean, projection } = self.slope;
+        let Slope { line, gradient_mean, projection } = self.slope;
         for ((to, &x), &g) in self.to.iter_mut().zip(self.x).zip(self.g) {
             let g = masked::<RELU>(x, g, line);
-            *to = line[0] * (g - gradient_mean - (x - mean) * projection);
+            *to = line.slope * (g - gradient_mean - (x - line.mean) * projection);
         }
     }
 }
