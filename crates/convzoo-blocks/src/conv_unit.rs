@@ -2,10 +2,10 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
-use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
 use crate::checkpointing::keeping;
 use crate::observe::{self, Layer, Window};
@@ -127,7 +127,14 @@ pub struct ConvUnit {
 impl ConvUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        self.activation.forward(self.forward_linear(input))
+        if let Some(affine) = self.affine(&input) {
+            return conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv));
+        }
+        let output = convolve(&self.conv, input);
+        match &self.norm {
+            Some(norm) => norm.forward_activated(output, self.activation),
+            None => self.activation.forward(output),
+        }
     }
 
     /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalisation, its weights drawn as this
@@ -138,12 +145,30 @@ impl ConvUnit {
         config.init(&self.conv.weight.lazy_device())
     }
 
-    fn forward_linear(&self, input: Tensor<4>) -> Tensor<4> {
-        let output = convolve(&self.conv, input);
-        match &self.norm {
-            Some(norm) => norm.forward(output),
-            None => output,
+    /// Outside training, and unless observed layer by layer, what follows the convolution goes into its pass.
+    fn affine(&self, input: &Tensor<4>) -> Option<Affine> {
+        let relu = match self.activation {
+            Activation::Identity => false,
+            Activation::Relu => true,
+            Activation::Tanh | Activation::Sigmoid => return None,
+        };
+        if input.device().is_autodiff() || observe::is_watching() {
+            return None;
         }
+        let bias = self.conv.bias.as_ref().map(|bias| bias.val());
+        let (scale, shift) = match (&self.norm, bias) {
+            (Some(Norm::Batch(norm)), bias) => {
+                let [scale, shift] = norm.line();
+                let shift = match bias {
+                    Some(bias) => shift + bias * scale.clone(),
+                    None => shift,
+                };
+                (scale, shift)
+            }
+            (None, Some(bias)) => (bias.ones_like(), bias),
+            (None, None) | (Some(Norm::LocalResponse(_)), _) => return None,
+        };
+        Some(Affine { scale, shift, relu })
     }
 }
 
@@ -167,11 +192,10 @@ impl PreActUnit {
 
     /// The first half, normalisation and activation, where a shortcut leaves behind it. Keeps the shape.
     pub fn activate(&self, input: Tensor<4>) -> Tensor<4> {
-        let input = match &self.norm {
-            Some(norm) => norm.forward(input),
-            None => input,
-        };
-        self.activation.forward(input)
+        match &self.norm {
+            Some(norm) => norm.forward_activated(input, self.activation),
+            None => self.activation.forward(input),
+        }
     }
 
     /// The second half: the convolution alone.
@@ -233,10 +257,13 @@ fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
 
 /// The convolution with other weights of its kernel's size.
 fn run(conv: &Conv2d, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    conv2d(input, weight, conv.bias.as_ref().map(|bias| bias.val()), options(conv))
+}
+
+fn options(conv: &Conv2d) -> ConvOptions<2> {
     let PaddingConfig2d::Explicit(top, left, bottom, right) = conv.padding else {
         unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
     };
     let padding = [(top, bottom), (left, right)];
-    let options = ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups);
-    conv2d(input, weight, conv.bias.as_ref().map(|bias| bias.val()), options)
+    ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups)
 }

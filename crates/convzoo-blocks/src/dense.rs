@@ -1,8 +1,8 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::module::batch_norm_train;
 use burn::tensor::{Device, Tensor};
+use convzoo_kernels::extension::batch_norm_train;
 
 use crate::checkpointing::{keeping, like, recomputing};
 use crate::join::concat;
@@ -181,7 +181,7 @@ impl Standardised {
     fn new(features: Tensor<4>) -> Self {
         let ([_, channels, ..], device) = (features.dims(), features.device());
         let (scale, shift) = (Tensor::ones([channels], &device), Tensor::zeros([channels], &device));
-        let result = batch_norm_train(features, scale, shift, Self::EPSILON);
+        let result = batch_norm_train(features, scale, shift, Self::EPSILON, false);
         Self { map: result.output, mean: result.mean, variance: result.variance }
     }
 }

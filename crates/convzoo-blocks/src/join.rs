@@ -2,7 +2,10 @@
 
 use burn::tensor::Tensor;
 use convzoo_kernels::elementwise::ScaleShift;
+use convzoo_kernels::extension;
 
+use crate::Activation;
+use crate::observe;
 use crate::trace::{self, Scope};
 
 /// The concatenation along channels of maps `[batch, channels, height, width]`.
@@ -14,6 +17,14 @@ pub(crate) fn concat(maps: Vec<Tensor<4>>) -> Tensor<4> {
 pub(crate) fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     let compute = |maps: Vec<Tensor<4>>| maps.into_iter().reduce(|a, b| a + b).expect("two maps are summed");
     trace::operation("sum", vec![a, b], compute, |scope| Ok(scope.graph.add(scope.inputs)))
+}
+
+/// max(0, a + b), in one pass unless the pass is observed.
+pub(crate) fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    match observe::is_watching() {
+        true => Activation::Relu.forward(add(a, b)),
+        false => extension::add_relu(a, b),
+    }
 }
 
 /// A map times a number.

@@ -50,8 +50,7 @@ impl Linear {
         };
         let compute = |input| {
             observe::layer(input, describe, |input| {
-                let weight = self.weight.val().transpose();
-                burn::tensor::module::linear(input, weight, Some(self.bias.val()))
+                convzoo_kernels::extension::linear(input, self.weight.val(), self.bias.val())
             })
         };
         trace::layer("Linear", input, compute, |Scope { graph, precision, .. }, input| {

@@ -1,11 +1,12 @@
 use burn::config::Config;
 use burn::module::{Flag, Module, Param, RunningState};
 use burn::nn::Initializer;
-use burn::tensor::module::{batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor};
 use convzoo_kernels::elementwise::ScaleShift;
+use convzoo_kernels::extension::{batch_norm, batch_norm_train};
 use convzoo_kernels::lrn::LocalResponse;
 
+use crate::Activation;
 use crate::observe::{self, Layer};
 use crate::trace::{self, Scope};
 
@@ -61,6 +62,16 @@ impl Norm {
         match self {
             Self::Batch(norm) => norm.forward(input),
             Self::LocalResponse(norm) => norm.forward(input),
+        }
+    }
+
+    /// [`forward`](Self::forward) and the activation behind it, in one pass over the map where there is such a one.
+    pub(crate) fn forward_activated(&self, input: Tensor<4>, activation: Activation) -> Tensor<4> {
+        match self {
+            Self::Batch(norm) if activation == Activation::Relu && !observe::is_watching() => {
+                norm.normalise(input, true)
+            }
+            _ => activation.forward(self.forward(input)),
         }
     }
 }
@@ -121,18 +132,7 @@ impl BatchNorm2d {
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let describe =
             |dims| (Layer::new("BatchNorm2d", self.weight.id, 2 * self.weight.lazy_shape().num_elements()), dims);
-        let compute = |input| {
-            observe::layer(input, describe, |input: Tensor<4>| {
-                if input.device().is_autodiff() && self.training.is_enabled() {
-                    self.forward_train(input)
-                } else {
-                    // Copies of the layer on several devices share their statistics.
-                    let here = |running: &RunningState<Tensor<1>>| running.value().to_device(&input.device());
-                    let (mean, var) = (here(&self.running_mean), here(&self.running_var));
-                    batch_norm(input, self.weight.val(), self.bias.val(), mean, var, self.epsilon)
-                }
-            })
-        };
+        let compute = |input| observe::layer(input, describe, |input| self.normalise(input, false));
         trace::layer("BatchNorm2d", input, compute, |Scope { graph, .. }, input| {
             let values = |tensor| trace::values(tensor, "BatchNorm2d");
             let (mean, var) = (values(self.running_mean.value())?, values(self.running_var.value())?);
@@ -148,11 +148,31 @@ impl BatchNorm2d {
         })
     }
 
-    fn forward_train(&self, input: Tensor<4>) -> Tensor<4> {
+    /// The computation, with or without a ReLU behind it.
+    fn normalise(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
+        let (weight, bias) = (self.weight.val(), self.bias.val());
+        if !self.is_training(&input) {
+            // Copies of the layer on several devices share their statistics.
+            let here = |running: &RunningState<Tensor<1>>| running.value().to_device(&input.device());
+            let statistics = [here(&self.running_mean), here(&self.running_var)];
+            return batch_norm(input, [weight, bias], statistics, self.epsilon, relu);
+        }
         let [batch, _, height, width] = input.dims();
-        let result = batch_norm_train(input, self.weight.val(), self.bias.val(), self.epsilon);
+        let result = batch_norm_train(input, weight, bias, self.epsilon, relu);
         self.remember(result.mean, result.variance, batch * height * width);
         result.output
+    }
+
+    /// Whether an input is normalised by its own statistics.
+    fn is_training(&self, input: &Tensor<4>) -> bool {
+        input.device().is_autodiff() && self.training.is_enabled()
+    }
+
+    /// The normalisation by the running statistics as a factor and a summand of each channel.
+    pub(crate) fn line(&self) -> [Tensor<1>; 2] {
+        let scale = self.weight.val() / self.running_var.value().add_scalar(self.epsilon).sqrt();
+        let shift = self.bias.val() - self.running_mean.value() * scale.clone();
+        [scale, shift]
     }
 
     /// Blends the mean and the biased variance, `[channels]`, of a batch with `count` values in each channel into the

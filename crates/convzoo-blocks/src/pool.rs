@@ -3,6 +3,8 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
+use burn::tensor::ops::MaxPoolOptions;
+use convzoo_kernels::extension::max_pool2d;
 use convzoo_kernels::pool::{PoolKind as Taken, PoolShape};
 
 use crate::observe::{self, Layer, Window};
@@ -91,7 +93,16 @@ impl Pool {
         };
         let compute = |input| {
             observe::layer(input, describe, |input| match &self.op {
-                PoolOp::Max(op) => op.forward(input),
+                PoolOp::Max(op) => {
+                    let options = MaxPoolOptions {
+                        kernel_size: op.kernel_size,
+                        stride: op.stride,
+                        padding: self.padding.map(|side| (side, side)),
+                        dilation: op.dilation,
+                        ceil_mode: op.ceil_mode,
+                    };
+                    max_pool2d(input, options)
+                }
                 PoolOp::Avg(op) => op.forward(input),
             })
         };

@@ -8,7 +8,7 @@ use convzoo_kernels::conv::ConvShape;
 use crate::join;
 use crate::observe::Fork;
 use crate::trace::{self, Scope};
-use crate::{Activation, ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
+use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
 
 /// How a shortcut follows its block to another shape, by the letters of
 /// [He et al., 2015](https://arxiv.org/abs/1512.03385).
@@ -269,8 +269,8 @@ impl BasicBlock {
             let x = self.dropout.forward(self.conv1.forward(x));
             self.drop_path.forward(self.conv2.forward(x))
         };
-        let sum = add(|| residual(input), || follow(&self.shortcut, around));
-        Activation::Relu.forward(sum)
+        let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
+        join::add_relu(residual, shortcut)
     }
 }
 
@@ -309,8 +309,8 @@ impl Bottleneck {
             let x = self.conv2.forward(self.conv1.forward(x));
             self.drop_path.forward(self.conv3.forward(x))
         };
-        let sum = add(|| residual(input), || follow(&self.shortcut, around));
-        Activation::Relu.forward(sum)
+        let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
+        join::add_relu(residual, shortcut)
     }
 }
 
@@ -336,7 +336,8 @@ impl PreActBasicBlock {
             let x = self.conv2.activate(self.conv1.convolve(activated));
             self.drop_path.forward(self.conv2.convolve(self.dropout.forward(x)))
         };
-        add(|| follow(&self.shortcut, start), || residual(activated))
+        let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
+        join::add(shortcut, residual)
     }
 }
 
@@ -360,7 +361,8 @@ impl PreActBottleneck {
             let x = self.conv2.forward(self.conv1.convolve(activated));
             self.drop_path.forward(self.conv3.forward(x))
         };
-        add(|| follow(&self.shortcut, start), || residual(activated))
+        let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
+        join::add(shortcut, residual)
     }
 }
 
@@ -393,10 +395,10 @@ impl ResidualBlock {
     }
 }
 
-/// Goes both ways from the input of a block, in this order, and adds what they bring.
-fn add(first: impl FnOnce() -> Tensor<4>, second: impl FnOnce() -> Tensor<4>) -> Tensor<4> {
+/// Goes both ways from the input of a block, in this order.
+fn both(first: impl FnOnce() -> Tensor<4>, second: impl FnOnce() -> Tensor<4>) -> [Tensor<4>; 2] {
     let mut fork = Fork::new();
-    join::add(fork.branch(first), fork.branch(second))
+    [fork.branch(first), fork.branch(second)]
 }
 
 fn follow(shortcut: &Option<Shortcut>, input: Tensor<4>) -> Tensor<4> {

@@ -11,6 +11,9 @@ pub enum KernelError {
         /// What there is.
         available: Vec<String>,
     },
+    /// `CONVZOO_KERNELS` says neither `on` nor `off`.
+    #[error("CONVZOO_KERNELS is '{0}'; it may be on or off")]
+    Switch(String),
     /// A slice whose length is not what its shape says.
     #[error("{what} needs {expected} values and has {found}")]
     Length {

@@ -15,6 +15,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod engine;
 mod error;
+pub mod extension;
 mod layout;
 pub mod linear;
 pub mod lrn;
@@ -24,6 +25,7 @@ pub mod pool;
 pub mod rearrange;
 mod rows;
 pub mod simd;
+pub mod train;
 
 pub use buffer::Buffer;
 pub use error::KernelError;

@@ -13,6 +13,7 @@ use convzoo::{
     Classifier, Network, Options, Preprocessing, Published, SERVER, create, create_from, data, pretrained, published,
     train, variant,
 };
+use convzoo_kernels::{Isa, extension};
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
@@ -21,11 +22,44 @@ pub struct DeviceArgs {
     /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N] [default: the best one present]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<DeviceName>,
+    #[command(flatten)]
+    pub kernels: KernelsArgs,
+}
+
+/// `--kernels`.
+#[derive(clap::Args, Clone, Copy)]
+pub struct KernelsArgs {
+    /// Whether flex computes with convzoo's kernels or its own [default: what the environment's CONVZOO_KERNELS says, else
+    /// on]
+    #[arg(long, value_enum)]
+    kernels: Option<Switch>,
+}
+
+impl KernelsArgs {
+    /// Has flex compute as was asked for.
+    pub fn apply(&self) -> Result<()> {
+        extension::enable(match self.kernels {
+            Some(switch) => matches!(switch, Switch::On),
+            None => extension::from_environment()?,
+        });
+        Isa::detect()?;
+        Ok(())
+    }
+}
+
+/// On or off.
+#[derive(clap::ValueEnum, Clone, Copy)]
+pub enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
 }
 
 impl DeviceArgs {
-    /// Opens the device that was asked for, else the best one.
+    /// Opens the device that was asked for, else the best one, with the kernels that were asked for.
     pub fn open(&self) -> Result<(DeviceName, Device)> {
+        self.kernels.apply()?;
         let name = match &self.device {
             Some(name) => name.clone(),
             None => best()?,
@@ -46,6 +80,8 @@ pub struct DevicesArgs {
     /// [default: the best one present]
     #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
     pub device: Vec<DeviceName>,
+    #[command(flatten)]
+    pub kernels: KernelsArgs,
 }
 
 impl DevicesArgs {

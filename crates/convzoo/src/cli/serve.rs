@@ -21,6 +21,7 @@ pub struct Args {
 
 /// Serves until it is stopped.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.devices.kernels.apply()?;
     let names = args.devices.names()?;
     let token = args.token.clone().or_else(|| std::env::var(TOKEN).ok());
     let listener = TcpListener::bind(args.listen).with_context(|| format!("listening on {}", args.listen))?;

@@ -167,6 +167,7 @@ struct Pretrained {
 
 /// Trains, or goes on training.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    args.devices.kernels.apply()?;
     let trainer = match &args.resume {
         Some(folder) => resumed(args, folder)?,
         None => fresh(args)?,

@@ -1,0 +1,181 @@
+//! The operations of networks on Burn's tensors: on a CPU, by Burn's backend Flex, with this crate's kernels; on every
+//! other backend, and for other numbers than `f32`, with Burn's own operations.
+//!
+//! `CONVZOO_KERNELS=off` in the environment, or [`enable`]`(false)`, gives Burn's own path everywhere.
+
+#[cfg(feature = "flex")]
+mod autodiff;
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "flex")]
+mod operations;
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{Tensor, activation, module};
+
+use crate::KernelError;
+
+#[cfg(feature = "flex")]
+use {burn::backend::Dispatch, operations::Operations};
+
+static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
+
+/// Whether `CONVZOO_KERNELS` leaves this crate's kernels on.
+///
+/// # Errors
+/// It says neither `on` nor `off`. A program that does not ask goes on with the kernels.
+pub fn from_environment() -> Result<bool, KernelError> {
+    match std::env::var("CONVZOO_KERNELS").unwrap_or_default().as_str() {
+        "" | "on" => Ok(true),
+        "off" => Ok(false),
+        other => Err(KernelError::Switch(other.to_owned())),
+    }
+}
+
+/// Switches this crate's kernels on or off, whatever the environment says.
+pub fn enable(on: bool) {
+    ENABLED.store(on, Ordering::Relaxed);
+}
+
+/// Whether this crate's kernels are switched on.
+pub fn is_enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Convolves `[batch, inputs, height, width]` with a weight `[outputs, inputs / groups, height, width]` and a bias
+/// `[outputs]`.
+pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+        return Tensor::from_dispatch(match bias {
+            Some(bias) => Dispatch::convolve_biased(input, weight, bias.into_dispatch(), options),
+            None => Dispatch::convolve(input, weight, options),
+        });
+    }
+    module::conv2d(input, weight, bias, options)
+}
+
+/// What follows a convolution outside training: each channel times a scale, plus a shift, `[outputs]`, perhaps a ReLU.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// Multiplies each channel.
+    pub scale: Tensor<1>,
+    /// Added to each channel.
+    pub shift: Tensor<1>,
+    /// Whether a ReLU comes last.
+    pub relu: bool,
+}
+
+/// [`conv2d`] and what follows it, in one pass.
+pub fn conv2d_affine(input: Tensor<4>, weight: Tensor<4>, affine: Affine, options: ConvOptions<2>) -> Tensor<4> {
+    let Affine { scale, shift, relu } = affine;
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+        let (scale, shift) = (scale.into_dispatch(), shift.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::convolve_affine(input, weight, scale, shift, relu, options));
+    }
+    let channels = scale.dims()[0];
+    let output = module::conv2d(input, weight, None, options);
+    let output = output * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1]);
+    if relu { activation::relu(output) } else { output }
+}
+
+/// The output of a batch normalisation in training, and the statistics of the batch.
+#[derive(Clone, Debug)]
+pub struct BatchNormTrain {
+    /// `[batch, channels, height, width]`.
+    pub output: Tensor<4>,
+    /// `[channels]`.
+    pub mean: Tensor<1>,
+    /// Biased, `[channels]`.
+    pub variance: Tensor<1>,
+}
+
+/// Normalises `[batch, channels, height, width]` by the batch, then scales and shifts by `[channels]`, perhaps with a
+/// ReLU behind it.
+pub fn batch_norm_train(
+    input: Tensor<4>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    epsilon: f64,
+    relu: bool,
+) -> BatchNormTrain {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+        let (output, mean, variance) = Dispatch::normalise(input, scale, shift, epsilon, relu);
+        return BatchNormTrain {
+            output: Tensor::from_dispatch(output),
+            mean: Tensor::from_dispatch(mean),
+            variance: Tensor::from_dispatch(variance),
+        };
+    }
+    let result = module::batch_norm_train(input, scale, shift, epsilon);
+    let output = if relu { activation::relu(result.output) } else { result.output };
+    BatchNormTrain { output, mean: result.mean, variance: result.variance }
+}
+
+/// Normalises `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts, perhaps with a
+/// ReLU behind it.
+pub fn batch_norm(
+    input: Tensor<4>,
+    [scale, shift]: [Tensor<1>; 2],
+    [mean, variance]: [Tensor<1>; 2],
+    epsilon: f64,
+    relu: bool,
+) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        let [scale, shift, mean, variance] = [scale, shift, mean, variance].map(Tensor::into_dispatch);
+        let input = input.into_dispatch();
+        return Tensor::from_dispatch(Dispatch::normalise_by(input, scale, shift, mean, variance, epsilon, relu));
+    }
+    let output = module::batch_norm(input, scale, shift, mean, variance, epsilon);
+    if relu { activation::relu(output) } else { output }
+}
+
+/// max(0, a + b).
+pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&a) && a.dims() == b.dims() {
+        return Tensor::from_dispatch(Dispatch::add_rectified(a.into_dispatch(), b.into_dispatch()));
+    }
+    activation::relu(a + b)
+}
+
+/// The largest pixel of each window of `[batch, channels, height, width]`.
+pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) && options.dilation == [1, 1] && options.padding.iter().all(|(begin, end)| begin == end) {
+        return Tensor::from_dispatch(Dispatch::largest(input.into_dispatch(), options));
+    }
+    module::max_pool2d(input, options)
+}
+
+/// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
+pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::connect(input, weight, bias));
+    }
+    module::linear(input, weight.transpose(), Some(bias))
+}
+
+/// Whether this crate's kernels compute with the tensor.
+#[cfg(feature = "flex")]
+fn is_fast<const D: usize>(tensor: &Tensor<D>) -> bool {
+    use burn::backend::DispatchDevice;
+    let on_flex = |device: &DispatchDevice| match device {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
+        #[allow(unreachable_patterns)] // which are left depends on Burn's features
+        _ => false,
+    };
+    is_enabled() && on_flex(tensor.device().as_dispatch())
+}

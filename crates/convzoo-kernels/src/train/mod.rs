@@ -1,0 +1,92 @@
+//! The operations of training, forward and backward, on tensors in the usual order, `[batch, channels, height, width]`.
+//!
+//! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache: vectors lie along
+//! the pixels, so that no tensor changes its layout.
+#![allow(unsafe_code)]
+
+mod conv;
+mod gather;
+mod norm;
+mod pool;
+mod product;
+mod sum;
+mod weights;
+
+pub use conv::{ConvPass, Epilogue};
+pub use norm::{NormGradients, NormParams, NormPass};
+pub use pool::MaxPoolPass;
+pub use sum::{add_relu, add_relu_backward};
+
+use crate::operation::Shared;
+use crate::parallel;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// A vector of `len` values that `write` writes.
+///
+/// # Safety
+/// `write` writes them all.
+unsafe fn filled(len: usize, write: impl FnOnce(*mut f32)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    advise(&mut values);
+    write(values.as_mut_ptr());
+    // SAFETY: the capacity is there, and the caller's promise.
+    unsafe { values.set_len(len) };
+    values
+}
+
+/// Asks for large pages, so that a first write to the memory of a large tensor costs hundreds of times fewer page faults.
+fn advise(values: &mut Vec<f32>) {
+    #[cfg(target_os = "linux")]
+    {
+        /// A large page of the processors that have them.
+        const PAGE: usize = 2 << 20;
+        /// `MADV_HUGEPAGE`.
+        const HUGE: std::ffi::c_int = 14;
+        unsafe extern "C" {
+            fn madvise(start: *mut std::ffi::c_void, len: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
+        }
+        let start = values.as_mut_ptr().addr().next_multiple_of(PAGE);
+        let end = (values.as_mut_ptr().addr() + 4 * values.capacity()) / PAGE * PAGE;
+        if start < end {
+            // SAFETY: the pages lie within the vector's memory, and the advice changes none of it. Where the kernel does not
+            // take it, all stays as it was.
+            unsafe { madvise(values.as_mut_ptr().with_addr(start).cast(), end - start, HUGE) };
+        }
+    }
+}
+
+/// A part of what `to` points to.
+///
+/// # Safety
+/// The part is there, and nothing else uses it meanwhile.
+unsafe fn plane_at<'a>(to: &Shared<*mut f32>, start: usize, len: usize) -> &'a mut [f32] {
+    // SAFETY: the caller's promise.
+    unsafe { std::slice::from_raw_parts_mut(to.get().add(start), len) }
+}
+
+/// The sum of each channel of a tensor `[batch, channels, plane]`.
+pub(crate) fn sums(isa: Isa, values: &[f32], channels: usize, plane: usize) -> Vec<f32> {
+    struct Sum<'a>(&'a [f32]);
+    impl Kernel for Sum<'_> {
+        type Output = f32;
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> f32 {
+            let chunks = self.0.chunks_exact(S::LANES);
+            let rest: f32 = chunks.remainder().iter().sum();
+            // SAFETY: chunks are vectors; the processor has the instructions.
+            unsafe { rest + S::sum(chunks.fold(S::splat(0.0), |sum, chunk| S::add(sum, S::load(chunk.as_ptr())))) }
+        }
+    }
+    // SAFETY: every channel is written by the task that has it.
+    unsafe {
+        filled(channels, |to| {
+            let to = Shared(to);
+            parallel::for_each(channels, |channel| {
+                let planes = values.chunks_exact(plane.max(1)).skip(channel).step_by(channels);
+                let sum: f64 = planes.map(|plane| f64::from(isa.call(Sum(plane)))).sum();
+                to.get().add(channel).write(sum as f32);
+            });
+        })
+    }
+}

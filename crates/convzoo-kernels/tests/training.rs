@@ -1,0 +1,236 @@
+//! Training's operations against their definitions in double precision, on every instruction set this processor has.
+
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
+use convzoo_kernels::Isa;
+use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::train::{ConvPass, Epilogue, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward};
+use proptest::prelude::*;
+
+/// A convolution of small images.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    shape: ConvShape,
+    batch: usize,
+    input: [usize; 2],
+}
+
+fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize; 2]> {
+    [range.clone(), range]
+}
+
+fn cases() -> impl Strategy<Value = Case> {
+    let channels = (1..=4usize, 1..=9usize, 1..=19usize);
+    let window = (pair(1..=5), pair(1..=3), pair(0..=3), pair(1..=2));
+    let cases = (channels, window, 1..=4usize, pair(1..=21));
+    cases.prop_filter_map("a window that does not fit", |((groups, inputs, outputs), window, batch, input)| {
+        let (kernel, stride, padding, dilation) = window;
+        let shape =
+            ConvShape { channels: [groups * inputs, groups * outputs], kernel, stride, padding, dilation, groups };
+        shape.output(input).is_ok().then_some(Case { shape, batch, input })
+    })
+}
+
+/// Values between −1 and 1 that depend on `seed` alone.
+fn noise(len: usize, seed: u64) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+/// Everything a convolution computes, by its definition: output, gradients of input, weight and bias.
+struct Reference {
+    output: Vec<f64>,
+    input: Vec<f64>,
+    weight: Vec<f64>,
+    bias: Vec<f64>,
+}
+
+fn reference(case: &Case, input: &[f32], weight: &[f32], bias: &[f32], gradient: &[f32]) -> Reference {
+    let Case { shape, batch, input: [height, width] } = *case;
+    let ([inputs, outputs], [rows, columns]) = (shape.channels, shape.output(case.input).unwrap());
+    let [group_inputs, group_outputs] = shape.channels.map(|channels| channels / shape.groups);
+    let [kh, kw] = shape.kernel;
+    let mut result = Reference {
+        output: vec![0.0; batch * outputs * rows * columns],
+        input: vec![0.0; input.len()],
+        weight: vec![0.0; weight.len()],
+        bias: vec![0.0; bias.len()],
+    };
+    for (at, sum) in result.output.iter_mut().enumerate() {
+        let (x, y) = (at % columns, at / columns % rows);
+        let (o, n) = (at / (columns * rows) % outputs, at / (columns * rows * outputs));
+        let g = f64::from(gradient[at]);
+        result.bias[o] += g;
+        *sum = f64::from(bias[o]);
+        for (c, r, s) in (0..group_inputs).flat_map(|c| (0..kh).flat_map(move |r| (0..kw).map(move |s| (c, r, s)))) {
+            let row = (y * shape.stride[0] + r * shape.dilation[0]).wrapping_sub(shape.padding[0]);
+            let column = (x * shape.stride[1] + s * shape.dilation[1]).wrapping_sub(shape.padding[1]);
+            if row < height && column < width {
+                let channel = o / group_outputs * group_inputs + c;
+                let from = ((n * inputs + channel) * height + row) * width + column;
+                let tap = ((o * group_inputs + c) * kh + r) * kw + s;
+                *sum += f64::from(input[from]) * f64::from(weight[tap]);
+                result.input[from] += g * f64::from(weight[tap]);
+                result.weight[tap] += g * f64::from(input[from]);
+            }
+        }
+    }
+    result
+}
+
+/// Fails unless all values are within a millionth of the largest sum of `terms` products.
+fn close(what: &str, found: &[f32], expected: &[f64], terms: usize) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.len(), expected.len(), "{}", what);
+    let tolerance = 1e-6 * (terms as f64).max(4.0);
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(*found) - expected).abs();
+        prop_assert!(error <= tolerance, "{}: {} at {}, expected {}", what, found, i, expected);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_convolution_and_its_gradients_are_their_definition(case in cases(), seed in 1..u64::MAX) {
+        let Case { shape, batch, input: [height, width] } = case;
+        let outputs = shape.channels[1];
+        let input = noise(batch * shape.channels[0] * height * width, seed);
+        let (weight, bias) = (noise(shape.weights(), seed ^ 1), noise(outputs, seed ^ 2));
+        let cells = shape.output(case.input).unwrap().iter().product::<usize>();
+        let gradient = noise(batch * outputs * cells, seed ^ 3);
+        let expected = reference(&case, &input, &weight, &bias, &gradient);
+        let taps = shape.kernel[0] * shape.kernel[1];
+        for isa in Isa::available() {
+            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap();
+            let output = pass.forward(&input, &weight, Epilogue { shift: Some(&bias), ..Epilogue::default() });
+            close("output", &output, &expected.output, shape.channels[0] * taps)?;
+            close("input", &pass.backward_input(&gradient, &weight), &expected.input, outputs * taps)?;
+            close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, batch * cells)?;
+            close("bias", &pass.backward_bias(&gradient), &expected.bias, batch * cells)?;
+        }
+    }
+
+    #[test]
+    fn a_batch_norm_and_its_gradients_are_their_definition(
+        (batch, channels, plane) in (1..=3usize, 1..=5usize, 2..=150usize),
+        relu: bool,
+        seed in 1..u64::MAX,
+    ) {
+        let len = batch * channels * plane;
+        let (input, gradient) = (noise(len, seed), noise(len, seed ^ 1));
+        let input: Vec<f32> = input.iter().map(|x| 3.0 + 2.0 * x).collect();
+        let (scale, shift) = (noise(channels, seed ^ 2), noise(channels, seed ^ 3));
+        let of = |values: &[f32], c: usize| -> Vec<f64> {
+            let planes = values.chunks_exact(plane).skip(c).step_by(channels);
+            planes.flatten().map(|&value| f64::from(value)).collect()
+        };
+        let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+        let epsilon = 1e-3;
+        for isa in Isa::available() {
+            let pass = NormPass { isa, batch, channels, plane, epsilon, relu };
+            let (output, means, variances) = pass.forward(&input, &scale, &shift);
+            let params = NormParams { scale: &scale, shift: &shift, mean: &means, variance: &variances };
+            let found = pass.backward(&input, params, &gradient);
+            prop_assert_eq!(&pass.apply(&input, params), &output, "the same by the statistics of the batch");
+            for c in 0..channels {
+                let (x, own) = (of(&input, c), of(&output, c));
+                let center = mean(&x);
+                let variance = mean(&x.iter().map(|x| (x - center).powi(2)).collect::<Vec<_>>());
+                let deviation = (variance + epsilon).sqrt();
+                let (a, b) = (f64::from(scale[c]), f64::from(shift[c]));
+                let normal: Vec<f64> = x.iter().map(|x| (x - center) / deviation).collect();
+                let line: Vec<f64> = normal.iter().map(|x| a * x + b).collect();
+                let expected: Vec<f64> = line.iter().map(|&y| if relu { y.max(0.0) } else { y }).collect();
+                let own: Vec<f32> = own.iter().map(|&y| y as f32).collect();
+                close("output", &own, &expected, 8)?;
+                close("mean", &means[c..=c], &[center], 4)?;
+                close("variance", &variances[c..=c], &[variance], 8)?;
+
+                // Where rounding decides the ReLU's side, there is no gradient to compare.
+                if relu && line.iter().any(|y| y.abs() < 1e-5) {
+                    continue;
+                }
+                let g = of(&gradient, c).into_iter().zip(&line);
+                let g: Vec<f64> = g.map(|(g, &y)| if relu && y <= 0.0 { 0.0 } else { g }).collect();
+                let product: Vec<f64> = g.iter().zip(&normal).map(|(g, x)| g * x).collect();
+                let count = x.len() as f64;
+                close("shift", &found.shift[c..=c], &[mean(&g) * count], x.len())?;
+                close("scale", &found.scale[c..=c], &[mean(&product) * count], 4 * x.len())?;
+                let (mean_gradient, mean_product) = (mean(&g), mean(&product));
+                let pairs = g.iter().zip(&normal);
+                let expected: Vec<f64> =
+                    pairs.map(|(g, x)| a / deviation * (g - mean_gradient - x * mean_product)).collect();
+                let own: Vec<f32> = of(&found.input, c).iter().map(|&y| y as f32).collect();
+                close("input", &own, &expected, 16)?;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_deep_wide_convolution_is_its_definition() {
+    // More channels than a piece of the matrices is deep, more pixels than a chunk of them.
+    for (inputs, outputs, size, kernel) in [(130, 30, [9, 9], 3), (3, 18, [41, 33], 7), (500, 17, [3, 3], 1)] {
+        let shape = ConvShape {
+            channels: [inputs, outputs],
+            kernel: [kernel; 2],
+            stride: [1, 1],
+            padding: [kernel / 2; 2],
+            dilation: [1, 1],
+            groups: 1,
+        };
+        let case = Case { shape, batch: 2, input: size };
+        let pixels = 2 * size[0] * size[1];
+        let (input, gradient) = (noise(inputs * pixels, 5), noise(outputs * pixels, 6));
+        let (weight, bias) = (noise(shape.weights(), 7), noise(outputs, 8));
+        let expected = reference(&case, &input, &weight, &bias, &gradient);
+        for isa in Isa::available() {
+            let pass = ConvPass::new(isa, shape, 2, size).unwrap();
+            let terms = [inputs * kernel * kernel, outputs * kernel * kernel, pixels];
+            close(
+                "output",
+                &pass.forward(&input, &weight, Epilogue { shift: Some(&bias), ..Epilogue::default() }),
+                &expected.output,
+                terms[0],
+            )
+            .unwrap();
+            close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms[1]).unwrap();
+            close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, terms[2]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_max_pool_finds_the_first_of_the_largest_and_sends_the_gradient_there() {
+    let pass = MaxPoolPass {
+        isa: Isa::detect().unwrap(),
+        planes: 1,
+        input: [3, 4],
+        output: [2, 2],
+        kernel: [3, 3],
+        stride: [2, 2],
+        padding: [1, 1],
+    };
+    let input = [-1.0, 5.0, 2.0, 5.0, -3.0, 1.0, 0.0, 4.0, 7.0, 1.0, -9.0, 8.0];
+    let (output, places) = pass.forward(&input);
+    assert_eq!((output.as_slice(), places.as_slice()), ([5.0, 5.0, 7.0, 8.0].as_slice(), [1, 1, 8, 11].as_slice()));
+    let gradient = pass.backward(&places, &[1.0, 2.0, 3.0, 4.0]);
+    assert_eq!(gradient, [0.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 0.0, 0.0, 4.0]);
+}
+
+#[test]
+fn a_rectified_sum_passes_gradients_where_it_is_positive() {
+    for isa in Isa::available() {
+        let output = add_relu(isa, &[1.0, -2.0, 0.5], &[1.0, 1.0, -0.5]);
+        assert_eq!(output, [2.0, 0.0, 0.0], "{isa}");
+        assert_eq!(add_relu_backward(isa, &output, &[3.0, 4.0, 5.0]), [3.0, 0.0, 0.0], "{isa}");
+    }
+}
