@@ -262,7 +262,7 @@ macro_rules! train_goldens {
     };
 }
 
-train_goldens! { alexnet vgg11_bn resnet18 squeezenet1_1 densenet121 }
+train_goldens! { alexnet vgg11_bn resnet18 squeezenet1_1 }
 
 /// One input of a ReLU, element 1234 of `inception5a.branch2.0.bn`, lies within rounding of zero: −5e-6 with Burn's own
 /// operations and 7e-6 where the golden was made, which moves 84 of 187 gradient norms by up to 8e-3. Images 3e-7
@@ -278,6 +278,13 @@ fn googlenet_trains_as_the_golden_on_its_side_of_zero() {
 #[test]
 fn resnet50_takes_the_first_step_of_its_golden() {
     trains("resnet50", &Training { gradients: 5e-3, nudges: NUDGES, later_steps: false, ..Training::default() });
+}
+
+/// A ReLU in its first dense block lies within rounding of zero, too: sums in one order take gradients 2e-4 from the
+/// golden, in another 1.5e-3.
+#[test]
+fn densenet121_trains_as_the_golden_on_its_side_of_zero() {
+    trains("densenet121", &Training { nudges: NUDGES, ..Training::default() });
 }
 
 #[test]
