@@ -280,11 +280,11 @@ fn resnet50_takes_the_first_step_of_its_golden() {
     trains("resnet50", &Training { gradients: 5e-3, nudges: NUDGES, later_steps: false, ..Training::default() });
 }
 
-/// A ReLU in its first dense block lies within rounding of zero, too: sums in one order take gradients 2e-4 from the
-/// golden, in another 1.5e-3.
+/// Images brighter or darker by 3e-7 to 1e-6 move its first gradients by 1.2e-3 to 1.6e-2 from the golden's: so does
+/// rounding, and sums in one order come within 2e-4, in another within 1.5e-3.
 #[test]
-fn densenet121_trains_as_the_golden_on_its_side_of_zero() {
-    trains("densenet121", &Training { nudges: NUDGES, ..Training::default() });
+fn densenet121_trains_as_its_golden() {
+    trains("densenet121", &Training { gradients: 5e-3, nudges: NUDGES, ..Training::default() });
 }
 
 #[test]
