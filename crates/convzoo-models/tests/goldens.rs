@@ -262,7 +262,7 @@ macro_rules! train_goldens {
     };
 }
 
-train_goldens! { alexnet vgg11_bn resnet18 squeezenet1_1 densenet121 }
+train_goldens! { alexnet vgg11_bn resnet18 squeezenet1_1 }
 
 /// One input of a ReLU, element 1234 of `inception5a.branch2.0.bn`, lies within rounding of zero: −5e-6 with Burn's own
 /// operations and 7e-6 where the golden was made, which moves 84 of 187 gradient norms by up to 8e-3. Images 3e-7
@@ -278,6 +278,13 @@ fn googlenet_trains_as_the_golden_on_its_side_of_zero() {
 #[test]
 fn resnet50_takes_the_first_step_of_its_golden() {
     trains("resnet50", &Training { gradients: 5e-3, nudges: NUDGES, later_steps: false, ..Training::default() });
+}
+
+/// Images brighter or darker by 3e-7 to 1e-6 move its first gradients by 1.2e-3 to 1.6e-2 from the golden's: so does
+/// rounding, and sums in one order come within 2e-4, in another within 1.5e-3.
+#[test]
+fn densenet121_trains_as_its_golden() {
+    trains("densenet121", &Training { gradients: 5e-3, nudges: NUDGES, ..Training::default() });
 }
 
 #[test]
