@@ -238,7 +238,7 @@ pub(crate) fn rectification() -> Option<Rectification> {
 }
 
 /// Whether the pass is observed: blocks that have a form in which layers do not show run in the one where they do.
-pub(crate) fn is_watching() -> bool {
+pub fn is_watching() -> bool {
     ACTIVE.get()
 }
 

@@ -1,12 +1,16 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use convzoo_blocks::Activation;
+use convzoo_blocks::{Activation, observe};
+use convzoo_kernels::extension;
 use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, ModelError, NameRules, Outputs, Preprocessing, Published, StateEntry, Summary, names, summarize,
+    Classifier, Fused, ModelError, NameRules, Outputs, Precision, Preprocessing, Published, StateEntry, Summary, names,
+    summarize,
 };
 
 /// One named network: what is known of it before it is made.
@@ -173,6 +177,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         options: options.clone(),
         labels: Vec::new(),
         preprocessing: None,
+        fused: None,
     })
 }
 
@@ -225,6 +230,18 @@ pub struct Network {
     labels: Vec<String>,
     #[module(skip)]
     preprocessing: Option<Preprocessing>,
+    #[module(skip)]
+    fused: Option<Inference>,
+}
+
+/// A fused form, as a field of a module.
+#[derive(Clone)]
+struct Inference(Arc<Fused>);
+
+impl std::fmt::Debug for Inference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Fused")
+    }
 }
 
 /// A variant of the registry, as a field of a module.
@@ -267,6 +284,14 @@ impl Network {
     /// The network with another preprocessing than its family's, for weights that were trained so.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
         Self { preprocessing: Some(preprocessing), ..self }
+    }
+
+    /// The network with its inference [`Fused`], where this project's kernels compute; elsewhere, and where it cannot be
+    /// fused, as it is. Its answers are the same but for rounding, and keep to the weights it has now.
+    pub fn fuse(self) -> Self {
+        let on_kernels = self.devices().iter().all(extension::serves);
+        let fused = on_kernels.then(|| Fused::new(&self, self.input(), Precision::Single).ok()).flatten();
+        Self { fused: fused.map(|fused| Inference(Arc::new(fused))), ..self }
     }
 
     /// Channels, height and width of the images it was made for.
@@ -316,13 +341,15 @@ impl Classifier for Network {
         self.family.forward_head(features)
     }
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        self.family.forward(images)
+        let fused = self.fused.as_ref().filter(|_| !images.device().is_autodiff() && !observe::is_watching());
+        let logits = fused.and_then(|fused| fused.0.forward(images.clone()).ok());
+        logits.unwrap_or_else(|| self.family.forward(images))
     }
     fn forward_train(&self, images: Tensor<4>) -> Outputs {
         self.family.forward_train(images)
     }
     fn replace_head(self, classes: usize) -> Self {
-        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), ..self }
+        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), fused: None, ..self }
     }
     fn preprocessing(&self) -> Preprocessing {
         self.preprocessing.unwrap_or_else(|| self.family.preprocessing())

@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Tensor, activation, module};
+use burn::tensor::{Device, Tensor, activation, module};
 
 use crate::KernelError;
 
@@ -170,12 +170,25 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
 /// Whether this crate's kernels compute with the tensor.
 #[cfg(feature = "flex")]
 fn is_fast<const D: usize>(tensor: &Tensor<D>) -> bool {
-    use burn::backend::DispatchDevice;
-    let on_flex = |device: &DispatchDevice| match device {
-        DispatchDevice::Flex(_) => true,
-        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
-        #[allow(unreachable_patterns)] // which are left depends on Burn's features
-        _ => false,
-    };
-    is_enabled() && on_flex(tensor.device().as_dispatch())
+    serves(&tensor.device())
+}
+
+/// Whether this crate's kernels compute on the device.
+pub fn serves(device: &Device) -> bool {
+    #[cfg(feature = "flex")]
+    {
+        use burn::backend::DispatchDevice;
+        let on_flex = |device: &DispatchDevice| match device {
+            DispatchDevice::Flex(_) => true,
+            DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
+            #[allow(unreachable_patterns)] // which are left depends on Burn's features
+            _ => false,
+        };
+        is_enabled() && on_flex(device.as_dispatch())
+    }
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = device;
+        false
+    }
 }

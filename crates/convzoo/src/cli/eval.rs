@@ -75,7 +75,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("there is no folder {} for --confusion-png", folder.display());
     }
     let (_, device) = args.device.open()?;
-    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
+    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?.fuse();
     let data = args.source.open(&args.data)?;
     let classes = data.classes();
     if classes.len() != network.classes() {

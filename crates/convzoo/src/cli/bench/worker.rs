@@ -151,6 +151,10 @@ impl Subject {
         let options = Options::default().with_classes(job.classes).with_channels(channels);
         let network = create(&job.model, &options, &device)?;
         network.visit(&mut Draw);
+        let network = match (job.mode, job.precision) {
+            (Mode::Infer, Precision::F32) => network.fuse(),
+            _ => network,
+        };
         let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
         let training = (job.mode == Mode::Train).then(|| Training::new(job, &device));
         Ok(Self { network, images, training, device })
