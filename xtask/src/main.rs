@@ -114,6 +114,7 @@ fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
     let text = String::from_utf8_lossy(&output.stdout);
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let programs = messages.filter(|message| message["target"]["name"] == name);
-    let paths = programs.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
-    paths.last().with_context(|| format!("{shown} built no program '{name}'"))
+    let mut paths = programs.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
+    // The program comes behind the libraries it is built of.
+    paths.next_back().with_context(|| format!("{shown} built no program '{name}'"))
 }

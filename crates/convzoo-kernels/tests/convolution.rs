@@ -1,5 +1,8 @@
 //! Every convolution kernel, on every instruction set of this machine, against the definition.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+#![allow(clippy::needless_range_loop)] // indices as in the definition
+
 mod common;
 
 use common::{assert_close, random};

@@ -1,5 +1,7 @@
 //! Whole networks, folded and planned, against the same operations one by one.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Pooling, fully-connected layers, normalisation and copies, on every instruction set of this machine, against their
 //! definitions.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 mod common;
 
 use std::sync::Arc;

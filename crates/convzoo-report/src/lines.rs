@@ -40,7 +40,7 @@ impl Lines {
         };
         let widened = |(low, high): (f64, f64), share: f64| match high - low {
             room if room > 0.0 => (low - share * room, high + share * room),
-            room if room == 0.0 => (low - 0.5, high + 0.5),
+            0.0 => (low - 0.5, high + 0.5),
             _ => (0.0, 1.0),
         };
         let y = span(&mut points().map(|point| point.1));

@@ -1,5 +1,7 @@
 //! Charts are drawn whatever their data, and pages hold what they were given and nothing that runs.
 
+#![allow(clippy::unwrap_used)] // a panic is how a test fails
+
 use convzoo_report::{Bars, Chart, Grid, Lines, Matrix, Page, Scatter, write_png};
 use image::{Rgb, RgbImage};
 

@@ -107,7 +107,7 @@ impl Answers {
         let [images] = targets.dims();
         let answers = output.output.clone().without_autodiff().argmax(1).flatten::<1>(0, 1);
         Self {
-            loss: output.loss.clone().without_autodiff().slice([0..1]),
+            loss: output.loss.clone().without_autodiff().slice(0..1),
             correct: answers.equal(targets.without_autodiff()).int().sum(),
             images,
         }

@@ -33,8 +33,11 @@ fn loader(seed: u64, epoch: usize) -> Loader {
     Loader::new(digits(), preprocess(), 100, &Device::flex()).shuffled(seed, epoch).augmented(augment(), mix)
 }
 
+/// A batch's images, classes, the classes they are mixed with, and their share.
+type Values = (Vec<f32>, Vec<i64>, Vec<i64>, f64);
+
 /// Images, targets, partners and their own shares of one epoch.
-fn epoch(loader: &dyn DataLoader<Batch>) -> Vec<(Vec<f32>, Vec<i64>, Vec<i64>, f64)> {
+fn epoch(loader: &dyn DataLoader<Batch>) -> Vec<Values> {
     let batch = |batch: Batch| {
         let mixed = batch.mixed.unwrap();
         (

@@ -86,7 +86,7 @@ fn losses(epochs: &[Epoch]) -> Vec<[f64; 2]> {
 fn near(own: &[[f64; 2]], expected: &[[f64; 2]], tolerance: f64) {
     assert_eq!(own.len(), expected.len());
     for (own, expected) in own.iter().flatten().zip(expected.iter().flatten()) {
-        assert!((own - expected).abs() < tolerance, "{own} rather than {expected}");
+        assert!((own - expected).abs() < tolerance * expected.abs().max(1.0), "{own} rather than {expected}");
     }
 }
 
