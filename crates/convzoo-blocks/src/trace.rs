@@ -1,7 +1,7 @@
 //! A network's operations, read off one forward pass, for an engine that runs networks whole.
 //!
 //! The pass computes nothing ([`Mode::Shapes`]). Each operation that blocks know of tells its place in the graph
-//! through [`operation`] and answers with a tensor that is filled with a number of its own, by which the operations
+//! through `operation` and answers with a tensor that is filled with a number of its own, by which the operations
 //! behind it know their inputs again, whatever lies between (a clone, a reshape, dropout in inference). A number that
 //! nobody gave out means that something was computed that the trace did not see, and is an error.
 
