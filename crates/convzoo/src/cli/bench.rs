@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
-use clap::ValueEnum;
 use convzoo::device::{self, DeviceName};
 use convzoo::{Options, Variant, create, variant};
 
@@ -22,6 +21,7 @@ use self::job::{Job, Mode, Precision};
 use self::row::{Outcome, Row};
 use self::runner::{Limits, by_turns};
 use super::output::{bytes, print, print_json, progress, told};
+use super::select::Switch;
 use super::summary::InputSize;
 
 /// Arguments of `bench`.
@@ -75,12 +75,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, ValueEnum)]
-enum Switch {
-    On,
-    Off,
 }
 
 fn seconds(text: &str) -> Result<f64, String> {

@@ -48,7 +48,7 @@ impl KernelsArgs {
 }
 
 /// On or off.
-#[derive(clap::ValueEnum, Clone, Copy)]
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq)]
 pub enum Switch {
     /// On
     On,
