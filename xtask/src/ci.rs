@@ -46,7 +46,8 @@ pub fn run() -> Result<()> {
         // Software Vulkan is slow; `cargo xtask backends wgpu` has the other families.
         let networks =
             ["squeezenet1_1", "googlenet", "resnet18", "densenet121"].map(|name| format!("wgpu::evaluation::{name}"));
-        let mut test = cargo(["test", "--workspace", "--features", "convzoo/wgpu", "--test", "backends", "--"])?;
+        let mut test =
+            cargo(["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote", "--test", "backends", "--"])?;
         succeed(test.args(["--nocapture", "--exact"]).args(networks))
     })?;
     step("the README's training run", || {
