@@ -16,6 +16,7 @@ pub mod elementwise;
 pub mod engine;
 mod error;
 pub mod extension;
+mod functions;
 mod layout;
 pub mod linear;
 pub mod lrn;

@@ -4,6 +4,8 @@
 //! the pixels, so that no tensor changes its layout.
 #![allow(unsafe_code)]
 
+mod activation;
+mod average;
 mod conv;
 mod gather;
 mod norm;
@@ -12,6 +14,8 @@ mod product;
 mod sum;
 mod weights;
 
+pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
+pub use average::AveragePass;
 pub use conv::{ConvPass, Epilogue};
 pub use norm::{NormGradients, NormParams, NormPass};
 pub use pool::MaxPoolPass;
