@@ -2,7 +2,7 @@
 
 mod depthwise;
 mod direct;
-mod tile;
+pub(crate) mod tile;
 mod winograd;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The operations of training, forward and backward, on tensors in the usual order, `[batch, channels, height, width]`.
 //!
-//! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache: vectors lie along
-//! the pixels, so that no tensor changes its layout.
+//! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache. Vectors lie along
+//! the pixels, so that no tensor changes its layout; in the gradient of a weight, which sums over them, along the outputs.
 #![allow(unsafe_code)]
 
 mod conv;
@@ -51,6 +51,30 @@ fn advise(values: &mut Vec<f32>) {
             // SAFETY: the pages lie within the vector's memory, and the advice changes none of it. Where the kernel does not
             // take it, all stays as it was.
             unsafe { madvise(values.as_mut_ptr().with_addr(start).cast(), end - start, HUGE) };
+        }
+    }
+}
+
+/// Transposes a row of squares, [`Simd::LANES`] each way: `from` one beside the other `to` one below the other.
+struct Transpose {
+    from: *const f32,
+    from_step: usize,
+    to: *mut f32,
+    to_step: usize,
+    squares: usize,
+}
+
+impl Kernel for Transpose {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for square in 0..self.squares {
+            // SAFETY: the squares are there, the promise of whoever made the pointers.
+            unsafe {
+                let from = self.from.add(square * S::LANES);
+                S::transpose(from, self.from_step, self.to.add(square * S::LANES * self.to_step), self.to_step);
+            }
         }
     }
 }
