@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use convzoo_kernels::Isa;
-use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::conv::{ConvShape, Tile};
 use convzoo_kernels::train::{ConvPass, Epilogue, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward};
 use proptest::prelude::*;
 
@@ -27,6 +27,15 @@ fn cases() -> impl Strategy<Value = Case> {
         let (kernel, stride, padding, dilation) = window;
         let shape =
             ConvShape { channels: [groups * inputs, groups * outputs], kernel, stride, padding, dilation, groups };
+        shape.output(input).is_ok().then_some(Case { shape, batch, input })
+    })
+}
+
+/// What Winograd's filtering is for: 3×3, stride 1.
+fn filtered_cases() -> impl Strategy<Value = Case> {
+    let cases = ((1..=35usize, 1..=35usize), pair(0..=2), 1..=2usize, pair(1..=21));
+    cases.prop_filter_map("a window that does not fit", |((inputs, outputs), padding, batch, input)| {
+        let shape = ConvShape { padding, ..ConvShape::square(inputs, outputs, 3) };
         shape.output(input).is_ok().then_some(Case { shape, batch, input })
     })
 }
@@ -115,6 +124,33 @@ proptest! {
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, outputs * taps)?;
             close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, batch * cells)?;
             close("bias", &pass.backward_bias(&gradient), &expected.bias, batch * cells)?;
+        }
+    }
+
+    #[test]
+    fn a_filtered_convolution_and_its_gradients_are_their_definition(case in filtered_cases(), seed in 1..u64::MAX) {
+        let Case { shape, batch, input: [height, width] } = case;
+        let [inputs, outputs] = shape.channels;
+        let input = noise(batch * inputs * height * width, seed);
+        let (weight, bias) = (noise(shape.weights(), seed ^ 1), noise(outputs, seed ^ 2));
+        let cells = shape.output(case.input).unwrap().iter().product::<usize>();
+        let gradient = noise(batch * outputs * cells, seed ^ 3);
+        let expected = reference(&case, &input, &weight, &bias, &gradient);
+        let scale = noise(outputs, seed ^ 4);
+        let planes = expected.output.chunks_exact(cells).enumerate();
+        let scaled: Vec<f64> = planes
+            .flat_map(|(plane, values)| {
+                let (a, b) = (f64::from(scale[plane % outputs]), f64::from(bias[plane % outputs]));
+                values.iter().map(move |y| ((y - b) * a + b).max(0.0))
+            })
+            .collect();
+        for (isa, tile) in Isa::available().flat_map(|isa| [Tile::Two, Tile::Four].map(|tile| (isa, tile))) {
+            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap().filtered_by(Some(tile));
+            // Four loses more to rounding.
+            let terms = |channels: usize| 9 * channels * tile.outputs();
+            let epilogue = Epilogue { scale: Some(&scale), shift: Some(&bias), relu: true };
+            close("output", &pass.forward(&input, &weight, epilogue), &scaled, terms(inputs))?;
+            close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms(outputs))?;
         }
     }
 

@@ -3,7 +3,7 @@
 mod depthwise;
 mod direct;
 pub(crate) mod tile;
-mod winograd;
+pub(crate) mod winograd;
 
 use std::sync::Arc;
 

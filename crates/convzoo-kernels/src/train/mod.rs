@@ -11,11 +11,14 @@ mod pool;
 mod product;
 mod sum;
 mod weights;
+mod winograd;
 
 pub use conv::{ConvPass, Epilogue};
 pub use norm::{NormGradients, NormParams, NormPass};
 pub use pool::MaxPoolPass;
 pub use sum::{add_relu, add_relu_backward};
+
+use std::cell::Cell;
 
 use crate::operation::Shared;
 use crate::parallel;
@@ -53,6 +56,22 @@ fn advise(values: &mut Vec<f32>) {
             unsafe { madvise(values.as_mut_ptr().with_addr(start).cast(), end - start, HUGE) };
         }
     }
+}
+
+thread_local! {
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory for the weights of a convolution as its kernels read them, from the last convolution of this thread: fresh memory
+/// costs more than packing does. The values are any.
+fn kept(len: usize) -> Vec<f32> {
+    let values = KEPT.take();
+    if values.len() < len { vec![0.0; len] } else { values }
+}
+
+/// Leaves the memory to the next convolution.
+fn keep(values: Vec<f32>) {
+    KEPT.set(values);
 }
 
 /// Transposes a row of squares, [`Simd::LANES`] each way: `from` one beside the other `to` one below the other.
