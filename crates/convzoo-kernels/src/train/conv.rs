@@ -38,7 +38,8 @@ pub struct ConvPass {
     batch: usize,
     input: [usize; 2],
     output: [usize; 2],
-    tile: Option<Tile>,
+    /// The tiles of Winograd's filtering, forward and backward.
+    tiles: [Option<Tile>; 2],
 }
 
 impl ConvPass {
@@ -48,16 +49,23 @@ impl ConvPass {
     /// The window does not fit.
     pub fn new(isa: Isa, shape: ConvShape, batch: usize, input: [usize; 2]) -> Result<Self, crate::KernelError> {
         let output = shape.output(input)?;
-        let pass = Self { isa, shape, batch, input, output, tile: None };
-        Ok(pass.filtered_by(choose(shape.channels, batch, output)))
+        // Forward, rounding decides on which side of zero the input of a ReLU lies: the tile of four rounds more.
+        let forward = choose(&[Tile::Two], shape.channels, batch, output);
+        let backward = choose(&[Tile::Two, Tile::Four], shape.channels, batch, input);
+        Ok(Self { isa, shape, batch, input, output, tiles: [forward, backward] }.filterable())
     }
 
-    /// The same by Winograd's filtering with another tile, or without; a shape other than 3×3, stride 1, dilation 1, one
-    /// group and padding up to 2 is never filtered.
+    /// The same with another tile of Winograd's filtering, or without; a shape other than 3×3, stride 1, dilation 1, one group
+    /// and padding up to 2 is never filtered.
     pub fn filtered_by(self, tile: Option<Tile>) -> Self {
+        Self { tiles: [tile; 2], ..self }.filterable()
+    }
+
+    /// Without filtering, unless the shape allows it.
+    fn filterable(self) -> Self {
         let ConvShape { kernel, stride, padding, dilation, groups, .. } = self.shape;
         let can = (kernel, stride, dilation, groups) == ([3; 2], [1; 2], [1; 2], 1) && padding.iter().all(|&p| p < 3);
-        Self { tile: tile.filter(|_| can), ..self }
+        Self { tiles: self.tiles.map(|tile| tile.filter(|_| can)), ..self }
     }
 
     /// `[batch, outputs, height, width]`.
@@ -86,7 +94,7 @@ impl ConvPass {
             channel: taps.len(),
             taps: &taps,
         };
-        if let Some(tile) = self.tile {
+        if let Some(tile) = self.tiles[0] {
             let (isa, batch, padding) = (self.isa, self.batch, self.shape.padding);
             let (size, grid, matrix) = (self.input, self.output, matrix(0));
             let winograd = Winograd { isa, tile, batch, source: input, size, grid, padding, matrix, epilogue };
@@ -121,7 +129,7 @@ impl ConvPass {
         let ([inputs, outputs], [group_inputs, group_outputs]) = (self.shape.channels, self.group_channels());
         let planes = self.input[0] * self.input[1];
         let kernel = self.shape.kernel[0] * self.shape.kernel[1];
-        if let Some(tile) = self.tile {
+        if let Some(tile) = self.tiles[1] {
             // The same convolution, of the kernels turned by half a turn.
             let taps: Vec<usize> = (0..kernel).rev().collect();
             let row = kernel;

@@ -40,10 +40,10 @@ const TILES: usize = 112;
 /// Neighbouring tiles whose rows are brought in at once.
 const SEGMENT: usize = 16;
 
-/// The tile with which filtering is faster than the product, if any, for a convolution into maps of `grid`.
+/// Which of some tiles makes filtering fastest, if faster than the product, for a convolution into maps of `grid`.
 ///
 /// The rule weighs multiply-adds, the transforms of tiles, and the weights, which are transformed anew in every step.
-pub(super) fn choose([inputs, outputs]: [usize; 2], batch: usize, grid: [usize; 2]) -> Option<Tile> {
+pub(super) fn choose(tiles: &[Tile], [inputs, outputs]: [usize; 2], batch: usize, grid: [usize; 2]) -> Option<Tile> {
     let kernels = (inputs * outputs) as f64;
     let filtered = |tile: Tile| {
         let tiles = (batch * grid.map(|side| side.div_ceil(tile.outputs())).iter().product::<usize>()) as f64;
@@ -51,9 +51,8 @@ pub(super) fn choose([inputs, outputs]: [usize; 2], batch: usize, grid: [usize; 
         elements * (kernels * (tiles + WEIGHT) + (inputs + outputs) as f64 * tiles * TRANSFORM)
     };
     let product = kernels * 9.0 * (batch * grid[0] * grid[1]) as f64;
-    let cost = |tile: &Tile| filtered(*tile);
-    let best = [Tile::Two, Tile::Four].into_iter().min_by(|a, b| cost(a).total_cmp(&cost(b)));
-    best.filter(|tile| inputs.min(outputs) >= MIN_CHANNELS && cost(tile) < product)
+    let best = tiles.iter().copied().min_by(|a, b| filtered(*a).total_cmp(&filtered(*b)));
+    best.filter(|tile| inputs.min(outputs) >= MIN_CHANNELS && filtered(*tile) < product)
 }
 
 /// With fewer channels the vectors are too empty.
