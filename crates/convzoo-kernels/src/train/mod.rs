@@ -5,7 +5,9 @@
 #![allow(unsafe_code)]
 
 mod conv;
+mod descent;
 mod gather;
+mod linear;
 mod norm;
 mod pool;
 mod product;
@@ -14,6 +16,8 @@ mod weights;
 mod winograd;
 
 pub use conv::{ConvPass, Epilogue};
+pub use descent::Descent;
+pub use linear::LinearPass;
 pub use norm::{NormGradients, NormParams, NormPass};
 pub use pool::MaxPoolPass;
 pub use sum::{add_relu, add_relu_backward};
