@@ -11,7 +11,9 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn::tensor::Shape;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
+use super::compose;
 use super::operations::{Gradients, Normalisation, Operations};
+use crate::train::Descent;
 
 /// A batch normalisation as the backward pass remembers it: the statistics, and which nodes the parameters are.
 #[derive(Clone, Debug)]
@@ -277,12 +279,10 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
                 let [of_input, of_weight, of_bias] = ops.parents;
                 if let Some(node) = of_input {
-                    grads.register::<B>(node.id, B::float_matmul(gradient.clone(), weight));
+                    grads.register::<B>(node.id, B::connect_input(weight, gradient.clone()));
                 }
                 if let Some(node) = of_weight {
-                    // In the weight's own order, which the optimizer goes through in step with it.
-                    let transposed = B::float_swap_dims(gradient.clone(), 0, 1);
-                    grads.register::<B>(node.id, B::float_matmul(transposed, input));
+                    grads.register::<B>(node.id, B::connect_weight(input, gradient.clone()));
                 }
                 if let Some(node) = of_bias {
                     grads.register::<B>(node.id, B::linear_bias_backward(gradient));
@@ -301,5 +301,14 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 prep.finish(B::connect(input, weight, bias.into_primitive()))
             }
         }
+    }
+
+    fn descend(
+        param: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rule: Descent,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        compose::<Self>(param, velocity, gradient, rule)
     }
 }

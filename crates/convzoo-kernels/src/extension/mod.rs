@@ -13,13 +13,16 @@ mod operations;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, activation, module};
 
 use crate::KernelError;
+use crate::train::Descent;
 
 #[cfg(feature = "flex")]
-use {burn::backend::Dispatch, operations::Operations};
+use operations::Operations;
 
 static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
 
@@ -165,6 +168,44 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
         return Tensor::from_dispatch(Dispatch::connect(input, weight, bias));
     }
     module::linear(input, weight.transpose(), Some(bias))
+}
+
+/// A step of stochastic gradient descent: the parameter and the velocity after it.
+pub fn descend<const D: usize>(
+    param: Tensor<D>,
+    velocity: Tensor<D>,
+    gradient: Tensor<D>,
+    rule: Descent,
+) -> (Tensor<D>, Tensor<D>) {
+    #[cfg(feature = "flex")]
+    let fast = is_fast(&param);
+    let (param, velocity, gradient) = (param.into_dispatch(), velocity.into_dispatch(), gradient.into_dispatch());
+    let (param, velocity) = match () {
+        #[cfg(feature = "flex")]
+        () if fast => Dispatch::descend(param, velocity, gradient, rule),
+        () => compose::<Dispatch>(param, velocity, gradient, rule),
+    };
+    (Tensor::from_dispatch(param), Tensor::from_dispatch(velocity))
+}
+
+/// [`descend`] of Burn's own operations.
+fn compose<B: Backend>(
+    param: FloatTensor<B>,
+    velocity: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    rule: Descent,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let gradient = match rule.decay {
+        0.0 => gradient,
+        decay => B::float_add(gradient, scaled(param.clone(), decay)),
+    };
+    let velocity = B::float_add(gradient.clone(), scaled(velocity, rule.momentum));
+    let step = match rule.nesterov {
+        true => B::float_add(gradient, scaled(velocity.clone(), rule.momentum)),
+        false => velocity.clone(),
+    };
+    (B::float_sub(param, scaled(step, rule.rate)), velocity)
 }
 
 /// Whether this crate's kernels compute with the tensor.

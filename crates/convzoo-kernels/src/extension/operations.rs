@@ -2,6 +2,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
+use crate::train::Descent;
+
 /// What networks compute, forward. The functions beside this module document the operations.
 #[backend_extension(Autodiff, Flex)]
 pub trait Operations: Backend {
@@ -47,6 +49,14 @@ pub trait Operations: Backend {
     fn largest(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
 
     fn connect(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The parameter and the velocity after a step.
+    fn descend(
+        param: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rule: Descent,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// What a batch normalisation in training is defined by.
@@ -81,6 +91,11 @@ pub trait Gradients: Operations {
         bias: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
+
+    /// The gradient of a fully-connected layer's input.
+    fn connect_input(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn connect_weight(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// Gradients of input, scale and shift.
     fn normalise_backward(
