@@ -8,9 +8,9 @@
 use std::cell::{Cell, RefCell};
 
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::KernelError;
 use convzoo_kernels::engine::{Graph, Network, Value};
 use convzoo_kernels::linear::Precision;
+use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
 use crate::observe::{self, Mode};
@@ -200,7 +200,7 @@ fn tag(value: usize) -> f32 {
     -((RANGE + value * STEP % RANGE) as f32)
 }
 
-/// The values of a weight.
-pub(crate) fn values<const D: usize>(weight: Tensor<D>, layer: &'static str) -> Result<Vec<f32>, TraceError> {
-    weight.try_into_vec_as::<f32>().map_err(|error| TraceError::Weights { layer, reason: error.to_string() })
+/// The values of a weight, shared with it where they can be.
+pub(crate) fn values<const D: usize>(weight: Tensor<D>, layer: &'static str) -> Result<Values, TraceError> {
+    extension::values(weight).map_err(|error| TraceError::Weights { layer, reason: error.to_string() })
 }

@@ -14,9 +14,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, activation, module};
+use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
-use crate::KernelError;
+use crate::{KernelError, Values};
 
 #[cfg(feature = "flex")]
 use {burn::backend::Dispatch, operations::Operations};
@@ -165,6 +165,20 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
         return Tensor::from_dispatch(Dispatch::connect(input, weight, bias));
     }
     module::linear(input, weight.transpose(), Some(bias))
+}
+
+/// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.
+///
+/// # Errors
+/// They are no `f32` and cannot become such, or the device does not give them.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadError> {
+    #[cfg(feature = "flex")]
+    if let Ok(tensor) = tensor.clone().try_into_primitive::<burn::backend::Flex>()
+        && let Some(values) = flex::Values::new(&tensor)
+    {
+        return Ok(Values::shared(values));
+    }
+    tensor.try_into_vec_as::<f32>().map(Values::from)
 }
 
 /// Whether this crate's kernels compute with the tensor.
