@@ -11,7 +11,7 @@ use crate::simd::{Kernel, Simd};
 use crate::{Buffer, Isa};
 
 /// How long readings are taken for.
-const TIME: Duration = Duration::from_millis(200);
+const TIME: Duration = Duration::from_millis(300);
 
 /// Multiply-adds in a second, of all threads together: independent ones on registers alone.
 pub fn multiply_adds(isa: Isa) -> f64 {

@@ -294,7 +294,7 @@ fn a_profile_tells_what_each_stage_does_and_what_that_takes() {
     let network = graph.finish(logits).unwrap();
 
     let input = [2, 16, 12, 12];
-    let stages = network.plan(input).unwrap().profile(&random(input.iter().product(), 3), 3).unwrap();
+    let stages = network.plan(input).unwrap().profile(&random(input.iter().product(), 3), 3).unwrap().stages;
     let layers: Vec<&[u64]> = stages.iter().map(|stage| &*stage.layers).collect();
     assert_eq!(layers, [&[][..], &[10, 11], &[12], &[13]], "{stages:?}");
     let [_, conv, pool, linear] = &stages[..] else { panic!("{stages:?}") };

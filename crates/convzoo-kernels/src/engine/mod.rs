@@ -27,4 +27,4 @@ mod profile;
 pub use graph::{Graph, Value};
 pub use network::{Network, Output};
 pub use plan::Plan;
-pub use profile::{Kind, Stage};
+pub use profile::{Kind, Profile, Stage};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::choose::{PLANAR_CHANNELS, choose};
 use super::graph::{Node, Op};
 use super::memory::{Need, assign};
-use super::profile::{self, Chosen};
+use super::profile::{self, Chosen, Profile};
 use super::{Network, Output};
 use crate::conv::{Algorithm, Epilogue, length};
 use crate::elementwise::elementwise;
@@ -138,27 +138,29 @@ impl Plan {
         self.execute(images, |_| ())
     }
 
-    /// [`run`](Self::run)s the network some times, once at least, and answers with its stages and the time that each
-    /// took, from the end of the one before it to its own; the first one's includes the call for the other threads.
+    /// [`run`](Self::run)s the network some times, once at least, and takes the time of each stage: from the end of the
+    /// one before it to its own, with the call for the other threads in the first.
     ///
     /// # Errors
     /// The images do not have the shape.
-    pub fn profile(&self, images: &[f32], passes: usize) -> Result<Vec<profile::Stage>, KernelError> {
-        let mut times = vec![Vec::new(); self.stages.len()];
+    pub fn profile(&self, images: &[f32], passes: usize) -> Result<Profile, KernelError> {
+        let mut times = vec![Vec::new(); self.stages.len() + 1];
         for _ in 0..passes.max(1) {
             let mut last = Instant::now();
-            self.execute(images, |stage| {
+            let mut passed = || {
                 let now = Instant::now();
-                times[stage].push(now - last);
-                last = now;
-            })?;
+                now - std::mem::replace(&mut last, now)
+            };
+            self.execute(images, |stage| times[stage].push(passed()))?;
+            times[self.stages.len()].push(passed());
         }
-        let median = |mut times: Vec<Duration>| {
+        let mut medians = times.into_iter().map(|mut times: Vec<Duration>| {
             times.sort_unstable();
             times[times.len() / 2]
-        };
-        let stages = self.stages.iter().zip(times);
-        Ok(stages.map(|(stage, times)| profile::Stage { time: median(times), ..stage.about.clone() }).collect())
+        });
+        let stages = self.stages.iter().zip(&mut medians);
+        let stages = stages.map(|(stage, time)| profile::Stage { time, ..stage.about.clone() }).collect();
+        Ok(Profile { stages, answer: medians.next().unwrap_or_default() })
     }
 
     /// One run; `ended` is told as each stage ends.

@@ -7,6 +7,15 @@ use crate::elementwise::Activation;
 use crate::linear::Precision;
 use crate::{Isa, Layout, Operation};
 
+/// Where the time of a [`Plan`](super::Plan)'s runs goes, each time the median over runs.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// In the order of their computation.
+    pub stages: Vec<Stage>,
+    /// From the end of the last stage until the answer lies in the usual order.
+    pub answer: Duration,
+}
+
 /// A stage of a [`Plan`](super::Plan): what it does, what that takes, and how long.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {
@@ -30,7 +39,7 @@ pub struct Stage {
     pub weight_bytes: usize,
     /// Bytes of activations that it reads and writes at least.
     pub value_bytes: usize,
-    /// The median over passes, on all threads.
+    /// The median over runs, on all threads.
     pub time: Duration,
 }
 
