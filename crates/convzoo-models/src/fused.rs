@@ -131,11 +131,11 @@ mod tests {
     use crate::{Options, create};
 
     /// ‖a − b‖ / ‖b‖ of a network's logits, fused and not, for two images of `side`×`side`.
-    fn distance(name: &str, side: usize) -> f32 {
+    fn distance(name: &str, side: usize, precision: Precision) -> f32 {
         let device = Device::flex();
         let network = create(name, &Options::default().with_classes(10), &device).unwrap();
         let [channels, ..] = network.input();
-        let fused = Fused::new(&network, [channels, side, side], Precision::Single).unwrap();
+        let fused = Fused::new(&network, [channels, side, side], precision).unwrap();
         let images = Tensor::random([2, channels, side, side], Distribution::Normal(0.0, 1.0), &device);
         let expected = network.forward(images.clone());
         let found = fused.forward(images).unwrap();
@@ -159,8 +159,18 @@ mod tests {
             ("resnetv2_50", 64),
             ("inception_resnet_v2", 96),
         ] {
-            let error = distance(name, side);
+            let error = distance(name, side, Precision::Single);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
+        }
+    }
+
+    #[test]
+    fn half_precision_moves_logits_by_less_than_its_rounding() {
+        for (name, side) in [("alexnet", 64), ("lenet5", 32)] {
+            let error = distance(name, side, Precision::Half);
+            // A weight is rounded by up to one part in 2048, some up and some down.
+            assert!((1e-6..5e-4).contains(&error), "{name}: logits in half precision differ by {error:.1e} relative");
+            println!("{name}: logits in half precision within {error:.1e} relative");
         }
     }
 
