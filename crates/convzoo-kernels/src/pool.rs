@@ -8,7 +8,7 @@ use crate::{Isa, KernelError, Layout, Operation};
 /// What is taken of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolKind {
-    /// The maximum; padding does not count.
+    /// The maximum, or NaN where the window has one; padding does not count.
     Max,
     /// The mean.
     Average {
@@ -168,7 +168,7 @@ impl RowKernel for Pool {
                     let mut pixel = input.add(row * self.input.row() + columns.start * S::LANES);
                     for _ in columns.start..columns.end {
                         let value = S::load(pixel);
-                        total = if self.max { S::max(total, value) } else { S::add(total, value) };
+                        total = if self.max { S::max_or_nan(total, value) } else { S::add(total, value) };
                         pixel = pixel.wrapping_add(S::LANES);
                     }
                 }

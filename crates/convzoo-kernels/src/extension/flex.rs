@@ -14,16 +14,22 @@ use crate::train::{
 };
 
 /// A tensor's values in their usual order.
-struct Values(FlexTensor);
+pub(super) struct Values(FlexTensor);
 
 impl Values {
     /// None unless they are `f32`.
-    fn new(tensor: &FlexTensor) -> Option<Self> {
+    pub fn new(tensor: &FlexTensor) -> Option<Self> {
         (tensor.dtype() == DType::F32).then(|| Self(tensor.to_contiguous()))
     }
 
     fn get(&self) -> &[f32] {
         self.0.as_slice().unwrap_or_default()
+    }
+}
+
+impl AsRef<[f32]> for Values {
+    fn as_ref(&self) -> &[f32] {
+        self.get()
     }
 }
 

@@ -16,10 +16,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, activation, module};
+use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
-use crate::KernelError;
 use crate::train::Descent;
+use crate::{KernelError, Values};
 
 #[cfg(feature = "flex")]
 use operations::Operations;
@@ -206,6 +206,20 @@ fn compose<B: Backend>(
         false => velocity.clone(),
     };
     (B::float_sub(param, scaled(step, rule.rate)), velocity)
+}
+
+/// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.
+///
+/// # Errors
+/// They are no `f32` and cannot become such, or the device does not give them.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadError> {
+    #[cfg(feature = "flex")]
+    if let Ok(tensor) = tensor.clone().try_into_primitive::<burn::backend::Flex>()
+        && let Some(values) = flex::Values::new(&tensor)
+    {
+        return Ok(Values::shared(values));
+    }
+    tensor.try_into_vec_as::<f32>().map(Values::from)
 }
 
 /// Whether this crate's kernels compute with the tensor.
