@@ -17,6 +17,13 @@ pub enum PoolKind {
     },
 }
 
+impl PoolKind {
+    /// Whether padding counts.
+    pub(crate) fn counts_padding(self) -> bool {
+        matches!(self, Self::Average { count_include_pad: true })
+    }
+}
+
 /// Windows over an image, as PyTorch's pooling layers have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolShape {

@@ -15,14 +15,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
 use crate::train::Descent;
 use crate::{KernelError, Values};
 
 #[cfg(feature = "flex")]
-use operations::Operations;
+use {
+    crate::elementwise::Activation,
+    crate::pool::{PoolKind, PoolShape},
+    operations::Operations,
+};
 
 static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
 
@@ -158,6 +162,49 @@ pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
         return Tensor::from_dispatch(Dispatch::largest(input.into_dispatch(), options));
     }
     module::max_pool2d(input, options)
+}
+
+/// The mean of each window of `[batch, channels, height, width]`.
+pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+        let shape = PoolShape::Sliding {
+            kind: PoolKind::Average { count_include_pad: options.count_include_pad },
+            kernel: options.kernel_size,
+            stride: options.stride,
+            padding: options.padding.map(|(begin, _)| begin),
+            ceil: options.ceil_mode,
+        };
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), shape));
+    }
+    module::avg_pool2d(input, options)
+}
+
+/// The means of as many windows as `output` has cells, as equal as can be.
+pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), PoolShape::Adaptive(output)));
+    }
+    module::adaptive_avg_pool2d(input, output)
+}
+
+/// The hyperbolic tangent of each element.
+pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Tanh));
+    }
+    activation::tanh(input)
+}
+
+/// 1 / (1 + e⁻ˣ) of each element.
+pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Sigmoid));
+    }
+    activation::sigmoid(input)
 }
 
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
