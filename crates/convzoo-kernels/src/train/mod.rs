@@ -6,12 +6,14 @@
 
 mod conv;
 mod descent;
+mod filtered;
 mod gather;
 mod linear;
 mod norm;
 mod pool;
 mod product;
 mod sum;
+mod tiles;
 mod weights;
 mod winograd;
 
