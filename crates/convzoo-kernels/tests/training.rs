@@ -153,6 +153,8 @@ proptest! {
             let epilogue = Epilogue { scale: Some(&scale), shift: Some(&bias), relu: true };
             close("output", &pass.forward(&input, &weight, epilogue), &scaled, terms(inputs))?;
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms(outputs))?;
+            let pixels = batch * cells * tile.outputs();
+            close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, pixels)?;
         }
     }
 
@@ -306,6 +308,18 @@ fn a_deep_wide_convolution_is_its_definition() {
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms[1]).unwrap();
             close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, terms[2]).unwrap();
         }
+    }
+}
+
+#[test]
+fn a_filtered_weight_of_more_tiles_than_are_summed_at_once_is_its_definition() {
+    let shape = ConvShape { padding: [1; 2], ..ConvShape::square(910, 1, 3) };
+    let case = Case { shape, batch: 1, input: [57, 57] };
+    let (input, gradient) = (noise(910 * 57 * 57, 1), noise(57 * 57, 2));
+    let expected = reference(&case, &input, &vec![0.0; shape.weights()], &[0.0], &gradient);
+    for isa in Isa::available() {
+        let pass = ConvPass::new(isa, shape, 1, case.input).unwrap().filtered_by(Some(Tile::Four));
+        close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, 57 * 57).unwrap();
     }
 }
 

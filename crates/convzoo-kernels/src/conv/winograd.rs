@@ -60,6 +60,9 @@ pub(crate) trait Transform: Send + Sync + 'static {
     unsafe fn input<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS];
     unsafe fn output<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_OUTPUTS];
 
+    /// The transpose of [`output`](Self::output): of a row or column of the output's gradient.
+    unsafe fn gradient<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS];
+
     /// Of the three taps of a kernel's row or column.
     #[inline(always)]
     unsafe fn kernel<S: Simd>(taps: &[S::Vector; 3]) -> [S::Vector; MAX_INPUTS] {
@@ -74,6 +77,23 @@ pub(crate) trait Transform: Send + Sync + 'static {
                 }
             }
             sums
+        }
+    }
+
+    /// The transpose of [`kernel`](Self::kernel): of a row or column of the transformed kernel's gradient.
+    #[inline(always)]
+    unsafe fn taps<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; 3] {
+        // SAFETY: as above.
+        unsafe {
+            let mut taps = [S::splat(0.0); 3];
+            for (value, factors) in from.iter().zip(Self::KERNEL) {
+                for (factor, tap) in factors.iter().zip(&mut taps) {
+                    if *factor != 0.0 {
+                        *tap = S::mul_add(S::splat(*factor as f32), *value, *tap);
+                    }
+                }
+            }
+            taps
         }
     }
 }
@@ -103,6 +123,15 @@ impl Transform for Two {
         unsafe {
             let (plus, minus) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
             [S::add(m[0], plus), S::sub(minus, m[3]), plus, plus]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn gradient<S: Simd>(y: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS] {
+        // SAFETY: as above.
+        unsafe {
+            let none = y[0];
+            [y[0], S::add(y[0], y[1]), S::sub(y[0], y[1]), S::sub(S::splat(0.0), y[1]), none, none]
         }
     }
 }
@@ -172,6 +201,17 @@ impl Transform for Four {
                 S::mul_add(b2, even_b, S::mul(a2, even_a)),
                 S::add(m[5], S::mul_add(b2, odd_b, S::mul(a2, odd_a))),
             ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn gradient<S: Simd>(y: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS] {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b, a2, b2) = (S::splat(Self::A), S::splat(Self::B), S::splat(Self::A2), S::splat(Self::B2));
+            let (even_a, odd_a) = (S::mul_add(a2, y[2], y[0]), S::mul(a, S::mul_add(a2, y[3], y[1])));
+            let (even_b, odd_b) = (S::mul_add(b2, y[2], y[0]), S::mul(b, S::mul_add(b2, y[3], y[1])));
+            [y[0], S::add(even_a, odd_a), S::sub(even_a, odd_a), S::add(even_b, odd_b), S::sub(even_b, odd_b), y[3]]
         }
     }
 }

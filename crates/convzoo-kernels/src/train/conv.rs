@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::filtered::FilteredWeights;
 use super::gather::Gather;
 use super::product::{Matrix, Target, product};
 use super::weights::correlate;
@@ -38,7 +39,7 @@ pub struct ConvPass {
     batch: usize,
     input: [usize; 2],
     output: [usize; 2],
-    /// The tiles of Winograd's filtering, forward and backward.
+    /// The tiles of Winograd's filtering, forward and of both gradients.
     tiles: [Option<Tile>; 2],
 }
 
@@ -187,10 +188,16 @@ impl ConvPass {
         self.check(Some(input), None, Some(gradient));
         let [group_inputs, group_outputs] = self.group_channels();
         let (_, weights) = self.weights();
+        let mut into = vec![0.0; self.shape.channels[1] * weights];
+        if let Some(tile) = self.tiles[1] {
+            let Self { isa, batch, input: size, output: grid, shape, .. } = *self;
+            let ConvShape { padding, channels, .. } = shape;
+            FilteredWeights { isa, tile, batch, input, size, padding, gradient, grid, channels }.run(&mut into);
+            return into;
+        }
         let size = [self.shape.channels[1], self.output[0], self.output[1]];
         let gradients = Gather::new(gradient, size, self.output, [1, 1], vec![[0, 0]]);
         let window = self.window(input);
-        let mut into = vec![0.0; self.shape.channels[1] * weights];
         for (group, into) in into.chunks_exact_mut(group_outputs * weights).enumerate() {
             let outputs = group * group_outputs..(group + 1) * group_outputs;
             let inputs = group * group_inputs..(group + 1) * group_inputs;

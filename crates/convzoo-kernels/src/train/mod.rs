@@ -8,12 +8,14 @@ mod activation;
 mod average;
 mod conv;
 mod descent;
+mod filtered;
 mod gather;
 mod linear;
 mod norm;
 mod pool;
 mod product;
 mod sum;
+mod tiles;
 mod weights;
 mod winograd;
 

@@ -6,6 +6,7 @@ use std::ptr;
 
 use super::conv::Epilogue;
 use super::product::Matrix;
+use super::tiles::{Segment, Source, pitch, transform};
 use super::{keep, kept};
 use crate::buffer::with_scratch;
 use crate::conv::Tile;
@@ -36,9 +37,6 @@ pub(super) struct Winograd<'a> {
 
 /// Tiles of a task, at most. More would read the weights less often, and what becomes of the tiles leave the cache.
 const TILES: usize = 112;
-
-/// Neighbouring tiles whose rows are brought in at once.
-const SEGMENT: usize = 16;
 
 /// Which of some tiles makes filtering fastest, if faster than the product, for a convolution into maps of `grid`.
 ///
@@ -119,11 +117,6 @@ impl Winograd<'_> {
         });
         keep(weights.values);
     }
-}
-
-/// Columns that the rows of a segment take, with a square more.
-const fn pitch<T: Transform>(lanes: usize) -> usize {
-    SEGMENT * T::OUTPUTS + T::INPUTS - T::OUTPUTS + lanes
 }
 
 /// Transformed weights: `[element][pair of output blocks][input][block][lanes]`.
@@ -227,38 +220,14 @@ struct Task<'a, T> {
     transform: PhantomData<T>,
 }
 
-/// Neighbouring tiles of a row.
-struct Segment {
-    /// The first one, of the task's.
-    first: usize,
-    tiles: usize,
-    image: usize,
-    row: usize,
-    column: usize,
-}
-
-impl Segment {
-    /// The one that begins at a tile.
-    #[inline(always)]
-    fn at(tile: usize, chunk: &Range<usize>, [down, across]: [usize; 2]) -> Self {
-        let column = tile % across;
-        Self {
-            first: tile - chunk.start,
-            tiles: SEGMENT.min(across - column).min(chunk.end - tile),
-            image: tile / (down * across),
-            row: tile / across % down,
-            column,
-        }
-    }
-}
-
 impl<T: Transform> Kernel for Task<'_, T> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let elements = T::INPUTS * T::INPUTS;
-        let matrix = &self.pass.matrix;
+        let Winograd { source, size, padding, ref matrix, .. } = *self.pass;
+        let source = Source { values: source, channels: matrix.channels, size, padding, side: T::INPUTS };
         let count = self.chunk.len();
         // SAFETY: the scratch memory is as long as the steps, the lines and the square make it.
         unsafe {
@@ -269,9 +238,9 @@ impl<T: Transform> Kernel for Task<'_, T> {
             while tile < self.chunk.end {
                 let segment = Segment::at(tile, &self.chunk, self.tiles);
                 for block in 0..matrix.channels.div_ceil(S::LANES) {
-                    self.bring::<S>(&segment, block, lines);
+                    source.bring::<S, T>(&segment, block, lines);
                     let to = transformed.add((block * count + segment.first) * S::LANES);
-                    self.transform_input::<S>(segment.tiles, lines, to);
+                    transform::<S, T>(T::input::<S>, T::INPUTS, segment.tiles, lines, to, [S::LANES, self.steps[0]]);
                 }
                 tile += segment.tiles;
             }
@@ -295,76 +264,6 @@ impl<T: Transform> Kernel for Task<'_, T> {
 }
 
 impl<T: Transform> Task<'_, T> {
-    /// Brings the rows that a segment's tiles depend on to `[row][column][lanes]`.
-    #[inline(always)]
-    unsafe fn bring<S: Simd>(&self, segment: &Segment, block: usize, lines: *mut f32) {
-        let Winograd { source, size: [height, width], padding, matrix, .. } = self.pass;
-        let columns = segment.tiles * T::OUTPUTS + T::INPUTS - T::OUTPUTS;
-        let left = (segment.column * T::OUTPUTS) as isize - padding[1] as isize;
-        let front = left.min(0).unsigned_abs().min(columns);
-        let start = left.max(0) as usize;
-        let valid = width.saturating_sub(start).min(columns - front);
-        let channels = S::LANES.min(matrix.channels - block * S::LANES);
-        let origin = (segment.image * matrix.channels + block * S::LANES) * height * width;
-        let squares = valid.div_ceil(S::LANES);
-        for row in 0..T::INPUTS {
-            let y = (segment.row * T::OUTPUTS + row).wrapping_sub(padding[0]);
-            // SAFETY: the lines have room for a square more than the columns; squares are read where the source has them.
-            unsafe {
-                let to = lines.add(row * pitch::<T>(S::LANES) * S::LANES);
-                if y >= *height {
-                    to.write_bytes(0, columns * S::LANES);
-                    continue;
-                }
-                to.write_bytes(0, front * S::LANES);
-                let values = to.add(front * S::LANES);
-                let from = origin + y * width + start;
-                if channels == S::LANES && from + (S::LANES - 1) * height * width + squares * S::LANES <= source.len() {
-                    for square in 0..squares {
-                        let from = source.as_ptr().add(from + square * S::LANES);
-                        S::transpose(from, height * width, values.add(square * S::LANES * S::LANES), S::LANES);
-                    }
-                } else {
-                    for channel in 0..channels {
-                        let from = source.as_ptr().add(from + channel * height * width);
-                        for x in 0..valid {
-                            values.add(x * S::LANES + channel).write(from.add(x).read());
-                        }
-                    }
-                }
-                values.add(valid * S::LANES).write_bytes(0, (columns - front - valid) * S::LANES);
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn transform_input<S: Simd>(&self, tiles: usize, lines: *const f32, to: *mut f32) {
-        for tile in 0..tiles {
-            // SAFETY: as in `run`.
-            unsafe {
-                let from = lines.add(tile * T::OUTPUTS * S::LANES);
-                let mut rows = [[S::splat(0.0); MAX_INPUTS]; MAX_INPUTS];
-                for (y, row) in rows.iter_mut().enumerate().take(T::INPUTS) {
-                    let mut values = [S::splat(0.0); MAX_INPUTS];
-                    for (x, value) in values.iter_mut().enumerate().take(T::INPUTS) {
-                        *value = S::load(from.add((y * pitch::<T>(S::LANES) + x) * S::LANES));
-                    }
-                    *row = T::input::<S>(&values);
-                }
-                let to = to.add(tile * S::LANES);
-                for x in 0..T::INPUTS {
-                    let mut values = [S::splat(0.0); MAX_INPUTS];
-                    for (value, row) in values.iter_mut().zip(&rows).take(T::INPUTS) {
-                        *value = row[x];
-                    }
-                    for (y, value) in T::input::<S>(&values).into_iter().enumerate().take(T::INPUTS) {
-                        S::store(to.add((y * T::INPUTS + x) * self.steps[0]), value);
-                    }
-                }
-            }
-        }
-    }
-
     /// The products of one element.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, weights: *const f32, from: *const f32, to: *mut f32) {
