@@ -8,7 +8,10 @@ mod activation;
 mod average;
 mod conv;
 mod descent;
+mod direct;
+mod dots;
 mod filtered;
+mod frame;
 mod gather;
 mod linear;
 mod norm;
@@ -105,6 +108,24 @@ impl Kernel for Transpose {
                 S::transpose(from, self.from_step, self.to.add(square * S::LANES * self.to_step), self.to_step);
             }
         }
+    }
+}
+
+/// Zeros, up to a vector too many.
+#[inline(always)]
+unsafe fn clear<S: Simd>(to: *mut f32, length: usize) {
+    for i in (0..length).step_by(S::LANES) {
+        // SAFETY: the caller has room for a vector more.
+        unsafe { S::store(to.add(i), S::splat(0.0)) }
+    }
+}
+
+/// Copies, up to a vector too many.
+#[inline(always)]
+unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
+    for i in (0..length).step_by(S::LANES) {
+        // SAFETY: the caller can read and has room for a vector more.
+        unsafe { S::store(to.add(i), S::load(from.add(i))) }
     }
 }
 
