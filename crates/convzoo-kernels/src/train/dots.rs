@@ -15,6 +15,9 @@ const SUMS: usize = 128 << 10;
 /// Values in the planes that are worked on at once: two thirds of a first-level cache.
 const PLANES: usize = 8 << 10;
 
+/// Vectors that a register tile sums at least before it goes to memory.
+const VECTORS: usize = 32;
+
 /// The gradient of a weight of few outputs, `[outputs, channels · taps]`: dot products of planes, read where they lie.
 /// Answers whether that suits; if not, nothing is done.
 pub(super) fn dots(
@@ -89,36 +92,46 @@ impl Kernel for Part<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { input, gradient, outputs, channels, places, rows, bands, pieces, to } = self;
         let (inputs_len, plane) = (channels.len() * input.len(rows, S::LANES), gradient.len(rows, S::LANES));
-        let gradients_len = outputs.len() * plane + S::LANES;
+        let gradients_len = outputs.len() * plane;
         let [_, height, width] = gradient.size;
         let vectors = ((rows - 1) * input.pitch + width).div_ceil(S::LANES);
-        buffer::with_scratch(to.len() * S::LANES + inputs_len + gradients_len, |scratch| {
-            // `[output][channel, tap][lanes]`.
-            let (sums, scratch) = scratch.split_at_mut(to.len() * S::LANES);
+        let (depth, together) = (places.len(), VECTORS.div_ceil(vectors).min(pieces.len()));
+        let lengths = [to.len() * S::LANES, together * inputs_len, together * gradients_len + S::LANES];
+        buffer::with_scratch(lengths.iter().sum(), |scratch| {
+            // `[output][channel, tap][lanes]`, `[piece][channel][plane]`, `[piece][output][plane]`.
+            let (sums, scratch) = scratch.split_at_mut(lengths[0]);
+            let (inputs, gradients) = scratch.split_at_mut(lengths[1]);
             sums.fill(0.0);
-            let (inputs, gradients) = scratch.split_at_mut(inputs_len);
-            for piece in pieces {
-                let (image, row) = (piece / bands, piece % bands * rows);
-                // SAFETY: behind the inputs there are the gradients, and behind those a vector; a vector of cells and what
-                // it sees lie within their planes.
-                unsafe {
+            for start in pieces.clone().step_by(together) {
+                let count = together.min(pieces.end - start);
+                for (i, piece) in (start..start + count).enumerate() {
+                    let (image, row) = (piece / bands, piece % bands * rows);
                     let end = height.min(row + rows);
-                    input.write::<S>(image, channels.clone(), [row, rows], input.size[1], inputs.as_mut_ptr());
-                    gradient.write::<S>(image, outputs.clone(), [row, rows], end, gradients.as_mut_ptr());
-                    let tiles = outputs.len().div_ceil((S::PIXELS / 2).max(1));
-                    for tile in 0..tiles {
-                        let tile = parallel::piece(outputs.len(), tiles, tile);
-                        for (i, places) in places.chunks(4).enumerate() {
+                    // SAFETY: behind the inputs there are the gradients, and behind those a vector.
+                    unsafe {
+                        let (x, g) =
+                            (inputs[i * inputs_len..].as_mut_ptr(), gradients[i * gradients_len..].as_mut_ptr());
+                        input.write::<S>(image, channels.clone(), [row, rows], input.size[1], x);
+                        gradient.write::<S>(image, outputs.clone(), [row, rows], end, g);
+                    }
+                }
+                let tiles = outputs.len().div_ceil((S::PIXELS / 2).max(1));
+                for tile in 0..tiles {
+                    let tile = parallel::piece(outputs.len(), tiles, tile);
+                    for (i, places) in places.chunks(4).enumerate() {
+                        // SAFETY: a vector of cells and what it sees lie within their planes.
+                        unsafe {
                             let args = TileArgs {
+                                pieces: count,
                                 vectors,
                                 input: inputs.as_ptr(),
+                                input_step: inputs_len,
                                 places,
                                 gradient: gradients.as_ptr().add(tile.start * plane),
+                                gradient_step: gradients_len,
                                 plane,
-                                sums: sums
-                                    .as_mut_ptr()
-                                    .add((tile.start * (to.len() / outputs.len()) + 4 * i) * S::LANES),
-                                step: to.len() / outputs.len() * S::LANES,
+                                sums: sums.as_mut_ptr().add((tile.start * depth + 4 * i) * S::LANES),
+                                step: depth * S::LANES,
                             };
                             add::<S>(tile.len(), args);
                         }
@@ -136,13 +149,17 @@ impl Kernel for Part<'_> {
 /// What a register tile works on.
 #[derive(Clone, Copy)]
 struct TileArgs<'a> {
-    /// Of cells.
+    pieces: usize,
+    /// Of a piece's cells.
     vectors: usize,
+    /// The first piece's input, and the step to the next.
     input: *const f32,
+    input_step: usize,
     /// What the first cell sees through each tap of the tile.
     places: &'a [usize],
-    /// The first output's first cell, and the step to the next output.
+    /// The first output's first cell, and the steps to the next piece and the next output.
     gradient: *const f32,
+    gradient_step: usize,
     plane: usize,
     /// The first output's first sum, and the step to the next output.
     sums: *mut f32,
@@ -157,19 +174,23 @@ impl<const ROWS: usize, const TAPS: usize> Kernel for Tile<'_, ROWS, TAPS> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let TileArgs { vectors, input, places, gradient, plane, sums, step } = self.0;
+        let TileArgs { pieces, vectors, input, input_step, places, gradient, gradient_step, plane, sums, step } =
+            self.0;
         // SAFETY: the pointers are valid for all vectors, taps and outputs, the promise of whoever made them.
         unsafe {
-            let mut seen = [input; TAPS];
-            seen.iter_mut().zip(places).for_each(|(seen, &place)| *seen = input.add(place));
             let mut totals = [[S::splat(0.0); TAPS]; ROWS];
-            for at in (0..vectors).map(|vector| vector * S::LANES) {
-                let mut values = [S::splat(0.0); TAPS];
-                values.iter_mut().zip(seen).for_each(|(value, seen)| *value = S::load(seen.add(at)));
-                for (r, totals) in totals.iter_mut().enumerate() {
-                    let gradient = S::load(gradient.add(r * plane + at));
-                    for (total, value) in totals.iter_mut().zip(values) {
-                        *total = S::mul_add(gradient, value, *total);
+            for piece in 0..pieces {
+                let (input, gradient) = (input.add(piece * input_step), gradient.add(piece * gradient_step));
+                let mut seen = [input; TAPS];
+                seen.iter_mut().zip(places).for_each(|(seen, &place)| *seen = input.add(place));
+                for at in (0..vectors).map(|vector| vector * S::LANES) {
+                    let mut values = [S::splat(0.0); TAPS];
+                    values.iter_mut().zip(seen).for_each(|(value, seen)| *value = S::load(seen.add(at)));
+                    for (r, totals) in totals.iter_mut().enumerate() {
+                        let gradient = S::load(gradient.add(r * plane + at));
+                        for (total, value) in totals.iter_mut().zip(values) {
+                            *total = S::mul_add(gradient, value, *total);
+                        }
                     }
                 }
             }
