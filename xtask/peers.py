@@ -168,7 +168,7 @@ def serve(make, job, start):
     for line in sys.stdin:
         request = json.loads(line)
         if "run" not in request:
-            say(layers=[])  # it tells no layers apart
+            say(profile={"layers": []})  # it tells no layers apart
             continue
         passes = int(min(max(1e3 * request["run"]["seconds"] / typical, 1), 1e4))
         # Another worker has had the caches since the last request.

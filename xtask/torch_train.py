@@ -2,16 +2,19 @@
 """ResNet-20 in PyTorch by a recipe of `convzoo train`, to compare the two.
 
     tar xzf cifar10-jpeg.tar.gz -C cifar10
-    python xtask/torch_train.py cifar10 --recipe recipes/resnet_cifar.toml --epochs 3 --seed 0
-    convzoo train resnet20_cifar --data cifar10 --data-dir cifar10 --recipe resnet_cifar --epochs 3 --seed 0
+    python xtask/torch_train.py cifar10 --recipe recipes/cifar10.toml --epochs 3 --seed 0 --out runs/pytorch-0
+    convzoo train resnet20_cifar --data cifar10 --data-dir cifar10 --recipe cifar10 --epochs 3 --seed 0 --out runs/convzoo-0
+    convzoo runs --compare runs/pytorch-0 runs/convzoo-0 --chart both.svg
 
-Prints a line of JSON per epoch, with what `run.json` has under `epochs`. Of a recipe it knows SGD, the schedules
+Leaves a `run.json` as convzoo's, which `convzoo runs` reads, and prints its epochs, a line of JSON each. Of a recipe it knows SGD, the schedules
 constant, multi-step, cosine and one-cycle, weight decay, label smoothing, crops with padding and mirror images, and
 refuses whatever else is set.
 """
 import argparse
+import copy
 import json
 import pathlib
+import sys
 import time
 import tomllib
 
@@ -113,10 +116,18 @@ def main():
     parser.add_argument("--recipe", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder for the run")
     arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True)
 
     recipe = tomllib.loads(arguments.recipe.read_text())
     epochs = arguments.epochs or recipe["epochs"]
+    run = {
+        "command": sys.argv, "setup": {"model": "resnet20_cifar", "data": "cifar10"},
+        "recipe_name": str(arguments.recipe), "recipe": {**copy.deepcopy(recipe), "epochs": epochs},
+        "seed": arguments.seed, "device": "PyTorch", "versions": {"torch": torch.__version__},
+        "started": int(time.time()), "status": "running", "epochs": [], "best_epoch": None,
+    }
     del recipe["epochs"]
     size, rate = take(recipe, "batch_size"), take(recipe, "learning_rate")
     decay, smoothing = take(recipe, "weight_decay", 0.0), take(recipe, "label_smoothing", 0.0)
@@ -137,6 +148,7 @@ def main():
     momentum = take(optimizer_options, "momentum", 0.9)
     optimizer = torch.optim.SGD(groups, rate, momentum, nesterov=take(optimizer_options, "nesterov", False))
     (train, targets), (test, test_targets) = (images(arguments.data / part) for part in ("train", "test"))
+    run |= {"train_images": len(train), "test_images": len(test)}
     batches = -(-len(train) // size)
     schedule, by_epoch = scheduler(optimizer, schedule_kind, schedule_options, rate, epochs, batches)
     unknown = recipe | views | optimizer_options | schedule_options
@@ -153,12 +165,14 @@ def main():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            last_rate = optimizer.param_groups[0]["lr"]
             if not by_epoch:
                 schedule.step()
             loss_sum += loss.item() * len(batch)
             correct += (logits.argmax(1) == targets[batch]).sum().item()
         if by_epoch:
             schedule.step()
+        images_per_second = len(train) / (time.perf_counter() - start)
         trained = {"loss": loss_sum / len(train), "accuracy": correct / len(train)}
 
         network.eval()
@@ -169,8 +183,14 @@ def main():
                 loss_sum += F.cross_entropy(logits, classes, reduction="sum").item()
                 correct += (logits.argmax(1) == classes).sum().item()
         tested = {"loss": loss_sum / len(test), "accuracy": correct / len(test)}
-        seconds = time.perf_counter() - start
-        print(json.dumps({"epoch": epoch, "train": trained, "test": tested, "seconds": seconds}), flush=True)
+        run["epochs"].append({
+            "epoch": epoch, "learning_rate": last_rate, "train": trained, "test": tested,
+            "seconds": time.perf_counter() - start, "images_per_second": images_per_second,
+        })
+        print(json.dumps(run["epochs"][-1]), flush=True)
+        run["best_epoch"] = max(run["epochs"], key=lambda epoch: epoch["test"]["accuracy"])["epoch"]
+        run["status"] = "finished" if epoch == epochs else "running"
+        (arguments.out / "run.json").write_text(json.dumps(run, indent=2))
 
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::backends::libtorch;
-use crate::{cargo, cargo_executable, goldens, root, succeed};
+use crate::{cargo, cargo_executable, goldens, root, succeed, write_between};
 
 /// What the chore is asked.
 #[derive(clap::Args)]
@@ -76,7 +76,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// The program, built in release mode with these features besides the default ones.
-fn release(features: &[&str], environment: &[(&str, String)]) -> Result<PathBuf> {
+pub fn release(features: &[&str], environment: &[(&str, String)]) -> Result<PathBuf> {
     let mut build = cargo(["build", "--release", "--features", &features.join(",")])?;
     cargo_executable(build.envs(environment.iter().cloned()), "convzoo")
 }
@@ -127,7 +127,7 @@ fn peers(args: &Args) -> Result<()> {
         text += &tables(rows);
         text += &reasons(rows);
     }
-    write(&root().join("docs/src/benchmarks.md"), &text)
+    write_between(&root().join("docs/src/benchmarks.md"), [BEGIN, END], &text)
 }
 
 fn command(what: &[&str], rows: &[Value]) -> String {
@@ -227,22 +227,10 @@ fn reasons(rows: &[Value]) -> String {
 }
 
 /// Three digits that count.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     match value {
         v if v >= 100.0 => format!("{v:.0}"),
         v if v >= 10.0 => format!("{v:.1}"),
         v => format!("{v:.2}"),
     }
-}
-
-/// Replaces what stands between the two lines of the page.
-fn write(page: &Path, text: &str) -> Result<()> {
-    let old = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
-    let (Some(begin), Some(end)) = (old.find(BEGIN), old.find(END)) else {
-        bail!("{} has no lines `{BEGIN}` and `{END}`", page.display());
-    };
-    let new = format!("{}{BEGIN}\n{text}{}", &old[..begin], &old[end..]);
-    let unfinished = page.with_extension("md.part");
-    fs::write(&unfinished, new).with_context(|| format!("writing {}", unfinished.display()))?;
-    fs::rename(&unfinished, page).with_context(|| format!("writing {}", page.display()))
 }

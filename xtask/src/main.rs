@@ -4,10 +4,12 @@ mod backends;
 mod bench;
 mod ci;
 mod goldens;
+mod roofline;
 mod torch_check;
 mod visualize_check;
 
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -56,6 +58,8 @@ enum Chore {
     Backends(backends::Args),
     /// Measure speed: `convzoo bench` with the same arguments, in release mode, or all peers
     Bench(bench::Args),
+    /// Measure networks on flex beside the machine's peak, and write docs/src/kernels.md
+    Roofline(roofline::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {
@@ -117,4 +122,20 @@ fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
     let mut paths = programs.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
     // The program comes behind the libraries it is built of.
     paths.next_back().with_context(|| format!("{shown} built no program '{name}'"))
+}
+
+/// Replaces what stands between two lines of a page.
+fn write_between(page: &Path, [begin, end]: [&str; 2], text: &str) -> Result<()> {
+    let old = fs::read_to_string(page).with_context(|| format!("reading {}", page.display()))?;
+    let (Some(from), Some(to)) = (old.find(begin), old.find(end)) else {
+        bail!("{} has no lines `{begin}` and `{end}`", page.display());
+    };
+    write_whole(page, &format!("{}{begin}\n{text}{}", &old[..from], &old[to..]))
+}
+
+/// Writes a file that is never there by half.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let unfinished = path.with_extension("part");
+    fs::write(&unfinished, text).with_context(|| format!("writing {}", unfinished.display()))?;
+    fs::rename(&unfinished, path).with_context(|| format!("writing {}", path.display()))
 }

@@ -251,6 +251,7 @@ fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
             groups: conv.groups,
         };
         let bias = conv.bias.as_ref().map(|bias| trace::values(bias.val(), "Conv2d")).transpose()?;
+        let bias = bias.map(|bias| bias.to_vec());
         Ok(graph.conv(input, shape, trace::values(conv.weight.val(), "Conv2d")?, bias)?)
     })
 }

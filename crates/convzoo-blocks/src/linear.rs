@@ -57,7 +57,7 @@ impl Linear {
             let [_, inputs] = self.weight.lazy_shape().dims::<2>();
             let (weight, bias) =
                 (trace::values(self.weight.val(), "Linear")?, trace::values(self.bias.val(), "Linear")?);
-            let linear = convzoo_kernels::linear::Linear::new(weight, bias, inputs, precision)?;
+            let linear = convzoo_kernels::linear::Linear::new(weight, bias.to_vec(), inputs, precision)?;
             Ok(graph.linear(input, linear))
         })
     }

@@ -137,11 +137,11 @@ impl BatchNorm2d {
             let values = |tensor| trace::values(tensor, "BatchNorm2d");
             let (mean, var) = (values(self.running_mean.value())?, values(self.running_var.value())?);
             let (weight, bias) = (values(self.weight.val())?, values(self.bias.val())?);
-            let scale =
-                weight.iter().zip(var).map(|(weight, var)| f64::from(*weight) / (f64::from(var) + self.epsilon).sqrt());
+            let scale = weight.iter().zip(&*var);
+            let scale = scale.map(|(weight, var)| f64::from(*weight) / (f64::from(*var) + self.epsilon).sqrt());
             let scale: Vec<f64> = scale.collect();
-            let terms = bias.iter().zip(mean).zip(&scale);
-            let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(mean) * scale) as f32);
+            let terms = bias.iter().zip(&*mean).zip(&scale);
+            let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(*mean) * scale) as f32);
             let affine =
                 ScaleShift { shift: shift.collect(), scale: scale.iter().map(|scale| *scale as f32).collect() };
             Ok(graph.scale_shift(input, affine))

@@ -7,13 +7,14 @@
 
 use std::cell::{Cell, RefCell};
 
+use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::KernelError;
 use convzoo_kernels::engine::{Graph, Network, Value};
 use convzoo_kernels::linear::Precision;
+use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
-use crate::observe::{self, Mode};
+use crate::observe::{self, Mode, Record};
 
 /// Why a network cannot be traced.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -42,6 +43,8 @@ struct Trace {
     precision: Precision,
     /// Each value with its shape, in the order of their tags.
     values: Vec<(Value, [usize; 4])>,
+    /// The layers observed since the last operation.
+    layers: Vec<ParamId>,
     failure: Option<TraceError>,
 }
 
@@ -51,7 +54,7 @@ thread_local! {
 }
 
 /// Traces the network that `pass` computes from one image of `[channels, height, width]`. Its linear layers keep their
-/// weights in `precision`.
+/// weights in `precision`; its operations are labelled with the ids under which their layers are observed.
 ///
 /// # Errors
 /// The pass does something that cannot be traced, or the kernels do not take a layer.
@@ -75,11 +78,15 @@ pub fn trace(
     let shape = [1, channels, height, width];
     let graph = Graph::new(channels);
     let values = vec![(graph.input(), shape)];
-    TRACE.set(Some(Trace { graph, precision, values, failure: None }));
+    TRACE.set(Some(Trace { graph, precision, values, layers: Vec::new(), failure: None }));
     ACTIVE.set(true);
     let _end = End;
     let images = Tensor::full(shape, tag(0), device);
-    let output = observe::watch(Mode::Shapes, |_, output| output, || pass(images));
+    let note = |record: &Record, output| {
+        with_trace(|trace| trace.layers.push(record.id));
+        output
+    };
+    let output = observe::watch(Mode::Shapes, note, || pass(images));
     TRACE.with_borrow_mut(|trace| {
         let mut trace = trace.take().expect("the trace lasts as long as the pass");
         let output = trace.value(&output, "output");
@@ -148,6 +155,7 @@ fn traced<const I: usize, const O: usize>(
             .and_then(|values| add(Scope { graph: &mut trace.graph, inputs: &values, precision: trace.precision }));
         match value {
             Ok(value) => {
+                trace.layers.drain(..).for_each(|layer| trace.graph.label(value, layer.val()));
                 trace.values.push((value, shape));
                 tag(trace.values.len() - 1)
             }
@@ -200,7 +208,7 @@ fn tag(value: usize) -> f32 {
     -((RANGE + value * STEP % RANGE) as f32)
 }
 
-/// The values of a weight.
-pub(crate) fn values<const D: usize>(weight: Tensor<D>, layer: &'static str) -> Result<Vec<f32>, TraceError> {
-    weight.try_into_vec_as::<f32>().map_err(|error| TraceError::Weights { layer, reason: error.to_string() })
+/// The values of a weight, shared with it where they can be.
+pub(crate) fn values<const D: usize>(weight: Tensor<D>, layer: &'static str) -> Result<Values, TraceError> {
+    extension::values(weight).map_err(|error| TraceError::Weights { layer, reason: error.to_string() })
 }

@@ -9,6 +9,7 @@
 //! - [`pool`], [`linear`], [`lrn`], [`elementwise`], [`rearrange`]: the other layers.
 //! - [`parallel`]: the tasks that an [`Operation`] divides into, on all threads.
 //! - [`engine`]: whole networks, folded and planned.
+//! - [`peak`]: what the machine can do at most, to compare with.
 
 mod buffer;
 pub mod conv;
@@ -16,19 +17,23 @@ pub mod elementwise;
 pub mod engine;
 mod error;
 pub mod extension;
+mod functions;
 mod layout;
 pub mod linear;
 pub mod lrn;
 mod operation;
 pub mod parallel;
+pub mod peak;
 pub mod pool;
 pub mod rearrange;
 mod rows;
 pub mod simd;
 pub mod train;
+mod values;
 
 pub use buffer::Buffer;
 pub use error::KernelError;
 pub use layout::{Layout, pack, unpack};
 pub use operation::{Operation, pack_all, unpack_all};
 pub use simd::Isa;
+pub use values::Values;

@@ -13,7 +13,7 @@ use crate::conv::length;
 use crate::elementwise::Activation;
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
-use crate::{Isa, KernelError, Layout, Operation};
+use crate::{Isa, KernelError, Layout, Operation, Values};
 
 /// The precision in which weights are kept; sums are always taken in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -35,17 +35,22 @@ pub struct Linear {
 }
 
 enum Weight {
-    Single(Vec<f32>),
+    Single(Values),
     Half(Vec<f16>),
 }
 
 impl Linear {
-    /// From a weight `[outputs, inputs]` and a bias `[outputs]`.
+    /// From a weight `[outputs, inputs]`, which is kept as it is in single precision, and a bias `[outputs]`.
     ///
     /// # Errors
     /// The weight's length is not that.
-    pub fn new(weight: Vec<f32>, bias: Vec<f32>, inputs: usize, precision: Precision) -> Result<Self, KernelError> {
-        let outputs = bias.len();
+    pub fn new(
+        weight: impl Into<Values>,
+        bias: Vec<f32>,
+        inputs: usize,
+        precision: Precision,
+    ) -> Result<Self, KernelError> {
+        let (outputs, weight) = (bias.len(), weight.into());
         length("a linear layer's weight", outputs * inputs, &weight)?;
         let weight = match precision {
             Precision::Single => Weight::Single(weight),
@@ -58,9 +63,31 @@ impl Linear {
         Ok(Self { outputs, inputs, weight, bias })
     }
 
+    /// Features in.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
     /// Features out.
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// The precision of its weight.
+    pub fn precision(&self) -> Precision {
+        match self.weight {
+            Weight::Single(_) => Precision::Single,
+            Weight::Half(_) => Precision::Half,
+        }
+    }
+
+    /// Bytes of its weight.
+    pub fn weight_bytes(&self) -> usize {
+        let number = match self.weight {
+            Weight::Single(_) => size_of::<f32>(),
+            Weight::Half(_) => size_of::<f16>(),
+        };
+        self.inputs * self.outputs * number
     }
 
     /// The layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes.

@@ -14,25 +14,33 @@ pub fn threads() -> usize {
 
 /// Runs tasks `0..tasks`, in any order.
 pub fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
-    stages(1, |_| tasks, |_, task| work(task));
+    stages(1, |_| tasks, |_, task| work(task), |_| ());
 }
 
 /// Runs `stages` stages one after the other: of each, `work(stage, task)` for all tasks `0..tasks(stage)`, in any
-/// order.
-pub fn stages(stages: usize, tasks: impl Fn(usize) -> usize + Sync, work: impl Fn(usize, usize) + Sync) {
+/// order. `ended(stage)` is called as each ends.
+pub fn stages(
+    stages: usize,
+    tasks: impl Fn(usize) -> usize + Sync,
+    work: impl Fn(usize, usize) + Sync,
+    mut ended: impl FnMut(usize),
+) {
     let team = Team::default();
     // More helpers than any stage has tasks would find nothing to do.
     let widest = (0..stages).map(&tasks).max().unwrap_or(0);
     let helpers = (threads() - 1).min(widest.saturating_sub(1));
     if helpers == 0 {
-        (0..stages).for_each(|stage| (0..tasks(stage)).for_each(|task| work(stage, task)));
+        for stage in 0..stages {
+            (0..tasks(stage)).for_each(|task| work(stage, task));
+            ended(stage);
+        }
         return;
     }
     rayon::in_place_scope(|scope| {
         for _ in 0..helpers {
             scope.spawn(|_| team.help(&tasks, &work));
         }
-        team.lead(stages, &tasks, &work);
+        team.lead(stages, &tasks, &work, ended);
     });
 }
 
@@ -81,7 +89,13 @@ impl Team {
     }
 
     /// Opens stage after stage and waits for each to end.
-    fn lead(&self, stages: usize, tasks: &impl Fn(usize) -> usize, work: &impl Fn(usize, usize)) {
+    fn lead(
+        &self,
+        stages: usize,
+        tasks: &impl Fn(usize) -> usize,
+        work: &impl Fn(usize, usize),
+        mut ended: impl FnMut(usize),
+    ) {
         let _dismiss = Dismiss(self);
         let mut total = 0;
         for stage in 0..stages {
@@ -98,6 +112,7 @@ impl Team {
             while self.done.load(Ordering::Acquire) < total {
                 patience.wait();
             }
+            ended(stage);
         }
     }
 
@@ -170,7 +185,10 @@ mod tests {
     fn each_task_runs_once_and_after_the_stages_before() {
         for _ in 0..500 {
             let runs = Runs::new();
-            stages(COUNTS.len(), |stage| COUNTS[stage], |stage, task| runs.run(stage, task));
+            let mut ended = Vec::new();
+            let end = |stage| ended.push(stage);
+            stages(COUNTS.len(), |stage| COUNTS[stage], |stage, task| runs.run(stage, task), end);
+            assert_eq!(ended, [0, 1, 2, 3, 4], "each stage ends once, in its turn");
             runs.assert_once();
         }
     }
@@ -181,7 +199,7 @@ mod tests {
         let (tasks, work) = (|stage: usize| COUNTS[stage], |stage, task| runs.run(stage, task));
         let (stage, task) = team.take(&tasks).unwrap();
         team.run(stage, task, &work);
-        team.lead(COUNTS.len(), &tasks, &work);
+        team.lead(COUNTS.len(), &tasks, &work, |_| ());
         runs.assert_once();
         assert_eq!(team.take(&tasks), None, "the team is dismissed");
     }

@@ -7,9 +7,9 @@ mod common;
 use std::sync::Arc;
 
 use common::{assert_close, random};
-use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue};
+use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue, Tile};
 use convzoo_kernels::elementwise::{Activation, ScaleShift, elementwise};
-use convzoo_kernels::engine::{Graph, Value};
+use convzoo_kernels::engine::{Graph, Kind, Stage, Value};
 use convzoo_kernels::linear::{Linear, Precision};
 use convzoo_kernels::lrn::LocalResponse;
 use convzoo_kernels::pool::{PoolKind, PoolShape, pool};
@@ -271,4 +271,49 @@ fn images_that_do_not_fit_are_an_error() {
     assert_eq!(run([0, 3, 8, 8]), Err(KernelError::Missing("pixel in the images")));
     let error = network.run([1, 3, 8, 8], &[0.0; 7]).err();
     assert_eq!(error, Some(KernelError::Length { what: "a batch of images", expected: 192, found: 7 }));
+}
+
+#[test]
+fn a_profile_tells_what_each_stage_does_and_what_that_takes() {
+    let shape = ConvShape { padding: [1; 2], ..ConvShape::square(16, 16, 3) };
+    let affine = || ScaleShift { scale: vec![2.0; 16], shift: vec![1.0; 16] };
+    let mut graph = Graph::new(16);
+    let images = graph.input();
+    let conv = graph.conv(images, shape, random(shape.weights(), 1), None).unwrap();
+    graph.label(conv, 10);
+    let norm = graph.scale_shift(conv, affine());
+    graph.label(norm, 11);
+    let sum = graph.add(&[norm, images]);
+    let maps = graph.activation(sum, Activation::Relu);
+    let pooled = graph.pool(maps, PoolShape::Adaptive([1; 2]));
+    graph.label(pooled, 12);
+    let vectors = graph.flatten(pooled);
+    let linear = Linear::new(random(5 * 16, 2), vec![0.0; 5], 16, Precision::Half).unwrap();
+    let logits = graph.linear(vectors, linear);
+    graph.label(logits, 13);
+    let network = graph.finish(logits).unwrap();
+
+    let input = [2, 16, 12, 12];
+    let stages = network.plan(input).unwrap().profile(&random(input.iter().product(), 3), 3).unwrap().stages;
+    let layers: Vec<&[u64]> = stages.iter().map(|stage| &*stage.layers).collect();
+    assert_eq!(layers, [&[][..], &[10, 11], &[12], &[13]], "{stages:?}");
+    let [_, conv, pool, linear] = &stages[..] else { panic!("{stages:?}") };
+    let Kind::Conv { algorithm, kernel: [3, 3] } = conv.kind else { panic!("{conv:?}") };
+    assert_eq!((conv.sum, conv.activation, conv.output), (true, Activation::Relu, input));
+    let macs = 2 * 144 * 16 * 16 * 9;
+    assert_eq!(conv.macs, macs);
+    // A tile of four takes 36 multiplications for 16 pixels of 9 each, one of two takes 16 for 4.
+    let done = match algorithm {
+        Algorithm::Direct => macs,
+        Algorithm::Winograd(Tile::Two) => macs * 16 / 36,
+        Algorithm::Winograd(Tile::Four) => macs * 36 / 144,
+        other => panic!("{other:?} is not for 3×3"),
+    };
+    assert_eq!(conv.multiplications, done, "{algorithm:?}");
+    assert!(conv.weight_bytes >= 4 * shape.weights(), "{conv:?}");
+    // The images, their sum and the result.
+    assert!(conv.value_bytes >= 3 * 4 * 2 * 16 * 144, "{conv:?}");
+    assert_eq!((pool.kind, pool.macs, pool.output), (Kind::Pool, 0, [2, 16, 1, 1]));
+    assert_eq!((linear.kind, linear.macs, linear.weight_bytes), (Kind::Linear(Precision::Half), 2 * 80, 2 * 80));
+    assert!(stages.iter().any(|stage: &Stage| !stage.time.is_zero()), "{stages:?}");
 }

@@ -78,6 +78,20 @@ fn pool_cells(shape: &PoolShape, dims: [usize; 4], [rows, columns]: [usize; 2], 
     result
 }
 
+#[test]
+fn a_maximum_is_nan_where_its_window_has_one() {
+    // In windows of three, NaN is last, in the middle, first, and then not there.
+    let input = [1.0, -1.0, f32::NAN, 2.0, f32::INFINITY, f32::NEG_INFINITY, 3.0];
+    let shape =
+        PoolShape::Sliding { kind: PoolKind::Max, kernel: [1, 3], stride: [1; 2], padding: [0; 2], ceil: false };
+    for isa in Isa::available() {
+        let (from, into) = (Layout::new([1, 1, 1, 7], isa.lanes(), 0), Layout::new([1, 1, 1, 5], isa.lanes(), 0));
+        let found = pool(isa, &shape, from, into, 1).unwrap().apply(&[&input]);
+        assert!(found[..3].iter().all(|value| value.is_nan()), "{found:?} on {isa}: the window's NaN is lost");
+        assert_eq!(found[3..], [f32::INFINITY; 2], "on {isa}: what is a number stays one");
+    }
+}
+
 proptest! {
     #[test]
     fn pooling_equals_the_definition(

@@ -343,6 +343,17 @@ fn a_max_pool_finds_the_first_of_the_largest_and_sends_the_gradient_there() {
 }
 
 #[test]
+fn a_max_pool_answers_with_nan_where_its_window_has_one() {
+    let isa = Isa::detect().unwrap();
+    let (kernel, stride, padding) = ([1, 3], [1; 2], [0; 2]);
+    let pass = MaxPoolPass { isa, planes: 1, input: [1, 6], output: [1, 4], kernel, stride, padding };
+    let input = [1.0, f32::NAN, 5.0, 2.0, 4.0, f32::NEG_INFINITY];
+    let (output, places) = pass.forward(&input);
+    assert!(output[..2].iter().all(|value| value.is_nan()), "the window's NaN is lost: {output:?}");
+    assert_eq!((&output[2..], places.as_slice()), ([5.0, 4.0].as_slice(), [1, 1, 2, 4].as_slice()));
+}
+
+#[test]
 fn a_rectified_sum_passes_gradients_where_it_is_positive() {
     for isa in Isa::available() {
         let output = add_relu(isa, &[1.0, -2.0, 0.5], &[1.0, 1.0, -0.5]);

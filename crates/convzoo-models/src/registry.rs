@@ -289,9 +289,19 @@ impl Network {
     /// The network with its inference [`Fused`], where this project's kernels compute; elsewhere, and where it cannot be
     /// fused, as it is. Its answers are the same but for rounding, and keep to the weights it has now.
     pub fn fuse(self) -> Self {
+        self.fuse_with(Precision::Single)
+    }
+
+    /// [`fuse`](Self::fuse) with fully-connected layers that keep their weights in another precision.
+    pub fn fuse_with(self, precision: Precision) -> Self {
         let on_kernels = self.devices().iter().all(extension::serves);
-        let fused = on_kernels.then(|| Fused::new(&self, self.input(), Precision::Single).ok()).flatten();
+        let fused = on_kernels.then(|| Fused::new(&self, self.input(), precision).ok()).flatten();
         Self { fused: fused.map(|fused| Inference(Arc::new(fused))), ..self }
+    }
+
+    /// Its fused form, where it has one.
+    pub fn fused(&self) -> Option<&Fused> {
+        self.fused.as_ref().map(|inference| &*inference.0)
     }
 
     /// Channels, height and width of the images it was made for.

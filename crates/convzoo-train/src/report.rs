@@ -97,6 +97,13 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
     rows
 }
 
+/// The accuracy on the test images over the epochs, of runs with their names.
+pub fn test_accuracy(runs: &[(&str, &RunRecord)]) -> Lines {
+    runs.iter().fold(Lines::new("Accuracy on the test images", "epoch", "%"), |chart, (name, record)| {
+        chart.series(*name, record.epochs.iter().map(|epoch| (epoch.epoch as f64, 100.0 * epoch.test.accuracy)))
+    })
+}
+
 /// Loss, accuracy and learning rate over the epochs, of one run without a name or of several with theirs.
 fn curves(runs: &[(&str, &RunRecord)]) -> [Lines; 3] {
     let points = |record: &RunRecord, value: &dyn Fn(&Epoch) -> f64| {

@@ -142,12 +142,47 @@ fn a_change_is_told_from_noise() {
 #[test]
 fn a_profile_has_the_time_of_every_layer() {
     let folder = temp();
-    let rows = bench(folder.path(), &["lenet5", "--devices", "flex", "--profile"]);
+    let rows = bench(folder.path(), &["lenet5", "--devices", "flex", "--kernels", "off", "--profile"]);
     let layers = rows[0]["layers"].as_array().unwrap();
     let names: Vec<_> = layers.iter().map(|layer| layer["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["c1", "s2", "c3", "s4", "c5", "f6", "output", "between layers"]);
     assert!(layers.iter().all(|layer| number(layer, "median_ms") > 0.0), "{layers:?}");
     assert!(number(&layers[0], "gflops") > 0.0, "{layers:?}");
+}
+
+#[test]
+fn a_fused_networks_profile_has_its_stages_and_the_least_they_take() {
+    let folder = temp();
+    let rows = bench(folder.path(), &["resnet20_cifar", "--devices", "flex", "--batch", "2", "--profile"]);
+    for figure in ["gflops", "weights_gbs", "values_gbs"] {
+        assert!(number(&rows[0]["peak"], figure) > 0.0, "{figure} of {}", rows[0]["peak"]);
+    }
+    let stages = rows[0]["layers"].as_array().unwrap();
+    let conv = stages.iter().find(|stage| stage["name"] == "conv1").unwrap_or_else(|| panic!("no conv1 in {stages:?}"));
+    assert_eq!(conv["with"], serde_json::json!(["bn1", "relu"]));
+    assert_eq!((&conv["kind"], number(conv, "macs")), (&Value::from("planar 3×3"), 2.0 * 32.0 * 32.0 * 16.0 * 27.0));
+    for figure in ["multiplications", "weight_bytes", "value_bytes", "least_ms", "median_ms", "gflops"] {
+        assert!(number(conv, figure) > 0.0, "{figure} of {conv}");
+    }
+    assert_eq!(stages.last().unwrap()["name"], "the answer");
+    let total: f64 = stages.iter().filter_map(|stage| stage["macs"].as_f64()).sum();
+    let summary = json(folder.path(), &["summary", "resnet20_cifar", "--json"]);
+    assert!(total >= 2.0 * number(&summary, "macs"), "{total} multiply-adds in stages of {summary}");
+}
+
+#[test]
+fn linear_layers_in_f16_are_rows_of_their_own() {
+    let folder = temp();
+    let rows = bench(folder.path(), &["lenet5", "--devices", "flex,ndarray", "--linear", "f32,f16"]);
+    let linear: Vec<_> = rows.iter().map(|row| row["linear"].as_str()).collect();
+    assert_eq!(linear, [None, Some("f16"), None, Some("f16")]);
+    assert!(rows[..3].iter().all(|row| number(row, "median_ms") > 0.0), "{rows:?}");
+    assert_eq!(rows[3]["error"], "--linear f16 needs --device flex with its kernels on");
+    let train = convzoo(
+        folder.path(),
+        &["bench", "lenet5", "--devices", "flex", "--mode", "train", "--linear", "f16", "--json"],
+    );
+    assert_eq!(parse(&train)[0]["error"], "--linear f16 is for inference with --precision f32");
 }
 
 #[test]

@@ -193,12 +193,16 @@ fn runs_are_listed_and_compared() {
 
     let text = String::from_utf8(convzoo(path, &["runs"]).stdout).unwrap();
     assert!(text.contains("lenet5") && text.contains("finished") && text.contains("2/2"), "{text}");
-    let compare = ["runs", "--compare", "first", "runs/second", "--html", "both.html"];
+    let compare = ["runs", "--compare", "first", "runs/second", "--html", "both.html", "--chart", "both.svg"];
     let text = String::from_utf8(convzoo(path, &compare).stdout).unwrap();
     // What differs is told, what does not is not.
     assert!(text.contains("ema") && text.contains("augment") && !text.contains("label_smoothing"), "{text}");
     let page = fs::read_to_string(path.join("both.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("runs/second"), "no curves, or no names");
+    let chart = fs::read_to_string(path.join("both.svg")).unwrap();
+    assert!(chart.starts_with("<svg") && chart.contains("runs/second"), "{chart}");
+    let told = error(path, &["runs", "--compare", "first", "second", "--chart", "both.gif"]);
+    assert!(told.contains("both.gif"), "{told}");
     let compared = json(path, &["runs", "--compare", "first", "second", "--json"]);
     assert_eq!(compared[0]["history"].as_array().unwrap().len(), 2);
     assert_eq!(compared[1]["settings"]["ema"], 0.9);

@@ -32,6 +32,11 @@ impl Depthwise {
         }
         Ok(Self { isa, shape, weights, bias: pad_bias(bias, channels, lanes) })
     }
+
+    /// Weights as they are packed, with the zeros that fill vectors.
+    pub(crate) fn packed_weights(&self) -> usize {
+        self.weights.len()
+    }
 }
 
 /// A depthwise convolution of one layout into another.

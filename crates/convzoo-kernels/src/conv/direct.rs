@@ -79,6 +79,11 @@ impl Direct {
         }
         Self { isa, shape, input_lanes, groups, weights, bias: pad_bias(bias, outputs, lanes) }
     }
+
+    /// Weights as they are packed, with the zeros that fill vectors.
+    pub(crate) fn packed_weights(&self) -> usize {
+        self.weights.len()
+    }
 }
 
 /// A direct convolution of one layout into another.

@@ -26,7 +26,10 @@ pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
         let own: Vec<bool> = node.inputs.iter().map(|input| uses[*input] == 1).collect();
         node.inputs.iter_mut().for_each(|input| *input = place[*input]);
         place[i] = match absorb(&mut folded, &mut node, &own) {
-            Some(producer) => producer,
+            Some(producer) => {
+                folded[producer].layers.append(&mut node.layers);
+                producer
+            }
             None => {
                 folded.push(node);
                 folded.len() - 1
@@ -108,11 +111,10 @@ fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
 /// Folds a scale and a shift into a convolution.
 fn scale(conv: &mut Conv, affine: &ScaleShift) {
     let outputs = conv.shape.channels[1];
-    let filter = conv.weight.len() / outputs;
+    let scales = conv.scale.get_or_insert_with(|| vec![1.0; outputs]);
     let bias = conv.bias.get_or_insert_with(|| vec![0.0; outputs]);
-    for (o, weights) in conv.weight.chunks_exact_mut(filter).enumerate() {
-        let (scale, shift) = (affine.scale[o], affine.shift[o]);
-        weights.iter_mut().for_each(|weight| *weight *= scale);
-        bias[o] = bias[o] * scale + shift;
+    for (o, (scale, bias)) in scales.iter_mut().zip(bias).enumerate() {
+        *scale *= affine.scale[o];
+        *bias = *bias * affine.scale[o] + affine.shift[o];
     }
 }

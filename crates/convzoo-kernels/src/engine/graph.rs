@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::{Network, fold};
@@ -6,7 +7,7 @@ use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
 use crate::lrn::LocalResponse;
 use crate::pool::PoolShape;
-use crate::{Isa, KernelError};
+use crate::{Isa, KernelError, Values};
 
 /// A tensor that an operation of a graph makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,6 +25,8 @@ pub(super) struct Node {
     pub op: Op,
     /// Indices of earlier nodes.
     pub inputs: Vec<usize>,
+    /// The layers whose work it does, as they were labelled.
+    pub layers: Vec<u64>,
 }
 
 pub(super) enum Op {
@@ -48,15 +51,27 @@ pub(super) enum Op {
 /// A convolution; its second input, where it has one, is added to its output.
 pub(super) struct Conv {
     pub shape: ConvShape,
-    pub weight: Vec<f32>,
+    pub weight: Values,
+    /// What the filter of each output is multiplied with.
+    pub scale: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
     pub relu: bool,
+}
+
+impl Conv {
+    /// The weight, scaled.
+    pub fn scaled_weight(&self) -> Cow<'_, [f32]> {
+        let Some(scale) = &self.scale else { return Cow::Borrowed(&self.weight) };
+        let filter = self.weight.len() / scale.len();
+        let filters = self.weight.chunks_exact(filter).zip(scale);
+        Cow::Owned(filters.flat_map(|(filter, scale)| filter.iter().map(move |weight| weight * scale)).collect())
+    }
 }
 
 impl Graph {
     /// An empty graph over images of so many channels.
     pub fn new(channels: usize) -> Self {
-        Self { nodes: vec![Node { op: Op::Input(channels), inputs: Vec::new() }] }
+        Self { nodes: vec![Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new() }] }
     }
 
     /// The images.
@@ -72,11 +87,12 @@ impl Graph {
         &mut self,
         input: Value,
         shape: ConvShape,
-        weight: Vec<f32>,
+        weight: impl Into<Values>,
         bias: Option<Vec<f32>>,
     ) -> Result<Value, KernelError> {
+        let weight = weight.into();
         shape.check(&weight, bias.as_deref())?;
-        Ok(self.push(Op::Conv(Conv { shape, weight, bias, relu: false }), &[input]))
+        Ok(self.push(Op::Conv(Conv { shape, weight, scale: None, bias, relu: false }), &[input]))
     }
 
     /// A scale and a shift for each channel.
@@ -119,6 +135,11 @@ impl Graph {
         self.push(Op::Linear { linear: Arc::new(linear), activation: Activation::Identity }, &[input])
     }
 
+    /// Says which layer makes a value, by a number that a [profile](super::Plan::profile) tells it by.
+    pub fn label(&mut self, value: Value, layer: u64) {
+        self.nodes[value.0].layers.push(layer);
+    }
+
     /// The network that makes `output`: what follows a convolution or a linear layer is folded into it, and what
     /// `output` does not need is dropped.
     ///
@@ -142,7 +163,7 @@ impl Graph {
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {
         let inputs: Vec<usize> = inputs.iter().map(|value| value.0).collect();
         assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a value of another graph");
-        self.nodes.push(Node { op, inputs });
+        self.nodes.push(Node { op, inputs, layers: Vec::new() });
         Value(self.nodes.len() - 1)
     }
 }

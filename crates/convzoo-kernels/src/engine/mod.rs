@@ -22,7 +22,9 @@ mod graph;
 mod memory;
 mod network;
 mod plan;
+mod profile;
 
 pub use graph::{Graph, Value};
 pub use network::{Network, Output};
 pub use plan::Plan;
+pub use profile::{Kind, Profile, Stage};

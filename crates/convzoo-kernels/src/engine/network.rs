@@ -64,7 +64,7 @@ impl Network {
         if let Some(conv) = packed.get(&(node, algorithm)) {
             return Ok(conv.clone());
         }
-        let made = Conv::new(self.isa, conv.shape, algorithm, &conv.weight, conv.bias.as_deref())?;
+        let made = Conv::new(self.isa, conv.shape, algorithm, &conv.scaled_weight(), conv.bias.as_deref())?;
         packed.insert((node, algorithm), made.clone());
         Ok(made)
     }

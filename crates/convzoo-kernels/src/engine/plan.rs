@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::choose::{PLANAR_CHANNELS, choose};
 use super::graph::{Node, Op};
 use super::memory::{Need, assign};
+use super::profile::{self, Chosen, Profile};
 use super::{Network, Output};
-use crate::conv::{Epilogue, length};
+use crate::conv::{Algorithm, Epilogue, length};
 use crate::elementwise::elementwise;
 use crate::operation::Shared;
 use crate::pool::{PoolShape, pool};
@@ -28,6 +30,7 @@ pub struct Plan {
 
 struct Stage {
     operation: Box<dyn Operation>,
+    about: profile::Stage,
     /// The inputs, the output behind them.
     places: Range<usize>,
 }
@@ -46,13 +49,15 @@ impl Plan {
         for (i, node) in nodes.iter().enumerate().filter(|(i, _)| !homes.views[*i]) {
             let output = layouts[i];
             let inputs: Vec<Layout> = node.inputs.iter().map(|input| layouts[*input]).collect();
+            let (mut packed, mut algorithm) = (None, Algorithm::Direct);
             let operation: Box<dyn Operation> = match &node.op {
                 Op::Input(_) => Box::new(Pack(output)),
                 Op::Conv(conv) => {
                     let planar = planar && node.inputs[0] == 0;
-                    let algorithm = choose(&conv.shape, input[0], [output.height, output.width], planar);
+                    algorithm = choose(&conv.shape, input[0], [output.height, output.width], planar);
                     let epilogue = Epilogue { sum: inputs.get(1).copied(), relu: conv.relu };
-                    network.packed(i, conv, algorithm)?.operation(inputs[0], output, epilogue, threads)?
+                    let conv = packed.insert(network.packed(i, conv, algorithm)?);
+                    conv.operation(inputs[0], output, epilogue, threads)?
                 }
                 Op::Pool(shape) => pool(isa, shape, inputs[0], output, threads)?,
                 Op::LocalResponse(norm) => norm.operation(isa, inputs[0], output, threads)?,
@@ -70,7 +75,8 @@ impl Plan {
                         if (from.owner, from.at) != (into.owner, into.at) {
                             let slice = Layout { channels: layout.channels, ..output };
                             let operation = concatenate(isa, vec![*layout], slice, threads)?;
-                            stages.push(Step { operation, inputs: vec![from], output: into });
+                            let about = profile::Stage::new(node, &*operation, None);
+                            stages.push(Step { operation, about, inputs: vec![from], output: into });
                         }
                         block += layout.blocks();
                     }
@@ -84,8 +90,10 @@ impl Plan {
                 let operation = "a convolution over vectors";
                 return Err(KernelError::Shapes { operation, left: shape(left), right: shape(right) });
             }
+            let chosen = packed.as_ref().map(|conv| Chosen { conv, algorithm, isa });
+            let about = profile::Stage::new(node, &*operation, chosen);
             let inputs = node.inputs.iter().map(|input| place(*input)).collect();
-            stages.push(Step { operation, inputs, output: place(i) });
+            stages.push(Step { operation, about, inputs, output: place(i) });
         }
         Ok(Self::allocate(stages, input, &layouts, place(nodes.len() - 1)))
     }
@@ -115,7 +123,7 @@ impl Plan {
                 inputs => places.extend(inputs.iter().map(|place| Some(start(place)))),
             }
             places.push(Some(start(&step.output)));
-            Stage { operation: step.operation, places: first..places.len() }
+            Stage { operation: step.operation, about: step.about, places: first..places.len() }
         });
         let stages = stages.collect();
         let (layout, output) = (layouts[layouts.len() - 1], start(&output));
@@ -127,6 +135,36 @@ impl Plan {
     /// # Errors
     /// The images do not have the shape.
     pub fn run(&self, images: &[f32]) -> Result<Output, KernelError> {
+        self.execute(images, |_| ())
+    }
+
+    /// [`run`](Self::run)s the network some times, once at least, and takes the time of each stage: from the end of the
+    /// one before it to its own, with the call for the other threads in the first.
+    ///
+    /// # Errors
+    /// The images do not have the shape.
+    pub fn profile(&self, images: &[f32], passes: usize) -> Result<Profile, KernelError> {
+        let mut times = vec![Vec::new(); self.stages.len() + 1];
+        for _ in 0..passes.max(1) {
+            let mut last = Instant::now();
+            let mut passed = || {
+                let now = Instant::now();
+                now - std::mem::replace(&mut last, now)
+            };
+            self.execute(images, |stage| times[stage].push(passed()))?;
+            times[self.stages.len()].push(passed());
+        }
+        let mut medians = times.into_iter().map(|mut times: Vec<Duration>| {
+            times.sort_unstable();
+            times[times.len() / 2]
+        });
+        let stages = self.stages.iter().zip(&mut medians);
+        let stages = stages.map(|(stage, time)| profile::Stage { time, ..stage.about.clone() }).collect();
+        Ok(Profile { stages, answer: medians.next().unwrap_or_default() })
+    }
+
+    /// One run; `ended` is told as each stage ends.
+    fn execute(&self, images: &[f32], ended: impl FnMut(usize)) -> Result<Output, KernelError> {
         length("a batch of images", self.input.iter().product(), images)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let base = memory.as_mut_ptr();
@@ -138,13 +176,14 @@ impl Plan {
         let pointers: Vec<*const f32> = self.places.iter().map(|place| pointer(place).cast_const()).collect();
         let shared = Shared(pointers.as_slice());
         let tasks = |stage: usize| self.stages[stage].operation.tasks();
-        parallel::stages(self.stages.len(), tasks, |stage, task| {
-            let Stage { operation, places } = &self.stages[stage];
+        let work = |stage: usize, task| {
+            let Stage { operation, places, .. } = &self.stages[stage];
             let [inputs @ .., output] = &shared.get()[places.clone()] else { return };
             // SAFETY: the pointers are to tensors of the operation's layouts; what a stage writes overlaps nothing that
             // is needed at the same time, and images are only read.
             unsafe { operation.run(task, inputs, output.cast_mut()) }
-        });
+        };
+        parallel::stages(self.stages.len(), tasks, work, ended);
         let values = unpack_all(&memory[self.output..][..self.layout.len()], &self.layout);
         Ok(Output { shape: self.layout.shape(), values })
     }
@@ -161,6 +200,7 @@ const LINE: usize = 16;
 /// A stage before its memory is known.
 struct Step {
     operation: Box<dyn Operation>,
+    about: profile::Stage,
     inputs: Vec<Place>,
     output: Place,
 }

@@ -13,6 +13,8 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 use super::compose;
 use super::operations::{Gradients, Normalisation, Operations};
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
 use crate::train::Descent;
 
 /// A batch normalisation as the backward pass remembers it: the statistics, and which nodes the parameters are.
@@ -262,6 +264,56 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 prep.finish((node, options, indices), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::largest(input.into_primitive(), options)),
+        }
+    }
+
+    fn averaged(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Averaged;
+
+        impl<B: Gradients> Backward<B, 1> for Averaged {
+            type State = (Shape, PoolShape);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let (input, shape) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::averaged_backward(input, shape, gradient));
+                }
+            }
+        }
+
+        match Averaged.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let input = input.into_primitive();
+                prep.finish((input.shape(), shape), B::averaged(input, shape))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::averaged(input.into_primitive(), shape)),
+        }
+    }
+
+    fn squashed(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Squashed;
+
+        impl<B: Gradients> Backward<B, 1> for Squashed {
+            type State = (FloatTensor<B>, Activation);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let (output, function) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::squashed_backward(output, function, gradient));
+                }
+            }
+        }
+
+        match Squashed.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let output = B::squashed(input.into_primitive(), function);
+                prep.finish((output.clone(), function), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::squashed(input.into_primitive(), function)),
         }
     }
 

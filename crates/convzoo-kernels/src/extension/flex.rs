@@ -9,21 +9,30 @@ use super::compose;
 use super::operations::{Gradients, Normalisation, Operations};
 use crate::Isa;
 use crate::conv::ConvShape;
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
 use crate::train::{
-    ConvPass, Descent, Epilogue, LinearPass, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward,
+    AveragePass, ConvPass, Descent, Epilogue, LinearPass, MaxPoolPass, NormParams, NormPass, add_relu,
+    add_relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward,
 };
 
 /// A tensor's values in their usual order.
-struct Values(FlexTensor);
+pub(super) struct Values(FlexTensor);
 
 impl Values {
     /// None unless they are `f32`.
-    fn new(tensor: &FlexTensor) -> Option<Self> {
+    pub fn new(tensor: &FlexTensor) -> Option<Self> {
         (tensor.dtype() == DType::F32).then(|| Self(tensor.to_contiguous()))
     }
 
     fn get(&self) -> &[f32] {
         self.0.as_slice().unwrap_or_default()
+    }
+}
+
+impl AsRef<[f32]> for Values {
+    fn as_ref(&self) -> &[f32] {
+        self.get()
     }
 }
 
@@ -194,6 +203,30 @@ impl Operations for Flex {
         Self::largest_where(input, options).0
     }
 
+    fn averaged(input: FlexTensor, shape: PoolShape) -> FlexTensor {
+        let [batch, channels, height, width] = input.shape().dims();
+        let pass = AveragePass::new(isa(), &shape, batch * channels, [height, width]);
+        match (Values::new(&input), pass, shape) {
+            (Some(x), Ok(pass), _) => {
+                let [height, width] = pass.output();
+                tensor(pass.forward(x.get()), [batch, channels, height, width])
+            }
+            (_, _, PoolShape::Adaptive(size)) => Self::adaptive_avg_pool2d(input, size),
+            (_, _, PoolShape::Sliding { kind, kernel, stride, padding, ceil }) => {
+                Self::avg_pool2d(input, kernel, stride, padding, kind.counts_padding(), ceil)
+            }
+        }
+    }
+
+    fn squashed(input: FlexTensor, function: Activation) -> FlexTensor {
+        match (Values::new(&input), function) {
+            (Some(x), Activation::Sigmoid) => tensor(sigmoid(isa(), x.get()), input.shape()),
+            (Some(x), _) => tensor(tanh(isa(), x.get()), input.shape()),
+            (None, Activation::Sigmoid) => Self::sigmoid(input),
+            (None, _) => Self::float_tanh(input),
+        }
+    }
+
     fn connect(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         match [&input, &weight, &bias].map(Values::new) {
             [Some(x), Some(w), Some(b)] => {
@@ -345,6 +378,36 @@ impl Gradients for Flex {
                     input, kernel, stride, padding, dilation, ceil_mode, gradient, indices,
                 );
                 result.x_grad
+            }
+        }
+    }
+
+    fn averaged_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
+        let [batch, channels, height, width] = input.dims();
+        let pass = AveragePass::new(isa(), &shape, batch * channels, [height, width]);
+        if let (Some(g), Ok(pass)) = (Values::new(&gradient), pass) {
+            return tensor(pass.backward(g.get()), input);
+        }
+        // Its values do not matter.
+        let x = Self::float_zeros(input, &gradient.device(), gradient.dtype().into());
+        match shape {
+            PoolShape::Adaptive(_) => Self::adaptive_avg_pool2d_backward(x, gradient),
+            PoolShape::Sliding { kind, kernel, stride, padding, ceil } => {
+                Self::avg_pool2d_backward(x, gradient, kernel, stride, padding, kind.counts_padding(), ceil)
+            }
+        }
+    }
+
+    fn squashed_backward(output: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
+        match (Values::new(&output), Values::new(&gradient), function) {
+            (Some(y), Some(g), Activation::Sigmoid) => {
+                tensor(sigmoid_backward(isa(), y.get(), g.get()), output.shape())
+            }
+            (Some(y), Some(g), _) => tensor(tanh_backward(isa(), y.get(), g.get()), output.shape()),
+            (_, _, Activation::Sigmoid) => Self::sigmoid_backward(output, gradient),
+            _ => {
+                let square = Self::float_mul(output.clone(), output);
+                Self::float_sub(gradient.clone(), Self::float_mul(gradient, square))
             }
         }
     }

@@ -15,14 +15,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Dispatch};
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Device, Tensor, activation, module};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
-use crate::KernelError;
 use crate::train::Descent;
+use crate::{KernelError, Values};
 
 #[cfg(feature = "flex")]
-use operations::Operations;
+use {
+    crate::elementwise::Activation,
+    crate::pool::{PoolKind, PoolShape},
+    operations::Operations,
+};
 
 static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
 
@@ -160,6 +164,49 @@ pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
     module::max_pool2d(input, options)
 }
 
+/// The mean of each window of `[batch, channels, height, width]`.
+pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+        let shape = PoolShape::Sliding {
+            kind: PoolKind::Average { count_include_pad: options.count_include_pad },
+            kernel: options.kernel_size,
+            stride: options.stride,
+            padding: options.padding.map(|(begin, _)| begin),
+            ceil: options.ceil_mode,
+        };
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), shape));
+    }
+    module::avg_pool2d(input, options)
+}
+
+/// The means of as many windows as `output` has cells, as equal as can be.
+pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), PoolShape::Adaptive(output)));
+    }
+    module::adaptive_avg_pool2d(input, output)
+}
+
+/// The hyperbolic tangent of each element.
+pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Tanh));
+    }
+    activation::tanh(input)
+}
+
+/// 1 / (1 + e⁻ˣ) of each element.
+pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Sigmoid));
+    }
+    activation::sigmoid(input)
+}
+
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     #[cfg(feature = "flex")]
@@ -206,6 +253,20 @@ fn compose<B: Backend>(
         false => velocity.clone(),
     };
     (B::float_sub(param, scaled(step, rule.rate)), velocity)
+}
+
+/// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.
+///
+/// # Errors
+/// They are no `f32` and cannot become such, or the device does not give them.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadError> {
+    #[cfg(feature = "flex")]
+    if let Ok(tensor) = tensor.clone().try_into_primitive::<burn::backend::Flex>()
+        && let Some(values) = flex::Values::new(&tensor)
+    {
+        return Ok(Values::shared(values));
+    }
+    tensor.try_into_vec_as::<f32>().map(Values::from)
 }
 
 /// Whether this crate's kernels compute with the tensor.

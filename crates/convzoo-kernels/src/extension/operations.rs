@@ -1,7 +1,10 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::Shape;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
 use crate::train::Descent;
 
 /// What networks compute, forward. The functions beside this module document the operations.
@@ -47,6 +50,12 @@ pub trait Operations: Backend {
     fn add_rectified(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn largest(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
+
+    /// The means of windows; no maxima.
+    fn averaged(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
+
+    /// A hyperbolic tangent or a logistic function; no other.
+    fn squashed(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
 
     fn connect(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -114,6 +123,14 @@ pub trait Gradients: Operations {
         input: FloatTensor<Self>,
         options: MaxPoolOptions<2>,
         indices: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn averaged_backward(input: Shape, shape: PoolShape, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn squashed_backward(
+        output: FloatTensor<Self>,
+        function: Activation,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 }

@@ -90,6 +90,12 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        // The instruction answers with NaN where either is.
+        both!(vmaxq_f32, a, b)
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector {
         both!(vsqrtq_f32, a)
     }

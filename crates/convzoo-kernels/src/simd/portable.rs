@@ -75,6 +75,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn max_or_nan(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| if a > b || a.is_nan() { a } else { b })
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: Vector) -> Vector {
         a.map(f32::sqrt)
     }

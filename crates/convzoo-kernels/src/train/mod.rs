@@ -5,6 +5,8 @@
 //! 3×3 convolutions of stride 1 go by Winograd's filtering where that is faster.
 #![allow(unsafe_code)]
 
+mod activation;
+mod average;
 mod conv;
 mod descent;
 mod filtered;
@@ -18,6 +20,8 @@ mod tiles;
 mod weights;
 mod winograd;
 
+pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
+pub use average::AveragePass;
 pub use conv::{ConvPass, Epilogue};
 pub use descent::Descent;
 pub use linear::LinearPass;

@@ -21,7 +21,7 @@ use self::job::{Job, Mode, Precision};
 use self::row::{Outcome, Row};
 use self::runner::{Limits, by_turns};
 use super::output::{bytes, print, print_json, progress, told};
-use super::select::Switch;
+use super::select::{Linear, Switch};
 use super::summary::InputSize;
 
 /// Arguments of `bench`.
@@ -51,6 +51,9 @@ pub struct Args {
     /// Whether flex uses convzoo's own kernels or Burn's
     #[arg(long, value_name = "on,off", value_delimiter = ',', default_value = "on")]
     kernels: Vec<Switch>,
+    /// Type in which fully-connected layers keep their weights in inference; f16 is flex's with its kernels
+    #[arg(long, value_name = "f32,f16", value_delimiter = ',', default_value = "f32")]
+    linear: Vec<Linear>,
     /// Another program that speaks as the workers do, by its command: measured by turns with the devices
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<Peer>,
@@ -60,7 +63,8 @@ pub struct Args {
     /// Seconds after which a measurement is given up
     #[arg(long, value_name = "S", default_value_t = 300.0, value_parser = seconds)]
     timeout: f64,
-    /// Take the time of each layer of the forward pass too
+    /// Take the time of each layer of the forward pass too, or of each stage of a fused network beside what it would
+    /// take at this machine's peak
     #[arg(long)]
     profile: bool,
     /// Show what has changed since the run that wrote this file with --json
@@ -105,7 +109,7 @@ impl FromStr for Peer {
 /// What computes: a device of this program, or a peer.
 #[derive(Clone)]
 enum Engine {
-    Device { name: DeviceName, kernels: Option<bool> },
+    Device { name: DeviceName, kernels: Option<bool>, linear: Linear },
     Peer(Peer),
 }
 
@@ -121,6 +125,13 @@ impl Engine {
         match self {
             Self::Device { kernels, .. } => *kernels,
             Self::Peer(_) => None,
+        }
+    }
+
+    fn linear(&self) -> Linear {
+        match self {
+            Self::Device { linear, .. } => *linear,
+            Self::Peer(_) => Linear::F32,
         }
     }
 
@@ -211,11 +222,18 @@ impl Args {
         };
         let devices = devices.into_iter().flat_map(|name| match name {
             DeviceName::Flex => {
-                let with =
-                    |switch: &Switch| Engine::Device { name: name.clone(), kernels: Some(*switch == Switch::On) };
-                self.kernels.iter().map(with).collect()
+                let ways =
+                    self.kernels.iter().flat_map(|switch| self.linear.iter().map(move |linear| (switch, linear)));
+                let with = |(switch, linear): (&Switch, &Linear)| Engine::Device {
+                    name: name.clone(),
+                    kernels: Some(*switch == Switch::On),
+                    linear: *linear,
+                };
+                ways.map(with).collect::<Vec<_>>()
             }
-            _ => vec![Engine::Device { name, kernels: None }],
+            _ => {
+                self.linear.iter().map(|&linear| Engine::Device { name: name.clone(), kernels: None, linear }).collect()
+            }
         });
         let engines: Vec<_> = devices.chain(self.peer.iter().cloned().map(Engine::Peer)).collect();
         if engines.is_empty() {
@@ -254,6 +272,7 @@ impl Args {
                 input,
                 classes: model.classes,
                 precision,
+                linear: engine.linear(),
                 threads,
                 warm_up: self.seconds,
             };
@@ -280,6 +299,7 @@ impl Args {
             batch,
             input,
             precision: job.precision,
+            linear: job.linear,
             threads,
             kernels: engine.kernels(),
             machine: machine.clone(),

@@ -9,7 +9,7 @@ use convzoo::train::{Evaluation, Views, evaluate};
 use serde::Serialize;
 
 use super::output::{print, print_json, progress, table};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, load, preprocess};
+use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, preprocess};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
@@ -29,6 +29,8 @@ pub struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    linear: LinearArgs,
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
@@ -75,7 +77,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("there is no folder {} for --confusion-png", folder.display());
     }
     let (_, device) = args.device.open()?;
-    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?.fuse();
+    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
+    let network = args.linear.fuse(network, true)?;
     let data = args.source.open(&args.data)?;
     let classes = data.classes();
     if classes.len() != network.classes() {

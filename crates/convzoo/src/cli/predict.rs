@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::images::expand;
 use super::output::{print, print_json, progress, table, told};
-use super::select::{DeviceArgs, NetworkArgs, load_or_own, with_labels};
+use super::select::{DeviceArgs, LinearArgs, NetworkArgs, load_or_own, with_labels};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -43,6 +43,8 @@ pub struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    linear: LinearArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,7 +62,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let network = network(args)?;
     let images = expand(&args.images)?;
     // Fusing takes about as long as it saves on a few images.
-    let network = if images.len() >= 8 { network.fuse() } else { network };
+    let network = args.linear.fuse(network, images.len() >= 8)?;
     let bar = progress(images.len(), "images");
     let mut answers = Vec::new();
     for chunk in images.chunks(args.batch_size as usize) {

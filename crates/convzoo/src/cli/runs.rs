@@ -3,6 +3,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use convzoo::report::{Chart, write_png};
 use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, report};
 use indicatif::HumanDuration;
 use serde::Serialize;
@@ -21,6 +22,9 @@ pub struct Args {
     /// With --compare: write a page with the runs' curves over each other
     #[arg(long, value_name = "FILE", requires = "compare")]
     html: Option<PathBuf>,
+    /// With --compare: draw the runs' accuracy on the test images, as .svg or .png
+    #[arg(long, value_name = "FILE", requires = "compare")]
+    chart: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -117,6 +121,9 @@ fn compare(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.html {
         report::comparison(&named)?.write(path)?;
     }
+    if let Some(path) = &args.chart {
+        draw(&report::test_accuracy(&named), path)?;
+    }
     if args.json {
         let documents = runs.iter().map(|(_, folder, record)| Compared {
             document: Document::new(folder, record),
@@ -130,6 +137,14 @@ fn compare(args: &Args) -> Result<ExitCode> {
         print(&table(&header, &numbers, report::compared(&named)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn draw(chart: &impl Chart, path: &Path) -> Result<()> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("svg") => std::fs::write(path, chart.svg()?).with_context(|| format!("writing {}", path.display())),
+        Some("png") => Ok(write_png(&chart.image()?, path)?),
+        _ => bail!("--chart draws .svg and .png, and {} is neither", path.display()),
+    }
 }
 
 /// The runs in a folder, the last first; what is no run is passed over, a damaged one is told.

@@ -10,8 +10,8 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Network, Options, Preprocessing, Published, SERVER, create, create_from, data, pretrained, published,
-    train, variant,
+    Classifier, Network, Options, Precision, Preprocessing, Published, SERVER, create, create_from, data, pretrained,
+    published, train, variant,
 };
 use convzoo_kernels::{Isa, extension};
 use serde::{Deserialize, Serialize};
@@ -54,6 +54,48 @@ pub enum Switch {
     On,
     /// Off
     Off,
+}
+
+/// `--linear`.
+#[derive(clap::Args, Clone, Copy)]
+pub struct LinearArgs {
+    /// Type in which fully-connected layers keep their weights; f16 is half the memory to read, on flex with its kernels
+    #[arg(long, value_enum, default_value_t = Linear::F32)]
+    linear: Linear,
+}
+
+/// The type of fully-connected layers' weights.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Linear {
+    /// 32 bits
+    #[default]
+    F32,
+    /// 16 bits, each weight exact to one part in 2048
+    F16,
+}
+
+impl Linear {
+    /// Fuses a network with such layers, where its device can.
+    pub fn fuse(self, network: Network) -> Result<Network> {
+        match self {
+            Self::F32 => Ok(network.fuse()),
+            Self::F16 => {
+                let network = network.fuse_with(Precision::Half);
+                if network.fused().is_none() {
+                    bail!("--linear f16 needs --device flex with its kernels on");
+                }
+                Ok(network)
+            }
+        }
+    }
+}
+
+impl LinearArgs {
+    /// Fuses a network as was asked for, where it is `worthwhile` or f16 was asked for.
+    pub fn fuse(self, network: Network, worthwhile: bool) -> Result<Network> {
+        if worthwhile || self.linear == Linear::F16 { self.linear.fuse(network) } else { Ok(network) }
+    }
 }
 
 impl DeviceArgs {

@@ -6,6 +6,8 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::select::Linear;
+
 /// What a worker measures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
@@ -23,6 +25,9 @@ pub struct Job {
     pub classes: usize,
     /// The type of all floating-point numbers.
     pub precision: Precision,
+    /// The type in which fully-connected layers keep their weights where it is not that.
+    #[serde(default)]
+    pub linear: Linear,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// The longest that passes before the first reading may take, in seconds.
@@ -116,18 +121,52 @@ pub enum Reply {
         /// Most memory the process has held until now.
         peak_rss_mib: Option<f64>,
     },
-    /// A profile.
-    Layers(Vec<LayerTime>),
+    /// The forward pass in its parts.
+    Profile(Profile),
     /// It cannot, and why. The last reply.
     Error(String),
 }
 
-/// The time of one layer.
+/// The forward pass in its parts.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Profile {
+    /// Layers, or the stages of a fused network.
+    pub layers: Vec<LayerTime>,
+    /// What the machine can do, of a fused network.
+    #[serde(default)]
+    pub peak: Option<Peak>,
+}
+
+/// The most that the machine was measured to do, with as many threads.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Peak {
+    /// Billions of floating-point operations in a second, two for a multiply-add.
+    pub gflops: f64,
+    /// Billions of bytes in a second that are read of as much memory as the network's weights and activations take.
+    pub weights_gbs: f64,
+    /// The same of as much as its activations take.
+    pub values_gbs: f64,
+}
+
+impl Peak {
+    /// The milliseconds that some work takes at least: its operations, or the bytes it moves.
+    pub fn least_ms(&self, work: &Work) -> f64 {
+        let multiply = 2.0 * work.multiplications as f64 / self.gflops;
+        let read = work.weight_bytes as f64 / self.weights_gbs + work.value_bytes as f64 / self.values_gbs;
+        multiply.max(read) / 1e6
+    }
+}
+
+/// The time of one layer, or of one stage of a fused network.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LayerTime {
-    /// Its name in the reference's state dict, or what stands for all that is between the layers.
+    /// Its name in the reference's state dict; empty for a stage that computes no layer, and a description for what
+    /// is between them all.
     pub name: String,
-    /// PyTorch's name for the kind of layer.
+    /// What a stage computes with its layer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub with: Vec<String>,
+    /// PyTorch's name for the kind of layer, or how a stage is computed.
     pub kind: String,
     /// Output shape without the batch.
     pub output: Vec<usize>,
@@ -135,4 +174,23 @@ pub struct LayerTime {
     pub median_ms: f64,
     /// Billions of floating-point operations in a second, two for a multiply-add.
     pub gflops: f64,
+    /// What a stage takes.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub work: Option<Work>,
+    /// What it would take at the machine's peak, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least_ms: Option<f64>,
+}
+
+/// What a stage of a fused network takes for a batch.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct Work {
+    /// Multiply-adds by definition.
+    pub macs: usize,
+    /// Multiplications that are done in their stead.
+    pub multiplications: usize,
+    /// Bytes of weights that are read.
+    pub weight_bytes: usize,
+    /// Bytes of activations that are read and written at least.
+    pub value_bytes: usize,
 }

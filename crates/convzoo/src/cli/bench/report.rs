@@ -3,7 +3,7 @@
 use anyhow::Result;
 use convzoo_report::{Bars, Chart, Lines, Page};
 
-use super::job::Mode;
+use super::job::{Mode, Peak};
 use super::row::{Change, Outcome, Row, Verdict};
 use crate::cli::output::table;
 
@@ -12,7 +12,8 @@ const HEADER: [&str; 11] =
 /// The columns of [`HEADER`] and [`LAST`] that hold numbers.
 const NUMBERS: [usize; 9] = [2, 4, 5, 6, 7, 8, 9, 10, 11];
 const LAST: [&str; 2] = ["peak MiB", "note"];
-const LAYERS: [&str; 6] = ["layer", "kind", "output", "ms", "share", "GFLOP/s"];
+const LAYERS: [&str; 7] = ["layer", "kind", "output", "ms", "at least", "share", "GFLOP/s"];
+const LAYERS_NUMBERS: [usize; 4] = [3, 4, 5, 6];
 
 fn header() -> Vec<&'static str> {
     [&HEADER[..], &LAST].concat()
@@ -67,17 +68,18 @@ fn said(change: &Change) -> String {
 
 /// The layers of a profiled row, the slowest first.
 fn layers(row: &Row) -> Option<Vec<Vec<String>>> {
-    let figures = row.figures().filter(|figures| !figures.layers.is_empty())?;
-    let total: f64 = figures.layers.iter().map(|layer| layer.median_ms).sum();
-    let mut layers: Vec<_> = figures.layers.iter().collect();
+    let profile = row.figures()?.profile.as_ref().filter(|profile| !profile.layers.is_empty())?;
+    let total: f64 = profile.layers.iter().map(|layer| layer.median_ms).sum();
+    let mut layers: Vec<_> = profile.layers.iter().collect();
     layers.sort_by(|a, b| b.median_ms.total_cmp(&a.median_ms));
     let rows = layers.into_iter().map(|layer| {
         let output: Vec<_> = layer.output.iter().map(usize::to_string).collect();
         vec![
-            layer.name.clone(),
+            [&layer.name].into_iter().chain(&layer.with).map(String::as_str).collect::<Vec<_>>().join(" + "),
             layer.kind.clone(),
             output.join("x"),
             ms(layer.median_ms),
+            layer.least_ms.map_or(String::new(), ms),
             format!("{:.1}%", 100.0 * layer.median_ms / total),
             if layer.gflops > 0.0 { ms(layer.gflops) } else { String::new() },
         ]
@@ -91,7 +93,14 @@ fn title(row: &Row) -> String {
         Mode::Infer => "a forward pass",
         Mode::Train => "a training step's forward pass",
     };
-    format!("{}, batch {}, on {}: {pass} by layer", row.model, row.batch, row.engine())
+    let parts = match row.figures().and_then(|figures| figures.profile.as_ref()?.peak) {
+        Some(Peak { gflops, weights_gbs, values_gbs }) => format!(
+            "by stage; at least: at the {gflops:.0} GFLOP/s that were measured, or at {weights_gbs:.0} GB/s of weights and \
+             {values_gbs:.0} of activations"
+        ),
+        None => "by layer".to_owned(),
+    };
+    format!("{}, batch {}, on {}: {pass} {parts}", row.model, row.batch, row.engine())
 }
 
 fn conditions(rows: &[Row]) -> String {
@@ -105,7 +114,7 @@ pub fn terminal(rows: &[Row]) -> String {
     let mut text = format!("{}\n\n{}", conditions(rows), table(&header(), &NUMBERS, rows.iter().map(cells).collect()));
     for row in rows {
         if let Some(layers) = layers(row) {
-            text += &format!("\n{}\n\n{}", title(row), table(&LAYERS, &[3, 4, 5], layers));
+            text += &format!("\n{}\n\n{}", title(row), table(&LAYERS, &LAYERS_NUMBERS, layers));
         }
     }
     text
@@ -118,7 +127,7 @@ pub fn markdown(rows: &[Row]) -> String {
     text += &format!("\n{LEGEND}\n");
     for row in rows {
         if let Some(layers) = layers(row) {
-            text += &format!("\n{}:\n\n{}", title(row), markdown_table(&LAYERS, &[3, 4, 5], layers));
+            text += &format!("\n{}:\n\n{}", title(row), markdown_table(&LAYERS, &LAYERS_NUMBERS, layers));
         }
     }
     text

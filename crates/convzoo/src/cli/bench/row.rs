@@ -5,7 +5,12 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::job::{Job, LayerTime, Mode, Precision};
+use super::job::{Job, Mode, Precision, Profile};
+use crate::cli::select::Linear;
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
 
 /// One measurement, or why there is none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +22,9 @@ pub struct Row {
     /// Channels, height and width of the images.
     pub input: [usize; 3],
     pub precision: Precision,
+    /// The type of fully-connected layers' weights where it is not that.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub linear: Linear,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// Whether convzoo's own kernels ran; `None` where there are none.
@@ -55,9 +63,9 @@ pub struct Figures {
     pub first_ms: f64,
     /// Most memory that the process held.
     pub peak_rss_mib: Option<f64>,
-    /// Time per layer of the forward pass, where it was asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<LayerTime>,
+    /// The forward pass in its parts, where that was asked for.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<Profile>,
 }
 
 /// A measurement against an older one.
@@ -85,7 +93,7 @@ pub struct Readings {
     pub load_ms: f64,
     pub first_ms: f64,
     pub peak_rss_mib: Option<f64>,
-    pub layers: Vec<LayerTime>,
+    pub profile: Option<Profile>,
 }
 
 impl Readings {
@@ -102,7 +110,7 @@ impl Readings {
             load_ms: self.load_ms,
             first_ms: self.first_ms,
             peak_rss_mib: self.peak_rss_mib,
-            layers: self.layers,
+            profile: self.profile,
         }
     }
 }
@@ -145,6 +153,9 @@ impl Row {
         }
         if self.kernels == Some(false) {
             name += ", kernels off";
+        }
+        if self.linear == Linear::F16 {
+            name += ", linear f16";
         }
         name
     }
@@ -203,6 +214,7 @@ mod tests {
             input: [1, 32, 32],
             classes: 10,
             precision: Precision::F32,
+            linear: Linear::F32,
             threads: 1,
             warm_up: 1.0,
         }
@@ -243,6 +255,7 @@ mod tests {
             batch: 1,
             input: [1, 32, 32],
             precision: Precision::F32,
+            linear: Linear::F16,
             threads: 2,
             kernels: Some(true),
             machine: "a machine".to_owned(),

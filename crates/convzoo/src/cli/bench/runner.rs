@@ -86,7 +86,7 @@ impl Place {
         let profiled = self.0.and_then(|(mut worker, mut readings)| {
             if limits.profile {
                 match worker.ask(&Request::Profile { seconds: limits.seconds / TURNS as f64 })? {
-                    Reply::Layers(layers) => readings.layers = layers,
+                    Reply::Profile(profile) => readings.profile = Some(profile),
                     other => bail!("the worker answered {other:?} instead of a profile"),
                 }
             }

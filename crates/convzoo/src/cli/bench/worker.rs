@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
@@ -14,12 +14,15 @@ use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use convzoo::blocks::observe::{self, Record};
 use convzoo::device::DeviceName;
 use convzoo::train::{Recipe, Sgd};
-use convzoo::{Classifier, Network, Options, Summary, create};
+use convzoo::{Classifier, Fused, FusedProfile, FusedStage, Network, Options, Summary, create};
+use convzoo_kernels::engine::Kind;
+use convzoo_kernels::{Isa, peak};
 
-use super::job::{Job, LayerTime, Mode, Precision, Reply, Request};
+use super::job::{Job, LayerTime, Mode, Peak, Precision, Profile, Reply, Request, Work};
 use super::machine::peak_rss_mib;
 use super::row::{gflops, median};
 use crate::cli::output::told;
+use crate::cli::select::Linear;
 
 /// Small enough for steps on the same noise to stay finite, in any network.
 const LEARNING_RATE: f64 = 1e-4;
@@ -86,7 +89,7 @@ fn serve(job: &Job, requests: impl Iterator<Item = io::Result<String>>) -> Resul
                 typical = median(&times);
                 say(&Reply::Times { ms: times, peak_rss_mib: peak_rss_mib() })?;
             }
-            Request::Profile { seconds } => say(&Reply::Layers(subject.profile(passes(seconds, typical))))?,
+            Request::Profile { seconds } => say(&Reply::Profile(subject.profile(passes(seconds, typical))?))?,
         }
     }
     Ok(())
@@ -150,9 +153,10 @@ impl Subject {
         let options = Options::default().with_classes(job.classes).with_channels(channels);
         let network = create(&job.model, &options, &device)?;
         network.visit(&mut Draw);
-        let network = match (job.mode, job.precision) {
-            (Mode::Infer, Precision::F32) => network.fuse(),
-            _ => network,
+        let network = match (job.mode, job.precision, job.linear) {
+            (Mode::Infer, Precision::F32, linear) => linear.fuse(network)?,
+            (_, _, Linear::F32) => network,
+            (_, _, Linear::F16) => bail!("--linear f16 is for inference with --precision f32"),
         };
         let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
         let training = (job.mode == Mode::Train).then(|| Training::new(job, &device));
@@ -201,8 +205,55 @@ impl Subject {
         Ok((subject, *times.last().unwrap_or(&first)))
     }
 
-    /// The median time of each layer over some passes, and of what is between the layers.
-    fn profile(&self, passes: usize) -> Vec<LayerTime> {
+    /// The forward pass in its parts, over some passes, and what is between them.
+    fn profile(&self, passes: usize) -> Result<Profile> {
+        match (&self.training, self.network.fused()) {
+            (None, Some(fused)) => self.stages(fused, passes),
+            _ => Ok(Profile { layers: self.layers(passes), peak: None }),
+        }
+    }
+
+    /// Each stage of the fused network beside the least that it would take.
+    fn stages(&self, fused: &Fused, passes: usize) -> Result<Profile> {
+        let FusedProfile { stages, answer, value_bytes } = fused.profile(self.images.clone(), passes)?;
+        let weight_bytes: usize = stages.iter().map(|stage| stage.stage.weight_bytes).sum();
+        let isa = Isa::detect()?;
+        let peak = Peak {
+            gflops: 2e-9 * peak::multiply_adds(isa),
+            weights_gbs: 1e-9 * peak::bandwidth(isa, weight_bytes + value_bytes),
+            values_gbs: 1e-9 * peak::bandwidth(isa, value_bytes),
+        };
+        let layers = stages.into_iter().map(|FusedStage { name, with, stage }| {
+            let work = Work {
+                macs: stage.macs,
+                multiplications: stage.multiplications,
+                weight_bytes: stage.weight_bytes,
+                value_bytes: stage.value_bytes,
+            };
+            let [_, channels, height, width] = stage.output;
+            // Vectors as summaries have them.
+            let shape = match stage.kind {
+                Kind::Linear(_) | Kind::Flatten => vec![channels],
+                _ => vec![channels, height, width],
+            };
+            let median_ms = 1e3 * stage.time.as_secs_f64();
+            LayerTime {
+                name,
+                with,
+                kind: stage.kind.to_string(),
+                output: shape,
+                median_ms,
+                gflops: gflops(stage.macs, median_ms),
+                work: Some(work),
+                least_ms: Some(peak.least_ms(&work)),
+            }
+        });
+        let answer = unnamed("the answer", 1e3 * answer.as_secs_f64());
+        Ok(Profile { layers: layers.chain([answer]).collect(), peak: Some(peak) })
+    }
+
+    /// The median time of each layer, and of what is between the layers.
+    fn layers(&self, passes: usize) -> Vec<LayerTime> {
         let forward = || match &self.training {
             None => self.network.forward(self.images.clone()),
             Some(_) => self.network.forward_train(self.images.clone()).logits,
@@ -222,21 +273,31 @@ impl Subject {
             let median_ms = median(&times);
             LayerTime {
                 name: layer.name,
+                with: Vec::new(),
                 kind: layer.kind.to_owned(),
                 output: layer.output,
                 median_ms,
                 gflops: gflops(layer.macs * batch, median_ms),
+                work: None,
+                least_ms: None,
             }
         });
-        let between: Vec<_> = runs.iter().map(|(pass, records)| pass - records.iter().map(time).sum::<f64>()).collect();
-        let rest = LayerTime {
-            name: "between layers".to_owned(),
-            kind: String::new(),
-            output: Vec::new(),
-            median_ms: median(&between),
-            gflops: 0.0,
-        };
-        layers.chain([rest]).collect()
+        let rest: Vec<_> = runs.iter().map(|(pass, records)| pass - records.iter().map(time).sum::<f64>()).collect();
+        layers.chain([unnamed("between layers", median(&rest))]).collect()
+    }
+}
+
+/// What a pass takes besides its parts.
+fn unnamed(name: &str, median_ms: f64) -> LayerTime {
+    LayerTime {
+        name: name.to_owned(),
+        with: Vec::new(),
+        kind: String::new(),
+        output: Vec::new(),
+        median_ms,
+        gflops: 0.0,
+        work: None,
+        least_ms: None,
     }
 }
 

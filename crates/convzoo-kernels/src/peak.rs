@@ -1,0 +1,119 @@
+//! What the machine can do at most, measured: the roof that kernels stand under.
+//!
+//! Each figure is the best of many short readings, so that what disturbs the machine now and then does not count.
+#![allow(unsafe_code)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use crate::parallel::{self, piece};
+use crate::simd::{Kernel, Simd};
+use crate::{Buffer, Isa};
+
+/// How long readings are taken for.
+const TIME: Duration = Duration::from_millis(300);
+
+/// Multiply-adds in a second, of all threads together: independent ones on registers alone.
+pub fn multiply_adds(isa: Isa) -> f64 {
+    const STEPS: usize = 100_000;
+    let threads = parallel::threads();
+    let work = |_| {
+        // SAFETY: the instruction set was found on this processor.
+        unsafe { isa.call(Chains { steps: STEPS }) }
+    };
+    (threads * STEPS * CHAINS * isa.lanes()) as f64 / best(|| parallel::for_each(threads, work))
+}
+
+/// Bytes in a second that all threads together read, from memory of so many bytes that they read over and over. Where
+/// a cache holds them, it is the cache's speed.
+pub fn bandwidth(isa: Isa, bytes: usize) -> f64 {
+    let memory = Buffer::zeros((bytes / size_of::<f32>()).next_multiple_of(LINE * CHAINS));
+    // Of little memory, so often that calling the threads takes no time beside it.
+    let rounds = (4 << 20) / bytes.clamp(1, 4 << 20);
+    let threads = parallel::threads();
+    let work = |task| {
+        let lines = piece(memory.len() / LINE, threads, task);
+        let part = &memory[lines.start * LINE..lines.end * LINE];
+        for _ in 0..rounds {
+            // SAFETY: the instruction set was found on this processor.
+            unsafe { isa.call(Read { part }) }
+        }
+    };
+    (rounds * memory.len() * size_of::<f32>()) as f64 / best(|| parallel::for_each(threads, work))
+}
+
+/// The seconds of the fastest reading.
+fn best(mut reading: impl FnMut()) -> f64 {
+    let start = Instant::now();
+    let mut best = f64::INFINITY;
+    while start.elapsed() < TIME {
+        let begin = Instant::now();
+        reading();
+        best = best.min(begin.elapsed().as_secs_f64());
+    }
+    best
+}
+
+/// Sums that run side by side: enough to hide the latency of an addition, and few enough for 16 registers.
+const CHAINS: usize = 12;
+
+/// Floats in a cache line.
+const LINE: usize = 16;
+
+struct Chains {
+    steps: usize,
+}
+
+impl Kernel for Chains {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: the processor has the instructions, the caller's promise.
+        unsafe {
+            let (factor, summand) = (S::splat(black_box(0.5)), S::splat(black_box(1.0)));
+            let mut totals = [summand; CHAINS];
+            for _ in 0..self.steps {
+                for total in &mut totals {
+                    *total = S::mul_add(*total, factor, summand);
+                }
+            }
+            black_box(totals.map(|total| S::sum(total)));
+        }
+    }
+}
+
+struct Read<'a> {
+    part: &'a [f32],
+}
+
+impl Kernel for Read<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // SAFETY: as above; chunks are whole vectors.
+        unsafe {
+            let mut totals = [S::splat(0.0); CHAINS];
+            for chunk in self.part.chunks_exact(CHAINS * S::LANES) {
+                for (i, total) in totals.iter_mut().enumerate() {
+                    *total = S::add(*total, S::load(chunk.as_ptr().add(i * S::LANES)));
+                }
+            }
+            black_box(totals.map(|total| S::sum(total)));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_read_faster_than_memory() {
+        let isa = Isa::detect().unwrap();
+        assert!(multiply_adds(isa) > 1e8, "less than any processor of this century");
+        let (near, far) = (bandwidth(isa, 256 << 10), bandwidth(isa, 256 << 20));
+        assert!(near > far, "{near:e} bytes a second of 256 KiB and {far:e} of 256 MiB");
+    }
+}
