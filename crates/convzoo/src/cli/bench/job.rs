@@ -133,7 +133,7 @@ pub struct Profile {
     /// Layers, or the stages of a fused network.
     pub layers: Vec<LayerTime>,
     /// What the machine can do, of a fused network.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
 }
 
