@@ -155,13 +155,13 @@ impl Plan {
             self.execute(images, |stage| times[stage].push(passed()))?;
             times[self.stages.len()].push(passed());
         }
-        let mut medians = times.into_iter().map(|mut times: Vec<Duration>| {
-            times.sort_unstable();
-            times[times.len() / 2]
+        times.iter_mut().for_each(|times: &mut Vec<Duration>| times.sort_unstable());
+        let median = |times: &[Duration]| times[times.len() / 2];
+        let stages = self.stages.iter().zip(&times).map(|(stage, times)| {
+            let (time, fastest) = (median(times), times[0]);
+            profile::Stage { time, fastest, ..stage.about.clone() }
         });
-        let stages = self.stages.iter().zip(&mut medians);
-        let stages = stages.map(|(stage, time)| profile::Stage { time, ..stage.about.clone() }).collect();
-        Ok(Profile { stages, answer: medians.next().unwrap_or_default() })
+        Ok(Profile { stages: stages.collect(), answer: median(&times[self.stages.len()]) })
     }
 
     /// One run; `ended` is told as each stage ends.

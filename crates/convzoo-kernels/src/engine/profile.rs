@@ -41,6 +41,8 @@ pub struct Stage {
     pub value_bytes: usize,
     /// The median over runs, on all threads.
     pub time: Duration,
+    /// The least of them.
+    pub fastest: Duration,
 }
 
 /// How a stage is computed.
@@ -119,6 +121,7 @@ impl Stage {
             weight_bytes: 0,
             value_bytes: values * size_of::<f32>(),
             time: Duration::ZERO,
+            fastest: Duration::ZERO,
         };
         match (&node.op, chosen) {
             (Op::Conv(conv), Some(chosen)) => stage.convolve(conv, &inputs[0], &chosen),

@@ -174,6 +174,9 @@ pub struct LayerTime {
     pub median_ms: f64,
     /// Billions of floating-point operations in a second, two for a multiply-add.
     pub gflops: f64,
+    /// The least time of a pass over the batch, of a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ms: Option<f64>,
     /// What a stage takes.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
