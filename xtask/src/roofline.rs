@@ -129,7 +129,7 @@ impl Network {
     }
 }
 
-/// What was measured on, and the machine's peak in all measurements.
+/// What was measured on, and the machine's peak.
 fn conditions(rows: &[Value], batch: usize) -> Result<String> {
     let first = rows.first().context("nothing was measured")?;
     let range = |what: &str| {
@@ -138,11 +138,10 @@ fn conditions(rows: &[Value], batch: usize) -> Result<String> {
         format!("{low:.0} to {high:.0}")
     };
     Ok(format!(
-        "\n- {}, {} threads, batch {batch}\n- Peak, measured beside each network: {} GFLOP/s; weights are read at {} GB/s, \
-         activations at {}\n\n",
+        "\n- {}, {} threads, batch {batch}\n- Peak: {:.0} GFLOP/s; weights are read at {} GB/s, activations at {}\n\n",
         first["machine"].as_str().unwrap_or_default(),
         first["threads"],
-        range("gflops"),
+        first["peak"]["gflops"].as_f64().unwrap_or(f64::NAN),
         range("weights_gbs"),
         range("values_gbs"),
     ))

@@ -180,7 +180,7 @@ pub struct LayerTime {
     /// What a stage takes.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
-    /// What it would take at the machine's peak, in milliseconds.
+    /// What it would take at the machine's peak, in milliseconds; the bench finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_ms: Option<f64>,
 }
