@@ -1,6 +1,6 @@
 use burn::config::Config;
 use burn::tensor::{Tensor, activation};
-use convzoo_kernels::elementwise;
+use convzoo_kernels::{elementwise, extension};
 
 use crate::trace::{self, Scope};
 use crate::{observe, rectify};
@@ -27,8 +27,8 @@ impl Activation {
                 Some(rule) => rectify::relu(input, rule),
                 None => activation::relu(input),
             },
-            Self::Tanh => activation::tanh(input),
-            Self::Sigmoid => activation::sigmoid(input),
+            Self::Tanh => extension::tanh(input),
+            Self::Sigmoid => extension::sigmoid(input),
         };
         trace::layer("activation", input, compute, |Scope { graph, .. }, input| {
             let function = match self {

@@ -3,8 +3,8 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
-use burn::tensor::ops::MaxPoolOptions;
-use convzoo_kernels::extension::max_pool2d;
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use convzoo_kernels::extension::{adaptive_average_pool2d, average_pool2d, max_pool2d};
 use convzoo_kernels::pool::{PoolKind as Taken, PoolShape};
 
 use crate::observe::{self, Layer, Window};
@@ -103,7 +103,14 @@ impl Pool {
                     };
                     max_pool2d(input, options)
                 }
-                PoolOp::Avg(op) => op.forward(input),
+                PoolOp::Avg(op) => {
+                    let options = AvgPoolOptions::new(op.kernel_size)
+                        .with_stride(op.stride)
+                        .with_padding_pairs(self.padding.map(|side| (side, side)))
+                        .with_count_include_pad(op.count_include_pad)
+                        .with_ceil_mode(op.ceil_mode);
+                    average_pool2d(input, options)
+                }
             })
         };
         trace::layer("pooling", input, compute, |Scope { graph, .. }, input| {
@@ -140,9 +147,7 @@ impl AdaptiveAvgPool2d {
             let layer = if self.output == [1, 1] { layer.seeing_all() } else { layer };
             (layer, [batch, channels, self.output[0], self.output[1]])
         };
-        let compute = |input| {
-            observe::layer(input, describe, |input| burn::tensor::module::adaptive_avg_pool2d(input, self.output))
-        };
+        let compute = |input| observe::layer(input, describe, |input| adaptive_average_pool2d(input, self.output));
         trace::layer("AdaptiveAvgPool2d", input, compute, |Scope { graph, .. }, input| {
             Ok(graph.pool(input, PoolShape::Adaptive(self.output)))
         })

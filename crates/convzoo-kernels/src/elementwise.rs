@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use crate::conv::length;
+use crate::functions;
 use crate::rows::{ByRows, Place, RowKernel};
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Buffer, Isa, KernelError, Layout, Operation};
@@ -46,13 +47,14 @@ impl Activation {
     }
 
     /// Of one value.
+    #[inline(always)]
     pub fn of(self, x: f32) -> f32 {
         match self {
             Self::Identity => x,
             Self::Relu if x < 0.0 => 0.0,
             Self::Relu => x,
-            Self::Tanh => x.tanh(),
-            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Tanh => functions::tanh(x),
+            Self::Sigmoid => functions::sigmoid(x),
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod elementwise;
 pub mod engine;
 mod error;
 pub mod extension;
+mod functions;
 mod layout;
 pub mod linear;
 pub mod lrn;

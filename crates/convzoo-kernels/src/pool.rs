@@ -17,6 +17,13 @@ pub enum PoolKind {
     },
 }
 
+impl PoolKind {
+    /// Whether padding counts.
+    pub(crate) fn counts_padding(self) -> bool {
+        matches!(self, Self::Average { count_include_pad: true })
+    }
+}
+
 /// Windows over an image, as PyTorch's pooling layers have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolShape {
@@ -46,8 +53,13 @@ impl PoolShape {
         Ok([self.windows(0, size)?.len(), self.windows(1, size)?.len()])
     }
 
+    /// Whether it takes maxima.
+    pub(crate) fn is_max(&self) -> bool {
+        matches!(self, Self::Sliding { kind: PoolKind::Max, .. })
+    }
+
     /// The windows in one direction.
-    fn windows(&self, direction: usize, size: [usize; 2]) -> Result<Vec<Window>, KernelError> {
+    pub(crate) fn windows(&self, direction: usize, size: [usize; 2]) -> Result<Vec<Window>, KernelError> {
         let wrong = |what| Err(KernelError::Window { operation: "pooling", what });
         let cells = size[direction];
         match *self {
@@ -94,11 +106,11 @@ impl PoolShape {
 }
 
 /// Cells `start..end` of the input, and what their sum is divided by.
-#[derive(Clone, Copy)]
-struct Window {
-    start: usize,
-    end: usize,
-    divisor: f32,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Window {
+    pub start: usize,
+    pub end: usize,
+    pub divisor: f32,
 }
 
 /// Pooling of one layout into another; any halos.
@@ -118,8 +130,14 @@ pub fn pool(
     if left != right || input.batch != output.batch {
         return Err(KernelError::Shapes { operation: "pooling", left, right });
     }
-    let max = matches!(shape, PoolShape::Sliding { kind: PoolKind::Max, .. });
-    let kernel = Pool { isa, max, rows: shape.windows(0, size)?, columns: shape.windows(1, size)?, input, output };
+    let kernel = Pool {
+        isa,
+        max: shape.is_max(),
+        rows: shape.windows(0, size)?,
+        columns: shape.windows(1, size)?,
+        input,
+        output,
+    };
     Ok(Box::new(ByRows::new(kernel, threads)))
 }
 

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use convzoo_kernels::Isa;
-use convzoo_kernels::conv::ConvShape;
-use convzoo_kernels::train::{ConvPass, Epilogue, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward};
+use convzoo_kernels::conv::{ConvShape, Tile};
+use convzoo_kernels::train::{
+    ConvPass, Descent, Epilogue, LinearPass, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward,
+};
 use proptest::prelude::*;
 
 /// A convolution of small images.
@@ -27,6 +29,15 @@ fn cases() -> impl Strategy<Value = Case> {
         let (kernel, stride, padding, dilation) = window;
         let shape =
             ConvShape { channels: [groups * inputs, groups * outputs], kernel, stride, padding, dilation, groups };
+        shape.output(input).is_ok().then_some(Case { shape, batch, input })
+    })
+}
+
+/// What Winograd's filtering is for: 3×3, stride 1.
+fn filtered_cases() -> impl Strategy<Value = Case> {
+    let cases = ((1..=35usize, 1..=35usize), pair(0..=2), 1..=2usize, pair(1..=21));
+    cases.prop_filter_map("a window that does not fit", |((inputs, outputs), padding, batch, input)| {
+        let shape = ConvShape { padding, ..ConvShape::square(inputs, outputs, 3) };
         shape.output(input).is_ok().then_some(Case { shape, batch, input })
     })
 }
@@ -119,6 +130,96 @@ proptest! {
     }
 
     #[test]
+    fn a_filtered_convolution_and_its_gradients_are_their_definition(case in filtered_cases(), seed in 1..u64::MAX) {
+        let Case { shape, batch, input: [height, width] } = case;
+        let [inputs, outputs] = shape.channels;
+        let input = noise(batch * inputs * height * width, seed);
+        let (weight, bias) = (noise(shape.weights(), seed ^ 1), noise(outputs, seed ^ 2));
+        let cells = shape.output(case.input).unwrap().iter().product::<usize>();
+        let gradient = noise(batch * outputs * cells, seed ^ 3);
+        let expected = reference(&case, &input, &weight, &bias, &gradient);
+        let scale = noise(outputs, seed ^ 4);
+        let planes = expected.output.chunks_exact(cells).enumerate();
+        let scaled: Vec<f64> = planes
+            .flat_map(|(plane, values)| {
+                let (a, b) = (f64::from(scale[plane % outputs]), f64::from(bias[plane % outputs]));
+                values.iter().map(move |y| ((y - b) * a + b).max(0.0))
+            })
+            .collect();
+        for (isa, tile) in Isa::available().flat_map(|isa| [Tile::Two, Tile::Four].map(|tile| (isa, tile))) {
+            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap().filtered_by(Some(tile));
+            // Four loses more to rounding.
+            let terms = |channels: usize| 9 * channels * tile.outputs();
+            let epilogue = Epilogue { scale: Some(&scale), shift: Some(&bias), relu: true };
+            close("output", &pass.forward(&input, &weight, epilogue), &scaled, terms(inputs))?;
+            close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms(outputs))?;
+        }
+    }
+
+    #[test]
+    fn a_linear_layer_and_its_gradients_are_their_definition(
+        (batch, inputs, outputs) in (1..=9usize, 1..=70usize, 1..=19usize),
+        wide: bool,
+        seed in 1..u64::MAX,
+    ) {
+        // Some are wider than a piece of the inputs.
+        let inputs = if wide { inputs + 1000 } else { inputs };
+        let (input, weight) = (noise(batch * inputs, seed), noise(outputs * inputs, seed ^ 1));
+        let (bias, gradient) = (noise(outputs, seed ^ 2), noise(batch * outputs, seed ^ 3));
+        let at = |values: &[f32], row: usize, width: usize, column: usize| f64::from(values[row * width + column]);
+        let sum = |terms: usize, term: &dyn Fn(usize) -> f64| (0..terms).map(term).sum::<f64>();
+        let cells = |rows: usize, columns: usize| (0..rows * columns).map(move |i| (i / columns, i % columns));
+        let output: Vec<f64> = cells(batch, outputs)
+            .map(|(n, o)| {
+                f64::from(bias[o]) + sum(inputs, &|i| at(&input, n, inputs, i) * at(&weight, o, inputs, i))
+            })
+            .collect();
+        let of_input: Vec<f64> = cells(batch, inputs)
+            .map(|(n, i)| sum(outputs, &|o| at(&gradient, n, outputs, o) * at(&weight, o, inputs, i)))
+            .collect();
+        let of_weight: Vec<f64> = cells(outputs, inputs)
+            .map(|(o, i)| sum(batch, &|n| at(&gradient, n, outputs, o) * at(&input, n, inputs, i)))
+            .collect();
+        for isa in Isa::available() {
+            let pass = LinearPass { isa, batch, inputs, outputs };
+            close("output", &pass.forward(&input, &weight, &bias), &output, inputs)?;
+            close("input", &pass.backward_input(&gradient, &weight), &of_input, outputs)?;
+            close("weight", &pass.backward_weight(&input, &gradient), &of_weight, batch)?;
+        }
+    }
+
+    #[test]
+    fn a_max_pool_is_its_definition(
+        (kernel, stride, input) in (pair(1..=3), pair(1..=3), pair(3..=20)),
+        seed in 1..u64::MAX,
+    ) {
+        let padding = kernel.map(|kernel| kernel / 2);
+        let cells = [0, 1].map(|i| (input[i] + 2 * padding[i] - kernel[i]) / stride[i] + 1);
+        // Few values, so that many are equal.
+        let plane: Vec<f32> = noise(input[0] * input[1], seed).iter().map(|x| (3.0 * x).round()).collect();
+        for isa in Isa::available() {
+            let pass = MaxPoolPass { isa, planes: 1, input, output: cells, kernel, stride, padding };
+            let (values, places) = pass.forward(&plane);
+            for (cell, (value, place)) in values.iter().zip(places).enumerate() {
+                let window = |i: usize, cell: usize| {
+                    let start = cell * stride[i];
+                    start.saturating_sub(padding[i])..(start + kernel[i] - padding[i]).min(input[i])
+                };
+                let mut best = (f32::NEG_INFINITY, 0);
+                for y in window(0, cell / cells[1]) {
+                    for x in window(1, cell % cells[1]) {
+                        let pixel = plane[y * input[1] + x];
+                        if pixel > best.0 {
+                            best = (pixel, (y * input[1] + x) as i32);
+                        }
+                    }
+                }
+                prop_assert_eq!((*value, place), best, "cell {} of {:?}", cell, pass);
+            }
+        }
+    }
+
+    #[test]
     fn a_batch_norm_and_its_gradients_are_their_definition(
         (batch, channels, plane) in (1..=3usize, 1..=5usize, 2..=150usize),
         relu: bool,
@@ -178,7 +279,7 @@ proptest! {
 #[test]
 fn a_deep_wide_convolution_is_its_definition() {
     // More channels than a piece of the matrices is deep, more pixels than a chunk of them.
-    for (inputs, outputs, size, kernel) in [(130, 30, [9, 9], 3), (3, 18, [41, 33], 7), (500, 17, [3, 3], 1)] {
+    for (inputs, outputs, size, kernel) in [(130, 30, [9, 9], 3), (3, 18, [41, 33], 7), (500, 35, [3, 3], 1)] {
         let shape = ConvShape {
             channels: [inputs, outputs],
             kernel: [kernel; 2],
@@ -243,5 +344,24 @@ fn a_rectified_sum_passes_gradients_where_it_is_positive() {
         let output = add_relu(isa, &[1.0, -2.0, 0.5], &[1.0, 1.0, -0.5]);
         assert_eq!(output, [2.0, 0.0, 0.0], "{isa}");
         assert_eq!(add_relu_backward(isa, &output, &[3.0, 4.0, 5.0]), [3.0, 0.0, 0.0], "{isa}");
+    }
+}
+
+#[test]
+fn a_descent_steps_as_its_rule_says() {
+    let (param, velocity, gradient) = (noise(20_000, 1), noise(20_000, 2), noise(20_000, 3));
+    for (isa, nesterov) in Isa::available().flat_map(|isa| [false, true].map(|nesterov| (isa, nesterov))) {
+        let rule = Descent { rate: 0.1, momentum: 0.9, nesterov, decay: 0.01 };
+        let (mut own, mut own_velocity) = (param.clone(), velocity.clone());
+        rule.step(isa, &mut own, &mut own_velocity, &gradient);
+        let all = param.iter().zip(&velocity).zip(&gradient);
+        let expected = all.map(|((&p, &v), &g)| {
+            let g = f64::from(g) + 0.01 * f64::from(p);
+            let v = g + 0.9 * f64::from(v);
+            (f64::from(p) - 0.1 * if nesterov { g + 0.9 * v } else { v }, v)
+        });
+        let (expected, expected_velocity): (Vec<f64>, Vec<f64>) = expected.unzip();
+        close("parameter", &own, &expected, 4).unwrap();
+        close("velocity", &own_velocity, &expected_velocity, 4).unwrap();
     }
 }

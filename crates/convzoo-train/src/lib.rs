@@ -19,6 +19,7 @@ mod recipe;
 pub mod report;
 mod run;
 mod schedule;
+mod sgd;
 mod step;
 mod transfer;
 
@@ -34,4 +35,5 @@ pub use progress::{Event, Progress};
 pub use recipe::{Monitor, Precision, Recipe};
 pub use run::{Outcome, Resources, Saving, Trainer};
 pub use schedule::Schedule;
+pub use sgd::{Sgd, Velocity};
 pub use transfer::Transfer;

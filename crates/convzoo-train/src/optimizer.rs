@@ -1,12 +1,11 @@
 use burn::module::{Module, ModuleVisitor, Param, ParamGroup, ParamId};
 use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer as Rule, RmsPropConfig, SgdConfig};
+use burn::optim::{AdamConfig, AdamWConfig, ModuleOptimizer, Optimizer as Rule, RmsPropConfig};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::recipe::Wants;
-use crate::{Recipe, TrainError};
+use crate::{Recipe, Sgd, TrainError};
 
 /// What turns gradients into steps, with PyTorch's rules and defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -100,9 +99,7 @@ impl Recipe {
         let penalty = |decay: f64| (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
         match self.optimizer {
             Optimizer::Sgd { momentum, nesterov } => {
-                let config = MomentumConfig { momentum, nesterov, dampening: 0.0 };
-                let config = SgdConfig::new().with_momentum((momentum > 0.0).then_some(config));
-                self.grouped(module, |decay| config.clone().with_weight_decay(penalty(decay)).build())
+                self.grouped(module, |weight_decay| Sgd { momentum, nesterov, weight_decay })
             }
             Optimizer::Adam { betas: [beta_1, beta_2], epsilon } => {
                 let config = AdamConfig::new()

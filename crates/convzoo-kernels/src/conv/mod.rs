@@ -2,8 +2,8 @@
 
 mod depthwise;
 mod direct;
-mod tile;
-mod winograd;
+pub(crate) mod tile;
+pub(crate) mod winograd;
 
 use std::sync::Arc;
 

@@ -120,9 +120,11 @@ pub unsafe fn tile<S: Simd>(pixels: usize, blocks: usize, args: &TileArgs) {
 
 #[inline(always)]
 unsafe fn with_blocks<S: Simd, const BLOCKS: usize>(pixels: usize, args: &TileArgs) {
-    // SAFETY: as above. The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes.
+    // SAFETY: as above. The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes, and from one
+    // row of a packed window to the next.
     unsafe {
         match args.pixel_step {
+            ROW_STEP => with_step::<S, BLOCKS, ROW_STEP>(pixels, args),
             8 if S::LANES == 8 => with_step::<S, BLOCKS, 8>(pixels, args),
             16 => with_step::<S, BLOCKS, 16>(pixels, args),
             32 if S::LANES == 16 => with_step::<S, BLOCKS, 32>(pixels, args),
@@ -148,6 +150,10 @@ unsafe fn with_step<S: Simd, const BLOCKS: usize, const STEP: usize>(pixels: usi
     }
     dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
+
+/// From one row of a packed window to the next: of lines of a cache an odd number, so that neighbouring rows lie in
+/// different sets of it.
+pub const ROW_STEP: usize = 13 * 16;
 
 /// Zeros in place of a bias.
 pub static NO_BIAS: [f32; 2 * crate::simd::MAX_LANES] = [0.0; 2 * crate::simd::MAX_LANES];

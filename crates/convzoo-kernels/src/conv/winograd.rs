@@ -50,28 +50,43 @@ pub struct Winograd {
 }
 
 /// The transforms in one dimension.
-trait Transform {
+pub(crate) trait Transform: Send + Sync + 'static {
     /// Outputs and inputs of a step.
     const OUTPUTS: usize;
     const INPUTS: usize;
+    /// What a kernel's row or column is multiplied with.
+    const KERNEL: &'static [[f64; 3]];
 
     unsafe fn input<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS];
     unsafe fn output<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_OUTPUTS];
-}
 
-const MAX_INPUTS: usize = 6;
-const MAX_OUTPUTS: usize = 4;
-
-struct Two;
-
-impl Two {
     /// Of the three taps of a kernel's row or column.
-    const KERNEL: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+    #[inline(always)]
+    unsafe fn kernel<S: Simd>(taps: &[S::Vector; 3]) -> [S::Vector; MAX_INPUTS] {
+        // SAFETY: the processor has the instructions, the caller's promise.
+        unsafe {
+            let mut sums = [S::splat(0.0); MAX_INPUTS];
+            for (sum, factors) in sums.iter_mut().zip(Self::KERNEL) {
+                for (factor, tap) in factors.iter().zip(taps) {
+                    if *factor != 0.0 {
+                        *sum = S::mul_add(S::splat(*factor as f32), *tap, *sum);
+                    }
+                }
+            }
+            sums
+        }
+    }
 }
+
+pub(crate) const MAX_INPUTS: usize = 6;
+pub(crate) const MAX_OUTPUTS: usize = 4;
+
+pub(crate) struct Two;
 
 impl Transform for Two {
     const OUTPUTS: usize = 2;
     const INPUTS: usize = 4;
+    const KERNEL: &'static [[f64; 3]] = &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
 
     #[inline(always)]
     unsafe fn input<S: Simd>(d: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS] {
@@ -94,7 +109,7 @@ impl Transform for Two {
 
 /// Interpolates at 0, ±`A`, ±`B` and infinity. Lavin and Gray take 1 and 2; with these points, whose squares are each
 /// other's inverse, less is lost to rounding.
-struct Four;
+pub(crate) struct Four;
 
 impl Four {
     const A: f32 = std::f32::consts::FRAC_1_SQRT_2;
@@ -102,14 +117,18 @@ impl Four {
     // The products below would be inexact in f32.
     const A2: f32 = 0.5;
     const B2: f32 = 2.0;
+}
 
+impl Transform for Four {
+    const OUTPUTS: usize = 4;
+    const INPUTS: usize = 6;
     /// Of the three taps of a kernel's row or column: `[1, p, p²]` over the product of the differences of the point `p`
     /// to the others.
-    const KERNEL: [[f64; 3]; 6] = {
+    const KERNEL: &'static [[f64; 3]] = {
         let (a, b) = (std::f64::consts::FRAC_1_SQRT_2, std::f64::consts::SQRT_2);
         let (a2, b2) = (Self::A2 as f64, Self::B2 as f64);
         let (at_a, at_b) = (2.0 * a2 * (a2 - b2), 2.0 * b2 * (b2 - a2));
-        [
+        &[
             [1.0 / (a2 * b2), 0.0, 0.0],
             [1.0 / at_a, a / at_a, a2 / at_a],
             [1.0 / at_a, -a / at_a, a2 / at_a],
@@ -118,11 +137,6 @@ impl Four {
             [0.0, 0.0, 1.0],
         ]
     };
-}
-
-impl Transform for Four {
-    const OUTPUTS: usize = 4;
-    const INPUTS: usize = 6;
 
     #[inline(always)]
     unsafe fn input<S: Simd>(d: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS] {
@@ -175,8 +189,8 @@ impl Winograd {
             return Err(KernelError::Window { operation: "Winograd convolution", what });
         }
         let transform: &[[f64; 3]] = match tile {
-            Tile::Two => &Two::KERNEL,
-            Tile::Four => &Four::KERNEL,
+            Tile::Two => Two::KERNEL,
+            Tile::Four => Four::KERNEL,
         };
         let lanes = isa.lanes();
         let [inputs, outputs] = shape.channels;
@@ -202,14 +216,14 @@ impl Winograd {
 }
 
 /// Two neighbouring output blocks, or the last one alone.
-struct Pair {
-    first: usize,
-    blocks: usize,
+pub(crate) struct Pair {
+    pub first: usize,
+    pub blocks: usize,
 }
 
 impl Pair {
     #[inline(always)]
-    fn of(block: usize, blocks: usize) -> Self {
+    pub fn of(block: usize, blocks: usize) -> Self {
         let first = block / 2 * 2;
         Self { first, blocks: (blocks - first).min(2) }
     }

@@ -11,7 +11,11 @@ use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn::tensor::Shape;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
+use super::compose;
 use super::operations::{Gradients, Normalisation, Operations};
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
+use crate::train::Descent;
 
 /// A batch normalisation as the backward pass remembers it: the statistics, and which nodes the parameters are.
 #[derive(Clone, Debug)]
@@ -263,6 +267,56 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         }
     }
 
+    fn averaged(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Averaged;
+
+        impl<B: Gradients> Backward<B, 1> for Averaged {
+            type State = (Shape, PoolShape);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let (input, shape) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::averaged_backward(input, shape, gradient));
+                }
+            }
+        }
+
+        match Averaged.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let input = input.into_primitive();
+                prep.finish((input.shape(), shape), B::averaged(input, shape))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::averaged(input.into_primitive(), shape)),
+        }
+    }
+
+    fn squashed(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Squashed;
+
+        impl<B: Gradients> Backward<B, 1> for Squashed {
+            type State = (FloatTensor<B>, Activation);
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let (output, function) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                if let [Some(node)] = ops.parents {
+                    grads.register::<B>(node.id, B::squashed_backward(output, function, gradient));
+                }
+            }
+        }
+
+        match Squashed.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => {
+                let output = B::squashed(input.into_primitive(), function);
+                prep.finish((output.clone(), function), output)
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::squashed(input.into_primitive(), function)),
+        }
+    }
+
     fn connect(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Connect;
@@ -277,12 +331,10 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
                 let [of_input, of_weight, of_bias] = ops.parents;
                 if let Some(node) = of_input {
-                    grads.register::<B>(node.id, B::float_matmul(gradient.clone(), weight));
+                    grads.register::<B>(node.id, B::connect_input(weight, gradient.clone()));
                 }
                 if let Some(node) = of_weight {
-                    // In the weight's own order, which the optimizer goes through in step with it.
-                    let transposed = B::float_swap_dims(gradient.clone(), 0, 1);
-                    grads.register::<B>(node.id, B::float_matmul(transposed, input));
+                    grads.register::<B>(node.id, B::connect_weight(input, gradient.clone()));
                 }
                 if let Some(node) = of_bias {
                     grads.register::<B>(node.id, B::linear_bias_backward(gradient));
@@ -301,5 +353,14 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 prep.finish(B::connect(input, weight, bias.into_primitive()))
             }
         }
+    }
+
+    fn descend(
+        param: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rule: Descent,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        compose::<Self>(param, velocity, gradient, rule)
     }
 }

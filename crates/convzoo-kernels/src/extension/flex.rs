@@ -5,10 +5,16 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn::tensor::{Bytes, DType, IntDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
+use super::compose;
 use super::operations::{Gradients, Normalisation, Operations};
 use crate::Isa;
 use crate::conv::ConvShape;
-use crate::train::{ConvPass, Epilogue, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward};
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
+use crate::train::{
+    AveragePass, ConvPass, Descent, Epilogue, LinearPass, MaxPoolPass, NormParams, NormPass, add_relu,
+    add_relu_backward, sigmoid, sigmoid_backward, tanh, tanh_backward,
+};
 
 /// A tensor's values in their usual order.
 pub(super) struct Values(FlexTensor);
@@ -57,6 +63,12 @@ fn pass(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) -> Op
     };
     let fits = weight.shape().num_elements() == shape.weights();
     if fits { ConvPass::new(isa(), shape, batch, [height, width]).ok() } else { None }
+}
+
+/// The layer of `[batch, inputs]` by a weight `[outputs, inputs]`.
+fn linear_pass(input: &FlexTensor, weight: &FlexTensor) -> LinearPass {
+    let ([batch, inputs], [outputs, _]) = (input.shape().dims(), weight.shape().dims());
+    LinearPass { isa: isa(), batch, inputs, outputs }
 }
 
 fn norm_pass(input: &FlexTensor, epsilon: f64, relu: bool) -> NormPass {
@@ -177,8 +189,58 @@ impl Operations for Flex {
         Self::largest_where(input, options).0
     }
 
+    fn averaged(input: FlexTensor, shape: PoolShape) -> FlexTensor {
+        let [batch, channels, height, width] = input.shape().dims();
+        let pass = AveragePass::new(isa(), &shape, batch * channels, [height, width]);
+        match (Values::new(&input), pass, shape) {
+            (Some(x), Ok(pass), _) => {
+                let [height, width] = pass.output();
+                tensor(pass.forward(x.get()), [batch, channels, height, width])
+            }
+            (_, _, PoolShape::Adaptive(size)) => Self::adaptive_avg_pool2d(input, size),
+            (_, _, PoolShape::Sliding { kind, kernel, stride, padding, ceil }) => {
+                Self::avg_pool2d(input, kernel, stride, padding, kind.counts_padding(), ceil)
+            }
+        }
+    }
+
+    fn squashed(input: FlexTensor, function: Activation) -> FlexTensor {
+        match (Values::new(&input), function) {
+            (Some(x), Activation::Sigmoid) => tensor(sigmoid(isa(), x.get()), input.shape()),
+            (Some(x), _) => tensor(tanh(isa(), x.get()), input.shape()),
+            (None, Activation::Sigmoid) => Self::sigmoid(input),
+            (None, _) => Self::float_tanh(input),
+        }
+    }
+
     fn connect(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        Self::linear(input, Self::float_swap_dims(weight, 0, 1), Some(bias))
+        match [&input, &weight, &bias].map(Values::new) {
+            [Some(x), Some(w), Some(b)] => {
+                let pass = linear_pass(&input, &weight);
+                tensor(pass.forward(x.get(), w.get(), b.get()), [pass.batch, pass.outputs])
+            }
+            _ => Self::linear(input, Self::float_swap_dims(weight, 0, 1), Some(bias)),
+        }
+    }
+
+    fn descend(
+        mut param: FlexTensor,
+        mut velocity: FlexTensor,
+        gradient: FlexTensor,
+        rule: Descent,
+    ) -> (FlexTensor, FlexTensor) {
+        let whole = |tensor: &FlexTensor| matches!(tensor.layout().contiguous_offsets(), Some((0, _)));
+        let same = param.shape() == gradient.shape() && velocity.shape() == gradient.shape();
+        match Values::new(&gradient) {
+            Some(g) if same && [&param, &velocity].iter().all(|t| t.dtype() == DType::F32 && whole(t)) => {
+                let len = g.get().len();
+                // Without a copy where nothing else holds them.
+                let (to_param, to_velocity) = (param.storage_mut::<f32>(), velocity.storage_mut::<f32>());
+                rule.step(isa(), &mut to_param[..len], &mut to_velocity[..len], g.get());
+                (param, velocity)
+            }
+            _ => compose::<Self>(param, velocity, gradient, rule),
+        }
     }
 }
 
@@ -212,6 +274,29 @@ impl Gradients for Flex {
         match Values::new(&gradient) {
             Some(g) => tensor(crate::train::sums(isa(), g.get(), channels, height * width), bias.shape()),
             None => Self::conv2d_bias_backward(input, bias, gradient),
+        }
+    }
+
+    fn connect_input(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        match (Values::new(&weight), Values::new(&gradient)) {
+            (Some(w), Some(g)) => {
+                let ([batch, outputs], [_, inputs]) = (gradient.shape().dims(), weight.shape().dims());
+                let pass = LinearPass { isa: isa(), batch, inputs, outputs };
+                tensor(pass.backward_input(g.get(), w.get()), [batch, inputs])
+            }
+            _ => Self::float_matmul(gradient, weight),
+        }
+    }
+
+    fn connect_weight(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        match (Values::new(&input), Values::new(&gradient)) {
+            (Some(x), Some(g)) => {
+                let ([batch, inputs], [_, outputs]) = (input.shape().dims(), gradient.shape().dims());
+                let pass = LinearPass { isa: isa(), batch, inputs, outputs };
+                tensor(pass.backward_weight(x.get(), g.get()), [outputs, inputs])
+            }
+            // In the weight's own order, which the optimizer goes through in step with it.
+            _ => Self::float_matmul(Self::float_swap_dims(gradient, 0, 1), input),
         }
     }
 
@@ -281,6 +366,36 @@ impl Gradients for Flex {
                     input, kernel, stride, padding, dilation, ceil_mode, gradient, indices,
                 );
                 result.x_grad
+            }
+        }
+    }
+
+    fn averaged_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
+        let [batch, channels, height, width] = input.dims();
+        let pass = AveragePass::new(isa(), &shape, batch * channels, [height, width]);
+        if let (Some(g), Ok(pass)) = (Values::new(&gradient), pass) {
+            return tensor(pass.backward(g.get()), input);
+        }
+        // Its values do not matter.
+        let x = Self::float_zeros(input, &gradient.device(), gradient.dtype().into());
+        match shape {
+            PoolShape::Adaptive(_) => Self::adaptive_avg_pool2d_backward(x, gradient),
+            PoolShape::Sliding { kind, kernel, stride, padding, ceil } => {
+                Self::avg_pool2d_backward(x, gradient, kernel, stride, padding, kind.counts_padding(), ceil)
+            }
+        }
+    }
+
+    fn squashed_backward(output: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
+        match (Values::new(&output), Values::new(&gradient), function) {
+            (Some(y), Some(g), Activation::Sigmoid) => {
+                tensor(sigmoid_backward(isa(), y.get(), g.get()), output.shape())
+            }
+            (Some(y), Some(g), _) => tensor(tanh_backward(isa(), y.get(), g.get()), output.shape()),
+            (_, _, Activation::Sigmoid) => Self::sigmoid_backward(output, gradient),
+            _ => {
+                let square = Self::float_mul(output.clone(), output);
+                Self::float_sub(gradient.clone(), Self::float_mul(gradient, square))
             }
         }
     }

@@ -13,13 +13,20 @@ mod operations;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, Dispatch};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
+use crate::train::Descent;
 use crate::{KernelError, Values};
 
 #[cfg(feature = "flex")]
-use {burn::backend::Dispatch, operations::Operations};
+use {
+    crate::elementwise::Activation,
+    crate::pool::{PoolKind, PoolShape},
+    operations::Operations,
+};
 
 static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
 
@@ -157,6 +164,49 @@ pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
     module::max_pool2d(input, options)
 }
 
+/// The mean of each window of `[batch, channels, height, width]`.
+pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+        let shape = PoolShape::Sliding {
+            kind: PoolKind::Average { count_include_pad: options.count_include_pad },
+            kernel: options.kernel_size,
+            stride: options.stride,
+            padding: options.padding.map(|(begin, _)| begin),
+            ceil: options.ceil_mode,
+        };
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), shape));
+    }
+    module::avg_pool2d(input, options)
+}
+
+/// The means of as many windows as `output` has cells, as equal as can be.
+pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), PoolShape::Adaptive(output)));
+    }
+    module::adaptive_avg_pool2d(input, output)
+}
+
+/// The hyperbolic tangent of each element.
+pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Tanh));
+    }
+    activation::tanh(input)
+}
+
+/// 1 / (1 + e⁻ˣ) of each element.
+pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if is_fast(&input) {
+        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Sigmoid));
+    }
+    activation::sigmoid(input)
+}
+
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     #[cfg(feature = "flex")]
@@ -165,6 +215,44 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
         return Tensor::from_dispatch(Dispatch::connect(input, weight, bias));
     }
     module::linear(input, weight.transpose(), Some(bias))
+}
+
+/// A step of stochastic gradient descent: the parameter and the velocity after it.
+pub fn descend<const D: usize>(
+    param: Tensor<D>,
+    velocity: Tensor<D>,
+    gradient: Tensor<D>,
+    rule: Descent,
+) -> (Tensor<D>, Tensor<D>) {
+    #[cfg(feature = "flex")]
+    let fast = is_fast(&param);
+    let (param, velocity, gradient) = (param.into_dispatch(), velocity.into_dispatch(), gradient.into_dispatch());
+    let (param, velocity) = match () {
+        #[cfg(feature = "flex")]
+        () if fast => Dispatch::descend(param, velocity, gradient, rule),
+        () => compose::<Dispatch>(param, velocity, gradient, rule),
+    };
+    (Tensor::from_dispatch(param), Tensor::from_dispatch(velocity))
+}
+
+/// [`descend`] of Burn's own operations.
+fn compose<B: Backend>(
+    param: FloatTensor<B>,
+    velocity: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    rule: Descent,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let gradient = match rule.decay {
+        0.0 => gradient,
+        decay => B::float_add(gradient, scaled(param.clone(), decay)),
+    };
+    let velocity = B::float_add(gradient.clone(), scaled(velocity, rule.momentum));
+    let step = match rule.nesterov {
+        true => B::float_add(gradient, scaled(velocity.clone(), rule.momentum)),
+        false => velocity.clone(),
+    };
+    (B::float_sub(param, scaled(step, rule.rate)), velocity)
 }
 
 /// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.

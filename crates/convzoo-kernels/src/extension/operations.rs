@@ -1,6 +1,11 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
+use burn::tensor::Shape;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+
+use crate::elementwise::Activation;
+use crate::pool::PoolShape;
+use crate::train::Descent;
 
 /// What networks compute, forward. The functions beside this module document the operations.
 #[backend_extension(Autodiff, Flex)]
@@ -46,7 +51,21 @@ pub trait Operations: Backend {
 
     fn largest(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
 
+    /// The means of windows; no maxima.
+    fn averaged(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
+
+    /// A hyperbolic tangent or a logistic function; no other.
+    fn squashed(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
+
     fn connect(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The parameter and the velocity after a step.
+    fn descend(
+        param: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rule: Descent,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
 
 /// What a batch normalisation in training is defined by.
@@ -82,6 +101,11 @@ pub trait Gradients: Operations {
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
+    /// The gradient of a fully-connected layer's input.
+    fn connect_input(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn connect_weight(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
     /// Gradients of input, scale and shift.
     fn normalise_backward(
         input: FloatTensor<Self>,
@@ -99,6 +123,14 @@ pub trait Gradients: Operations {
         input: FloatTensor<Self>,
         options: MaxPoolOptions<2>,
         indices: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn averaged_backward(input: Shape, shape: PoolShape, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn squashed_backward(
+        output: FloatTensor<Self>,
+        function: Activation,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 }

@@ -104,4 +104,33 @@ unsafe impl Simd for Avx2 {
             _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps::<1>(pair, pair)))
         }
     }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: as above, for every row.
+        unsafe {
+            // Of four rows each, column 4h + j to half h of the j-th vector.
+            let mut fours = [[_mm256_setzero_ps(); 4]; 2];
+            for (i, columns) in fours.iter_mut().enumerate() {
+                let row = from.add(4 * i * from_step);
+                let (a, b) = (_mm256_loadu_ps(row), _mm256_loadu_ps(row.add(from_step)));
+                let (c, d) = (_mm256_loadu_ps(row.add(2 * from_step)), _mm256_loadu_ps(row.add(3 * from_step)));
+                let low_a = _mm256_castps_pd(_mm256_unpacklo_ps(a, b));
+                let low_b = _mm256_castps_pd(_mm256_unpacklo_ps(c, d));
+                let high_a = _mm256_castps_pd(_mm256_unpackhi_ps(a, b));
+                let high_b = _mm256_castps_pd(_mm256_unpackhi_ps(c, d));
+                *columns = [
+                    _mm256_castpd_ps(_mm256_unpacklo_pd(low_a, low_b)),
+                    _mm256_castpd_ps(_mm256_unpackhi_pd(low_a, low_b)),
+                    _mm256_castpd_ps(_mm256_unpacklo_pd(high_a, high_b)),
+                    _mm256_castpd_ps(_mm256_unpackhi_pd(high_a, high_b)),
+                ];
+            }
+            let [a, b] = fours;
+            for j in 0..4 {
+                _mm256_storeu_ps(to.add(j * to_step), _mm256_permute2f128_ps::<0x20>(a[j], b[j]));
+                _mm256_storeu_ps(to.add((j + 4) * to_step), _mm256_permute2f128_ps::<0x31>(a[j], b[j]));
+            }
+        }
+    }
 }

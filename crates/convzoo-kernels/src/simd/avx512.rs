@@ -100,4 +100,42 @@ unsafe impl Simd for Avx512 {
         // SAFETY: as above.
         unsafe { _mm512_reduce_add_ps(a) }
     }
+
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        // SAFETY: as above, for every row.
+        unsafe {
+            // Of four rows each, column 4q + j to quarter q of the j-th vector.
+            let mut fours = [[_mm512_setzero_ps(); 4]; 4];
+            for (i, columns) in fours.iter_mut().enumerate() {
+                let row = from.add(4 * i * from_step);
+                let (a, b) = (_mm512_loadu_ps(row), _mm512_loadu_ps(row.add(from_step)));
+                let (c, d) = (_mm512_loadu_ps(row.add(2 * from_step)), _mm512_loadu_ps(row.add(3 * from_step)));
+                let low_a = _mm512_castps_pd(_mm512_unpacklo_ps(a, b));
+                let low_b = _mm512_castps_pd(_mm512_unpacklo_ps(c, d));
+                let high_a = _mm512_castps_pd(_mm512_unpackhi_ps(a, b));
+                let high_b = _mm512_castps_pd(_mm512_unpackhi_ps(c, d));
+                *columns = [
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(low_a, low_b)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(low_a, low_b)),
+                    _mm512_castpd_ps(_mm512_unpacklo_pd(high_a, high_b)),
+                    _mm512_castpd_ps(_mm512_unpackhi_pd(high_a, high_b)),
+                ];
+            }
+            let [a, b, c, d] = fours;
+            for j in 0..4 {
+                const EVEN: i32 = 0b10_00_10_00;
+                const ODD: i32 = 0b11_01_11_01;
+                let (even_ab, even_cd) =
+                    (_mm512_shuffle_f32x4::<EVEN>(a[j], b[j]), _mm512_shuffle_f32x4::<EVEN>(c[j], d[j]));
+                let (odd_ab, odd_cd) =
+                    (_mm512_shuffle_f32x4::<ODD>(a[j], b[j]), _mm512_shuffle_f32x4::<ODD>(c[j], d[j]));
+                let to = to.add(j * to_step);
+                _mm512_storeu_ps(to, _mm512_shuffle_f32x4::<EVEN>(even_ab, even_cd));
+                _mm512_storeu_ps(to.add(4 * to_step), _mm512_shuffle_f32x4::<EVEN>(odd_ab, odd_cd));
+                _mm512_storeu_ps(to.add(8 * to_step), _mm512_shuffle_f32x4::<ODD>(even_ab, even_cd));
+                _mm512_storeu_ps(to.add(12 * to_step), _mm512_shuffle_f32x4::<ODD>(odd_ab, odd_cd));
+            }
+        }
+    }
 }

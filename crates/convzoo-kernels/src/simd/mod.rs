@@ -55,6 +55,18 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
     /// The sum of the lanes.
     unsafe fn sum(a: Self::Vector) -> f32;
+
+    /// Writes the columns of a square of `LANES` by `LANES` as rows: rows of the source begin `from_step` apart, those of
+    /// the result `to_step` apart.
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
+        for row in 0..Self::LANES {
+            for column in 0..Self::LANES {
+                // SAFETY: the pointers are valid for the rows, the trait's condition.
+                unsafe { to.add(column * to_step + row).write(from.add(row * from_step + column).read()) }
+            }
+        }
+    }
 }
 
 /// A computation that is compiled for each instruction set.

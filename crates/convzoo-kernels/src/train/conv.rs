@@ -5,8 +5,9 @@ use std::ops::Range;
 use super::gather::Gather;
 use super::product::{Matrix, Target, product};
 use super::weights::correlate;
+use super::winograd::{Winograd, choose};
 use super::{filled, sums};
-use crate::conv::ConvShape;
+use crate::conv::{ConvShape, Tile};
 use crate::operation::Shared;
 use crate::simd::Isa;
 
@@ -37,6 +38,8 @@ pub struct ConvPass {
     batch: usize,
     input: [usize; 2],
     output: [usize; 2],
+    /// The tiles of Winograd's filtering, forward and backward.
+    tiles: [Option<Tile>; 2],
 }
 
 impl ConvPass {
@@ -45,7 +48,24 @@ impl ConvPass {
     /// # Errors
     /// The window does not fit.
     pub fn new(isa: Isa, shape: ConvShape, batch: usize, input: [usize; 2]) -> Result<Self, crate::KernelError> {
-        Ok(Self { isa, shape, batch, input, output: shape.output(input)? })
+        let output = shape.output(input)?;
+        // Forward, rounding decides on which side of zero the input of a ReLU lies: the tile of four rounds more.
+        let forward = choose(&[Tile::Two], shape.channels, batch, output);
+        let backward = choose(&[Tile::Two, Tile::Four], shape.channels, batch, input);
+        Ok(Self { isa, shape, batch, input, output, tiles: [forward, backward] }.filterable())
+    }
+
+    /// The same with another tile of Winograd's filtering, or without; a shape other than 3×3, stride 1, dilation 1, one group
+    /// and padding up to 2 is never filtered.
+    pub fn filtered_by(self, tile: Option<Tile>) -> Self {
+        Self { tiles: [tile; 2], ..self }.filterable()
+    }
+
+    /// Without filtering, unless the shape allows it.
+    fn filterable(self) -> Self {
+        let ConvShape { kernel, stride, padding, dilation, groups, .. } = self.shape;
+        let can = (kernel, stride, dilation, groups) == ([3; 2], [1; 2], [1; 2], 1) && padding.iter().all(|&p| p < 3);
+        Self { tiles: self.tiles.map(|tile| tile.filter(|_| can)), ..self }
     }
 
     /// `[batch, outputs, height, width]`.
@@ -64,21 +84,30 @@ impl ConvPass {
             assert_eq!(values.len(), self.shape.channels[1], "a value for every output");
         }
         let ([_, outputs], [_, group_outputs]) = (self.shape.channels, self.group_channels());
-        let (gather, planes) = (self.window(input), self.output[0] * self.output[1]);
+        let planes = self.output[0] * self.output[1];
         let (taps, weights) = self.weights();
+        let matrix = |group: usize| Matrix {
+            weight: &weight[group * group_outputs * weights..][..group_outputs * weights],
+            rows: group_outputs,
+            channels: weights / taps.len(),
+            row: weights,
+            channel: taps.len(),
+            taps: &taps,
+        };
+        if let Some(tile) = self.tiles[0] {
+            let (isa, batch, padding) = (self.isa, self.batch, self.shape.padding);
+            let (size, grid, matrix) = (self.input, self.output, matrix(0));
+            let winograd = Winograd { isa, tile, batch, source: input, size, grid, padding, matrix, epilogue };
+            // SAFETY: every pixel lies in a tile.
+            return unsafe { filled(batch * outputs * planes, |output| winograd.run(output)) };
+        }
+        let gather = self.window(input);
         // SAFETY: the product writes every cell of every plane.
         unsafe {
             filled(self.batch * outputs * planes, |output| {
                 for group in 0..self.shape.groups {
                     let first = group * group_outputs;
-                    let matrix = Matrix {
-                        weight: &weight[first * weights..][..group_outputs * weights],
-                        rows: group_outputs,
-                        channels: weights / taps.len(),
-                        row: weights,
-                        channel: taps.len(),
-                        taps: &taps,
-                    };
+                    let matrix = matrix(group);
                     let target = Target {
                         output: Shared(output.add(first * planes)),
                         image: outputs * planes,
@@ -100,6 +129,18 @@ impl ConvPass {
         let ([inputs, outputs], [group_inputs, group_outputs]) = (self.shape.channels, self.group_channels());
         let planes = self.input[0] * self.input[1];
         let kernel = self.shape.kernel[0] * self.shape.kernel[1];
+        if let Some(tile) = self.tiles[1] {
+            // The same convolution, of the kernels turned by half a turn.
+            let taps: Vec<usize> = (0..kernel).rev().collect();
+            let row = kernel;
+            let matrix = Matrix { weight, rows: inputs, channels: outputs, row, channel: inputs * kernel, taps: &taps };
+            let padding = self.shape.padding.map(|padding| 2 - padding);
+            let (isa, batch, size, grid) = (self.isa, self.batch, self.output, self.input);
+            let epilogue = Epilogue::default();
+            let winograd = Winograd { isa, tile, batch, source: gradient, size, grid, padding, matrix, epilogue };
+            // SAFETY: every pixel lies in a tile.
+            return unsafe { filled(batch * inputs * planes, |output| winograd.run(output)) };
+        }
         let phases = self.phases();
         let write = |output: *mut f32| {
             for (first, grid, taps) in &phases {

@@ -1,21 +1,32 @@
 //! The operations of training, forward and backward, on tensors in the usual order, `[batch, channels, height, width]`.
 //!
-//! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache: vectors lie along
-//! the pixels, so that no tensor changes its layout.
+//! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache. Vectors lie along
+//! the pixels, so that no tensor changes its layout; in the gradient of a weight, which sums over them, along the outputs.
 #![allow(unsafe_code)]
 
+mod activation;
+mod average;
 mod conv;
+mod descent;
 mod gather;
+mod linear;
 mod norm;
 mod pool;
 mod product;
 mod sum;
 mod weights;
+mod winograd;
 
+pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
+pub use average::AveragePass;
 pub use conv::{ConvPass, Epilogue};
+pub use descent::Descent;
+pub use linear::LinearPass;
 pub use norm::{NormGradients, NormParams, NormPass};
 pub use pool::MaxPoolPass;
 pub use sum::{add_relu, add_relu_backward};
+
+use std::cell::Cell;
 
 use crate::operation::Shared;
 use crate::parallel;
@@ -51,6 +62,46 @@ fn advise(values: &mut Vec<f32>) {
             // SAFETY: the pages lie within the vector's memory, and the advice changes none of it. Where the kernel does not
             // take it, all stays as it was.
             unsafe { madvise(values.as_mut_ptr().with_addr(start).cast(), end - start, HUGE) };
+        }
+    }
+}
+
+thread_local! {
+    static KEPT: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+}
+
+/// Memory for the weights of a convolution as its kernels read them, from the last convolution of this thread: fresh memory
+/// costs more than packing does. The values are any.
+fn kept(len: usize) -> Vec<f32> {
+    let values = KEPT.take();
+    if values.len() < len { vec![0.0; len] } else { values }
+}
+
+/// Leaves the memory to the next convolution.
+fn keep(values: Vec<f32>) {
+    KEPT.set(values);
+}
+
+/// Transposes a row of squares, [`Simd::LANES`] each way: `from` one beside the other `to` one below the other.
+struct Transpose {
+    from: *const f32,
+    from_step: usize,
+    to: *mut f32,
+    to_step: usize,
+    squares: usize,
+}
+
+impl Kernel for Transpose {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        for square in 0..self.squares {
+            // SAFETY: the squares are there, the promise of whoever made the pointers.
+            unsafe {
+                let from = self.from.add(square * S::LANES);
+                S::transpose(from, self.from_step, self.to.add(square * S::LANES * self.to_step), self.to_step);
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::{filled, plane_at};
 use crate::operation::Shared;
 use crate::parallel;
-use crate::simd::Isa;
+use crate::simd::{Isa, Kernel, Simd};
 
 /// Max pooling of planes of one size, which remembers each window's largest pixel.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,8 @@ impl MaxPoolPass {
                 parallel::for_each(self.planes, |plane| {
                     let values = plane_at(&output, plane * to_plane, to_plane);
                     let indices = std::slice::from_raw_parts_mut(to_indices.get().add(plane * to_plane), to_plane);
-                    self.pool(&input[plane * from_plane..][..from_plane], values, indices);
+                    let plane = &input[plane * from_plane..][..from_plane];
+                    self.isa.call(Pool { pass: self, plane, values, indices });
                 });
             })
         };
@@ -70,23 +71,51 @@ impl MaxPoolPass {
             })
         }
     }
+}
 
-    fn pool(&self, plane: &[f32], values: &mut [f32], indices: &mut [i32]) {
-        let Self { input: [height, width], output: [_, columns], kernel, stride, padding, .. } = *self;
-        let window = |i: usize, cell: usize| {
-            let start = cell * stride[i];
-            start.saturating_sub(padding[i])..(start + kernel[i]).saturating_sub(padding[i]).min([height, width][i])
-        };
-        for (cell, (value, index)) in values.iter_mut().zip(indices).enumerate() {
-            let (rows, across) = (window(0, cell / columns), window(1, cell % columns));
-            let first = rows.start * width + across.start;
-            (*value, *index) = (plane[first], first as i32);
-            for y in rows {
-                for x in across.clone() {
-                    let pixel = plane[y * width + x];
+/// The windows of a plane: first the largest pixel of each column of a row of windows, then of each window's columns.
+struct Pool<'a> {
+    pass: &'a MaxPoolPass,
+    plane: &'a [f32],
+    values: &'a mut [f32],
+    indices: &'a mut [i32],
+}
+
+impl Kernel for Pool<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let MaxPoolPass { input: [height, width], output: [_, columns], kernel, stride, padding, .. } = *self.pass;
+        // With the padding, which nothing is smaller than and nothing comes behind.
+        let length = ((columns - 1) * stride[1] + kernel[1]).max(padding[1] + width);
+        let mut largest = vec![f32::NEG_INFINITY; length];
+        let mut places = vec![i32::MAX; length];
+        let rows = self.values.chunks_exact_mut(columns).zip(self.indices.chunks_exact_mut(columns));
+        for (row, (values, indices)) in rows.enumerate() {
+            let top = row * stride[0];
+            let window = top.saturating_sub(padding[0])..(top + kernel[0]).saturating_sub(padding[0]).min(height);
+            let inner = padding[1]..padding[1] + width;
+            let (inner, inner_places) = (&mut largest[inner.clone()], &mut places[inner]);
+            inner.copy_from_slice(&self.plane[window.start * width..][..width]);
+            let first = window.start * width;
+            inner_places.iter_mut().enumerate().for_each(|(x, place)| *place = (first + x) as i32);
+            for y in window.skip(1) {
+                let line = self.plane[y * width..][..width].iter().enumerate();
+                for ((largest, place), (x, &pixel)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
                     // What is no number stays.
-                    if pixel > *value || pixel.is_nan() {
-                        (*value, *index) = (pixel, (y * width + x) as i32);
+                    let larger = (pixel > *largest) | pixel.is_nan();
+                    *largest = if larger { pixel } else { *largest };
+                    *place = if larger { (y * width + x) as i32 } else { *place };
+                }
+            }
+            for (cell, (value, index)) in values.iter_mut().zip(indices).enumerate() {
+                let window = cell * stride[1]..cell * stride[1] + kernel[1];
+                (*value, *index) = (largest[window.start], places[window.start]);
+                for (&pixel, &place) in largest[window.clone()].iter().zip(&places[window]).skip(1) {
+                    let earlier = (pixel == *value) & (place < *index);
+                    if (pixel > *value) | pixel.is_nan() | earlier {
+                        (*value, *index) = (pixel, place);
                     }
                 }
             }

@@ -1,10 +1,10 @@
 #![allow(unsafe_code)]
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use super::conv::Epilogue;
 use super::gather::Gather;
+use super::{keep, kept};
 use crate::operation::Shared;
 use crate::simd::{Isa, Kernel, Simd};
 use crate::{buffer, parallel};
@@ -80,12 +80,7 @@ pub(super) fn product(
         // SAFETY: as above; each task writes pixels of its own, and the target has all of them.
         unsafe { isa.call(block) }
     });
-    packed.recycle();
-}
-
-thread_local! {
-    /// Memory for packed weights, as much as the largest took: fresh memory costs more than packing does.
-    static PACKED: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    keep(packed.values);
 }
 
 /// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`.
@@ -102,10 +97,7 @@ impl Packed {
     fn new(matrix: &Matrix, tile: usize) -> Self {
         let (rows, channels, taps) = (matrix.rows, matrix.channels, matrix.taps.len());
         let (tiles, depth_channels) = (rows.div_ceil(tile), (DEPTH / taps).clamp(1, channels));
-        let mut values = PACKED.take();
-        if values.len() < rows * channels * taps {
-            values = vec![0.0; rows * channels * taps];
-        }
+        let mut values = kept(rows * channels * taps);
         let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
         let to = Shared(values.as_mut_ptr());
         let depths = packed.depths();
@@ -130,11 +122,6 @@ impl Packed {
             _ => parallel::for_each(depths * tiles, pack),
         }
         Self { values, ..packed }
-    }
-
-    /// Leaves the memory to the next product.
-    fn recycle(self) {
-        PACKED.set(self.values);
     }
 
     fn depths(&self) -> usize {

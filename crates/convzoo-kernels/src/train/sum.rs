@@ -24,7 +24,13 @@ pub fn add_relu_backward(isa: Isa, output: &[f32], gradient: &[f32]) -> Vec<f32>
     combine(isa, output, gradient, |output, gradient| if output > 0.0 { gradient } else { 0.0 })
 }
 
-fn combine(isa: Isa, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<f32> {
+/// A function of each element.
+pub(super) fn map(isa: Isa, input: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync) -> Vec<f32> {
+    combine(isa, input, input, move |x, _| f(x))
+}
+
+/// A function of two elements each.
+pub(super) fn combine(isa: Isa, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<f32> {
     assert_eq!(a.len(), b.len(), "operands of one length");
     // SAFETY: every chunk is written by the task that has it.
     unsafe {

@@ -1,22 +1,25 @@
 #![allow(unsafe_code)]
 
 use std::ops::Range;
+use std::ptr;
 
+use super::Transpose;
 use super::gather::Gather;
+use crate::conv::tile::{NO_BIAS, ROW_STEP, TileArgs, tile};
 use crate::operation::Shared;
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 use crate::{buffer, parallel};
 
-/// Pixels summed before a tile's vectors are folded into numbers: as many as leave a tile's rows in the first-level cache.
-const PIXELS: usize = 1024;
+/// Pixels summed at once: with two vectors of outputs for each, half of a first-level cache.
+const PIXELS: usize = ROW_STEP - MAX_LANES;
 
-/// Rows of the window's matrix packed at once: with their pixels, half of a second-level cache.
-const ROWS: usize = 108;
+/// What a task works on, in floats: three quarters of a second-level cache.
+const CACHE: usize = 180 << 10;
 
 /// Sums products over all pixels: `[outputs, channels · taps]`, the gradient of a weight from that of the output.
 ///
-/// `gradient` reads `outputs` channels from the `first`-th on, `window` reads `channels` of those in front of the
-/// weight.
+/// `gradient` reads `outputs` of its channels, `window` reads `channels` of those in front of the weight. Vectors lie along
+/// the outputs: for that the gradient is transposed, a few pixels at a time.
 pub(super) fn correlate(
     isa: Isa,
     batch: usize,
@@ -26,19 +29,19 @@ pub(super) fn correlate(
 ) {
     let pixels = batch * window.area();
     let depth = channels.len() * window.taps();
-    let step = (ROWS / window.taps()).clamp(1, channels.len().max(1));
+    let wide = outputs.len().next_multiple_of(isa.lanes());
+    let rows = CACHE.saturating_sub(wide * PIXELS) / (ROW_STEP + wide);
+    let step = (rows / window.taps()).clamp(1, channels.len().max(1));
     let blocks = channels.len().div_ceil(step);
     // Where there are few rows, threads share out the pixels, and each sums for itself.
     let wanted = 4 * parallel::threads();
     let parts = if blocks >= wanted { 1 } else { wanted.div_ceil(blocks.max(1)).min(pixels.div_ceil(PIXELS)).max(1) };
-    into.fill(0.0);
     let mut others = vec![0.0; (parts - 1) * into.len()];
     let (first, rest) = (Shared(into.as_mut_ptr()), Shared(others.as_mut_ptr()));
     let len = into.len();
     parallel::for_each(blocks * parts, |task| {
         let (block, part) = (task / parts, task % parts);
-        let start = channels.start + block * step;
-        let block_channels = start..channels.end.min(start + step);
+        let block_channels = parallel::piece(channels.len(), blocks, block);
         // SAFETY: every part has its sums to itself, and in them every block its columns.
         unsafe {
             let sums = if part == 0 { first.get() } else { rest.get().add((part - 1) * len) };
@@ -46,9 +49,9 @@ pub(super) fn correlate(
                 gradient,
                 outputs: outputs.clone(),
                 window,
-                channels: block_channels,
+                channels: channels.start + block_channels.start..channels.start + block_channels.end,
                 pixels: parallel::piece(pixels, parts, part),
-                sums: sums.add(block * step * window.taps()),
+                sums: sums.add(block_channels.start * window.taps()),
                 depth,
             });
         }
@@ -75,118 +78,107 @@ impl Kernel for Block<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let (outputs, rows) = (self.outputs.len(), self.channels.len() * self.window.taps());
-        let [tile_outputs, tile_rows] = tile::<S>();
-        let (output_tiles, row_tiles) = (outputs.div_ceil(tile_outputs), rows.div_ceil(tile_rows));
-        let chunks = self.pixels.len().div_ceil(PIXELS);
-        let most = pitch::<S>(self.pixels.len().div_ceil(chunks.max(1)));
-        let gradient_len = outputs * most + S::LANES;
-        buffer::with_scratch(gradient_len + rows * most + S::LANES, |scratch| {
-            let (gradients, windows) = scratch.split_at_mut(gradient_len);
+        let rows = self.channels.len() * self.window.taps();
+        let outputs = self.outputs.len().div_ceil(S::LANES);
+        let block_len = rows.next_multiple_of(S::LANES) * S::LANES;
+        let lengths = [outputs * S::LANES * PIXELS, outputs * block_len, S::LANES * ROW_STEP];
+        buffer::with_scratch(lengths.iter().sum::<usize>() + rows * ROW_STEP + S::LANES, |scratch| {
+            // `[pair of output blocks][pixel][block][lanes]`, `[output block][row][lanes]`, `[lanes][pixel]`, `[row][pixel]`.
+            let (gradients, scratch) = scratch.split_at_mut(lengths[0]);
+            let (sums, scratch) = scratch.split_at_mut(lengths[1]);
+            let (lines, windows) = scratch.split_at_mut(lengths[2]);
+            let chunks = self.pixels.len().div_ceil(PIXELS);
             for chunk in 0..chunks {
                 let piece = parallel::piece(self.pixels.len(), chunks, chunk);
                 let pixels = self.pixels.start + piece.start..self.pixels.start + piece.end;
-                let width = pitch::<S>(pixels.len());
-                // SAFETY: the scratch has room for the rows and a vector more; sums are there for all tiles.
+                let count = pixels.len();
+                // SAFETY: what lies behind the rows that are packed is packed later, or spare.
                 unsafe {
-                    self.gradient.pack::<S>(self.outputs.clone(), pixels.clone(), width, gradients.as_mut_ptr());
-                    self.window.pack::<S>(self.channels.clone(), pixels, width, windows.as_mut_ptr());
-                    for tile in 0..output_tiles {
-                        let outputs = parallel::piece(outputs, output_tiles, tile);
-                        for tile in 0..row_tiles {
-                            let rows = parallel::piece(rows, row_tiles, tile);
+                    self.transpose::<S>(pixels.clone(), lines, gradients);
+                    self.window.pack::<S>(self.channels.clone(), pixels, ROW_STEP, windows.as_mut_ptr());
+                    for first in (0..outputs).step_by(2) {
+                        let tiles = rows.div_ceil(S::PIXELS);
+                        for part in 0..tiles {
+                            let rows = parallel::piece(rows, tiles, part);
+                            let to = sums.as_mut_ptr().add(first * block_len + rows.start * S::LANES);
                             let args = TileArgs {
-                                a: gradients.as_ptr().add(outputs.start * width),
-                                b: windows.as_ptr().add(rows.start * width),
-                                width,
-                                sums: self.sums.add(outputs.start * self.depth + rows.start),
-                                step: self.depth,
+                                input: windows.as_ptr().add(rows.start * ROW_STEP),
+                                weights: gradients.as_ptr().add(first * S::LANES * PIXELS),
+                                bias: NO_BIAS.as_ptr(),
+                                sum: if chunk > 0 { to } else { ptr::null() },
+                                output: to,
+                                sum_block: block_len,
+                                output_block: block_len,
+                                blocks: 1,
+                                input_block: 0,
+                                weights_block: 0,
+                                rows: 1,
+                                skipped_rows: 0,
+                                row_step: 0,
+                                taps: 1,
+                                tap_step: 0,
+                                run: count,
+                                run_last: count,
+                                run_step: 1,
+                                pixel_step: ROW_STEP,
+                                relu: false,
                             };
-                            fold::<S>([outputs.len(), rows.len()], args);
+                            tile::<S>(rows.len(), (outputs - first).min(2), &args);
                         }
                     }
                 }
             }
+            // SAFETY: the result has a place for each sum.
+            unsafe { self.write::<S>(rows, sums, lines) }
         });
     }
 }
 
-/// The width of rows of so many pixels: an odd number of vectors, so that neighbouring rows lie in different sets of a
-/// cache.
-#[inline(always)]
-fn pitch<S: Simd>(pixels: usize) -> usize {
-    (pixels.div_ceil(S::LANES) | 1) * S::LANES
-}
-
-/// Outputs and rows whose sums, with one vector of each output and one of a row, fill the registers.
-#[inline(always)]
-const fn tile<S: Simd>() -> [usize; 2] {
-    match S::PIXELS {
-        14.. => [6, 4],
-        6.. => [4, 3],
-        _ => [2, 2],
-    }
-}
-
-#[derive(Clone, Copy)]
-struct TileArgs {
-    /// `[outputs, width]`.
-    a: *const f32,
-    /// `[rows, width]`.
-    b: *const f32,
-    width: usize,
-    /// `[outputs, rows]`, outputs `step` apart.
-    sums: *mut f32,
-    step: usize,
-}
-
-struct Tile<const OUTPUTS: usize, const ROWS: usize>(TileArgs);
-
-impl<const OUTPUTS: usize, const ROWS: usize> Kernel for Tile<OUTPUTS, ROWS> {
-    type Output = ();
-
+impl Block<'_> {
+    /// Brings the gradient's pixels to `[pair of output blocks][pixel][block][lanes]`.
+    ///
+    /// # Safety
+    /// Behind the lines there is room for a vector.
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let TileArgs { a, b, width, sums, step } = self.0;
-        // SAFETY: the pointers are valid for the rows and the width, the promise of whoever made them.
-        unsafe {
-            let mut totals = [[S::splat(0.0); ROWS]; OUTPUTS];
-            let mut i = 0;
-            while i < width {
-                let mut rows = [S::splat(0.0); ROWS];
-                for (r, row) in rows.iter_mut().enumerate() {
-                    *row = S::load(b.add(r * width + i));
-                }
-                for (o, totals) in totals.iter_mut().enumerate() {
-                    let output = S::load(a.add(o * width + i));
-                    for (total, row) in totals.iter_mut().zip(rows) {
-                        *total = S::mul_add(output, row, *total);
-                    }
-                }
-                i += S::LANES;
+    unsafe fn transpose<S: Simd>(&self, pixels: Range<usize>, lines: &mut [f32], gradients: &mut [f32]) {
+        let count = pixels.len();
+        let blocks = self.outputs.len().div_ceil(S::LANES);
+        for block in 0..blocks {
+            let start = self.outputs.start + block * S::LANES;
+            let channels = start..self.outputs.end.min(start + S::LANES);
+            lines[channels.len() * ROW_STEP..].fill(0.0);
+            let first = block / 2 * 2;
+            let step = (blocks - first).min(2) * S::LANES;
+            // SAFETY: the lines are as wide as the squares of the pixels.
+            unsafe {
+                self.gradient.pack::<S>(channels, pixels.clone(), ROW_STEP, lines.as_mut_ptr());
+                let to = gradients.as_mut_ptr().add(first * S::LANES * PIXELS + (block - first) * S::LANES);
+                let (from, squares) = (lines.as_ptr(), count.div_ceil(S::LANES));
+                S::call(Transpose { from, from_step: ROW_STEP, to, to_step: step, squares });
             }
-            for (o, totals) in totals.into_iter().enumerate() {
-                for (r, total) in totals.into_iter().enumerate() {
-                    *sums.add(o * step + r) += S::sum(total);
+        }
+    }
+
+    /// Brings the sums from `[output block][row][lanes]` to their place.
+    ///
+    /// # Safety
+    /// The result has `rows` columns of all outputs.
+    #[inline(always)]
+    unsafe fn write<S: Simd>(&self, rows: usize, sums: &[f32], square: &mut [f32]) {
+        let block_len = rows.next_multiple_of(S::LANES) * S::LANES;
+        for (block, sums) in sums.chunks_exact(block_len).enumerate() {
+            let outputs = block * S::LANES..self.outputs.len().min((block + 1) * S::LANES);
+            for row in (0..rows).step_by(S::LANES) {
+                // SAFETY: sums are there for all lanes and for rows up to a multiple of them.
+                unsafe {
+                    let (from, to) = (sums.as_ptr().add(row * S::LANES), square.as_mut_ptr());
+                    S::call(Transpose { from, from_step: S::LANES, to, to_step: S::LANES, squares: 1 });
+                    for (output, values) in outputs.clone().zip(square.chunks_exact(S::LANES)) {
+                        let to = self.sums.add(output * self.depth + row);
+                        to.copy_from_nonoverlapping(values.as_ptr(), S::LANES.min(rows - row));
+                    }
                 }
             }
         }
     }
-}
-
-/// Computes a tile of `[outputs, rows]`, no more than [`tile`].
-#[inline(always)]
-unsafe fn fold<S: Simd>(size: [usize; 2], args: TileArgs) {
-    macro_rules! dispatch {
-        ($($outputs:literal: $($rows:literal)*;)*) => {
-            match size {
-                // SAFETY: the caller's promise.
-                $($([$outputs, $rows] if $outputs <= tile::<S>()[0] && $rows <= tile::<S>()[1] => unsafe {
-                    S::call(Tile::<$outputs, $rows>(args))
-                },)*)*
-                _ => unreachable!("tiles have at most {:?} outputs and rows", tile::<S>()),
-            }
-        };
-    }
-    dispatch!(1: 1 2 3 4; 2: 1 2 3 4; 3: 1 2 3 4; 4: 1 2 3 4; 5: 1 2 3 4; 6: 1 2 3 4;)
 }

@@ -9,12 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result, anyhow, bail};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use convzoo::blocks::observe::{self, Record};
 use convzoo::device::DeviceName;
-use convzoo::train::Recipe;
+use convzoo::train::{Recipe, Sgd};
 use convzoo::{Classifier, Fused, FusedProfile, FusedStage, Network, Options, Summary, create};
 use convzoo_kernels::engine::Kind;
 use convzoo_kernels::{Isa, peak};
@@ -310,12 +309,11 @@ impl Training {
     fn new(job: &Job, device: &Device) -> Self {
         let recipe = Recipe::default();
         let targets: Vec<_> = (0..job.batch).map(|image| (image % job.classes) as i64).collect();
-        let momentum = MomentumConfig::new().with_momentum(MOMENTUM).with_dampening(0.0);
         Self {
             targets: Tensor::from_data(targets.as_slice(), device),
             loss: CrossEntropyLossConfig::new().init(device),
             auxiliary_weight: recipe.auxiliary_weight,
-            optimizer: SgdConfig::new().with_momentum(Some(momentum)).init(),
+            optimizer: Sgd { momentum: MOMENTUM, ..Sgd::default() }.into(),
         }
     }
 
