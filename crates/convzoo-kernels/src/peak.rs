@@ -13,33 +13,34 @@ use crate::{Buffer, Isa};
 /// How long readings are taken for.
 const TIME: Duration = Duration::from_millis(300);
 
+/// Tasks of a reading for each thread: enough that one that is called late does not miss much.
+const TASKS: usize = 16;
+
 /// Multiply-adds in a second, of all threads together: independent ones on registers alone.
 pub fn multiply_adds(isa: Isa) -> f64 {
     const STEPS: usize = 100_000;
-    let threads = parallel::threads();
+    let tasks = parallel::threads() * TASKS;
     let work = |_| {
         // SAFETY: the instruction set was found on this processor.
         unsafe { isa.call(Chains { steps: STEPS }) }
     };
-    (threads * STEPS * CHAINS * isa.lanes()) as f64 / best(|| parallel::for_each(threads, work))
+    (tasks * STEPS * CHAINS * isa.lanes()) as f64 / best(|| parallel::for_each(tasks, work))
 }
 
 /// Bytes in a second that all threads together read, from memory of so many bytes that they read over and over. Where
 /// a cache holds them, it is the cache's speed.
 pub fn bandwidth(isa: Isa, bytes: usize) -> f64 {
     let memory = Buffer::zeros((bytes / size_of::<f32>()).next_multiple_of(LINE * CHAINS));
-    // Of little memory, so often that calling the threads takes no time beside it.
-    let rounds = (4 << 20) / bytes.clamp(1, 4 << 20);
-    let threads = parallel::threads();
+    let bytes = memory.len() * size_of::<f32>();
+    // Pieces that a task is worth taking for, and of little memory so many rounds that the call for threads is, too.
+    let pieces = (bytes / (64 << 10)).clamp(parallel::threads(), parallel::threads() * TASKS);
+    let rounds = (64usize << 20).div_ceil(bytes);
     let work = |task| {
-        let lines = piece(memory.len() / LINE, threads, task);
-        let part = &memory[lines.start * LINE..lines.end * LINE];
-        for _ in 0..rounds {
-            // SAFETY: the instruction set was found on this processor.
-            unsafe { isa.call(Read { part }) }
-        }
+        let lines = piece(memory.len() / LINE, pieces, task % pieces);
+        // SAFETY: the instruction set was found on this processor.
+        unsafe { isa.call(Read { part: &memory[lines.start * LINE..lines.end * LINE] }) }
     };
-    (rounds * memory.len() * size_of::<f32>()) as f64 / best(|| parallel::for_each(threads, work))
+    (rounds * bytes) as f64 / best(|| parallel::for_each(rounds * pieces, work))
 }
 
 /// The seconds of the fastest reading.

@@ -315,5 +315,6 @@ fn a_profile_tells_what_each_stage_does_and_what_that_takes() {
     assert!(conv.value_bytes >= 3 * 4 * 2 * 16 * 144, "{conv:?}");
     assert_eq!((pool.kind, pool.macs, pool.output), (Kind::Pool, 0, [2, 16, 1, 1]));
     assert_eq!((linear.kind, linear.macs, linear.weight_bytes), (Kind::Linear(Precision::Half), 2 * 80, 2 * 80));
-    assert!(stages.iter().any(|stage: &Stage| !stage.time.is_zero()), "{stages:?}");
+    let timed = |stage: &Stage| !stage.fastest.is_zero() && stage.fastest <= stage.time;
+    assert!(stages.iter().any(timed), "{stages:?}");
 }

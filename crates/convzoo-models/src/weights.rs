@@ -300,7 +300,22 @@ pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) ->
         None => store,
     };
     let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
-    store.collect_from(network).map_err(|error| write(error.to_string()))
+    store.collect_from(network).map_err(|error| write(error.to_string()))?;
+    open_to_others(path).map_err(|error| write(error.to_string()))
+}
+
+/// Gives a file the permissions that new files of this user have: safetensors makes its own for the owner alone.
+pub fn open_to_others(path: &Path) -> io::Result<()> {
+    #[cfg(not(unix))]
+    let _ = path;
+    #[cfg(unix)]
+    {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        let sample = tempfile::Builder::new().permissions(everyone).tempfile_in(folder)?;
+        std::fs::set_permissions(path, sample.as_file().metadata()?.permissions())?;
+    }
+    Ok(())
 }
 
 /// Saves `network` in Burn's own pack, in the reference's names too.

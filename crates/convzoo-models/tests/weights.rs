@@ -351,3 +351,15 @@ fn thousands_of_tensors_load_in_seconds() {
     assert!(took.as_secs() < 5, "{took:.1?}");
     std::fs::remove_file(path).unwrap();
 }
+
+#[cfg(unix)]
+#[test]
+fn saved_weights_are_as_public_as_other_new_files() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let [weights, other] = ["weights.safetensors", "other"].map(|name| folder.path().join(name));
+    weights::save(&create("lenet5", &Options::default(), &Device::flex()).unwrap(), &weights).unwrap();
+    std::fs::write(&other, "").unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(format!("{:o}", mode(&weights)), format!("{:o}", mode(&other)));
+}

@@ -8,6 +8,8 @@ use burn::store::{ModuleSnapshot, ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Device, Tensor};
 use thiserror::Error;
 
+use crate::weights::open_to_others;
+
 /// Why a tensor cannot be read or written.
 #[derive(Debug, Error)]
 pub enum TensorFileError {
@@ -71,5 +73,6 @@ pub fn write(path: &Path, logits: Tensor<2>) -> Result<(), TensorFileError> {
     let mut store = SafetensorsStore::from_file(path).overwrite(true);
     let failed = |reason: String| TensorFileError::File { path: path.to_owned(), reason };
     let output = Output { logits: Param::from_tensor(logits) };
-    output.save_into(&mut store).map_err(|error| failed(error.to_string()))
+    output.save_into(&mut store).map_err(|error| failed(error.to_string()))?;
+    open_to_others(path).map_err(|error| failed(error.to_string()))
 }

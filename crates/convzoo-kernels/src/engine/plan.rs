@@ -9,7 +9,7 @@ use super::graph::{Node, Op};
 use super::memory::{Need, assign};
 use super::profile::{self, Chosen, Profile};
 use super::{Network, Output};
-use crate::conv::{Algorithm, Epilogue, length};
+use crate::conv::{Epilogue, length};
 use crate::elementwise::elementwise;
 use crate::operation::Shared;
 use crate::pool::{PoolShape, pool};
@@ -49,15 +49,17 @@ impl Plan {
         for (i, node) in nodes.iter().enumerate().filter(|(i, _)| !homes.views[*i]) {
             let output = layouts[i];
             let inputs: Vec<Layout> = node.inputs.iter().map(|input| layouts[*input]).collect();
-            let (mut packed, mut algorithm) = (None, Algorithm::Direct);
+            let mut chosen = None;
             let operation: Box<dyn Operation> = match &node.op {
                 Op::Input(_) => Box::new(Pack(output)),
                 Op::Conv(conv) => {
                     let planar = planar && node.inputs[0] == 0;
-                    algorithm = choose(&conv.shape, input[0], [output.height, output.width], planar);
+                    let algorithm = choose(&conv.shape, input[0], [output.height, output.width], planar);
                     let epilogue = Epilogue { sum: inputs.get(1).copied(), relu: conv.relu };
-                    let conv = packed.insert(network.packed(i, conv, algorithm)?);
-                    conv.operation(inputs[0], output, epilogue, threads)?
+                    let conv = network.packed(i, conv, algorithm)?;
+                    let operation = conv.operation(inputs[0], output, epilogue, threads)?;
+                    chosen = Some(Chosen { conv, algorithm, isa });
+                    operation
                 }
                 Op::Pool(shape) => pool(isa, shape, inputs[0], output, threads)?,
                 Op::LocalResponse(norm) => norm.operation(isa, inputs[0], output, threads)?,
@@ -90,7 +92,6 @@ impl Plan {
                 let operation = "a convolution over vectors";
                 return Err(KernelError::Shapes { operation, left: shape(left), right: shape(right) });
             }
-            let chosen = packed.as_ref().map(|conv| Chosen { conv, algorithm, isa });
             let about = profile::Stage::new(node, &*operation, chosen);
             let inputs = node.inputs.iter().map(|input| place(*input)).collect();
             stages.push(Step { operation, about, inputs, output: place(i) });
@@ -154,13 +155,13 @@ impl Plan {
             self.execute(images, |stage| times[stage].push(passed()))?;
             times[self.stages.len()].push(passed());
         }
-        let mut medians = times.into_iter().map(|mut times: Vec<Duration>| {
-            times.sort_unstable();
-            times[times.len() / 2]
+        times.iter_mut().for_each(|times: &mut Vec<Duration>| times.sort_unstable());
+        let median = |times: &[Duration]| times[times.len() / 2];
+        let stages = self.stages.iter().zip(&times).map(|(stage, times)| {
+            let (time, fastest) = (median(times), times[0]);
+            profile::Stage { time, fastest, ..stage.about.clone() }
         });
-        let stages = self.stages.iter().zip(&mut medians);
-        let stages = stages.map(|(stage, time)| profile::Stage { time, ..stage.about.clone() }).collect();
-        Ok(Profile { stages, answer: medians.next().unwrap_or_default() })
+        Ok(Profile { stages: stages.collect(), answer: median(&times[self.stages.len()]) })
     }
 
     /// One run; `ended` is told as each stage ends.

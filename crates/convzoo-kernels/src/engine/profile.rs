@@ -41,6 +41,8 @@ pub struct Stage {
     pub value_bytes: usize,
     /// The median over runs, on all threads.
     pub time: Duration,
+    /// The least of them.
+    pub fastest: Duration,
 }
 
 /// How a stage is computed.
@@ -97,8 +99,8 @@ impl fmt::Display for Kind {
 }
 
 /// A convolution as a plan has chosen it.
-pub(super) struct Chosen<'a> {
-    pub conv: &'a Conv,
+pub(super) struct Chosen {
+    pub conv: Conv,
     pub algorithm: Algorithm,
     pub isa: Isa,
 }
@@ -106,8 +108,8 @@ pub(super) struct Chosen<'a> {
 impl Stage {
     /// The stage that computes a node by an operation; of a convolution it is told how.
     pub(super) fn new(node: &Node, operation: &dyn Operation, chosen: Option<Chosen>) -> Self {
-        let output = operation.output();
-        let values: usize = operation.inputs().iter().chain([&output]).map(floats).sum();
+        let (inputs, output) = (operation.inputs(), operation.output());
+        let values: usize = inputs.iter().chain([&output]).map(floats).sum();
         let mut stage = Self {
             layers: node.layers.clone(),
             kind: Kind::Pack,
@@ -119,9 +121,10 @@ impl Stage {
             weight_bytes: 0,
             value_bytes: values * size_of::<f32>(),
             time: Duration::ZERO,
+            fastest: Duration::ZERO,
         };
         match (&node.op, chosen) {
-            (Op::Conv(conv), Some(chosen)) => stage.convolve(conv, &chosen),
+            (Op::Conv(conv), Some(chosen)) => stage.convolve(conv, &inputs[0], &chosen),
             (Op::Input(_) | Op::Conv(_), _) => {}
             (Op::Pool(_), _) => stage.kind = Kind::Pool,
             (Op::LocalResponse(_), _) => stage.kind = Kind::LocalResponse,
@@ -140,7 +143,7 @@ impl Stage {
         stage
     }
 
-    fn convolve(&mut self, node: &graph::Conv, Chosen { conv, algorithm, isa }: &Chosen) {
+    fn convolve(&mut self, node: &graph::Conv, input: &Layout, Chosen { conv, algorithm, isa }: &Chosen) {
         let [batch, outputs, height, width] = self.output;
         let (shape, pixels) = (node.shape, batch * height * width);
         // Each packed weight is multiplied once for each pixel or, by Winograd's method, for each tile.
@@ -158,6 +161,10 @@ impl Stage {
         self.macs = pixels * shape.weights();
         self.multiplications = times * weights;
         self.weight_bytes = weights * size_of::<f32>();
+        // A stride that is longer than the kernel leaves rows and columns out.
+        let [rows, columns] = [0, 1].map(|i| shape.kernel[i].min(shape.stride[i]));
+        let read = floats(input) * rows * columns / (shape.stride[0] * shape.stride[1]);
+        self.value_bytes -= (floats(input) - read) * size_of::<f32>();
     }
 }
 

@@ -36,6 +36,20 @@ impl AsRef<[f32]> for Values {
     }
 }
 
+/// The tensor with its values in their usual order.
+fn whole(tensor: FlexTensor) -> FlexTensor {
+    match tensor.layout().contiguous_offsets() {
+        Some((0, _)) => tensor,
+        _ => tensor.to_contiguous(),
+    }
+}
+
+/// The values of a [`whole`] tensor, copied if another holds them, too.
+fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
+    let len = tensor.shape().num_elements();
+    &mut tensor.storage_mut::<f32>()[..len]
+}
+
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
     FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
 }
@@ -224,19 +238,16 @@ impl Operations for Flex {
     }
 
     fn descend(
-        mut param: FlexTensor,
-        mut velocity: FlexTensor,
+        param: FlexTensor,
+        velocity: FlexTensor,
         gradient: FlexTensor,
         rule: Descent,
     ) -> (FlexTensor, FlexTensor) {
-        let whole = |tensor: &FlexTensor| matches!(tensor.layout().contiguous_offsets(), Some((0, _)));
         let same = param.shape() == gradient.shape() && velocity.shape() == gradient.shape();
         match Values::new(&gradient) {
-            Some(g) if same && [&param, &velocity].iter().all(|t| t.dtype() == DType::F32 && whole(t)) => {
-                let len = g.get().len();
-                // Without a copy where nothing else holds them.
-                let (to_param, to_velocity) = (param.storage_mut::<f32>(), velocity.storage_mut::<f32>());
-                rule.step(isa(), &mut to_param[..len], &mut to_velocity[..len], g.get());
+            Some(g) if same && [&param, &velocity].iter().all(|tensor| tensor.dtype() == DType::F32) => {
+                let (mut param, mut velocity) = (whole(param), whole(velocity));
+                rule.step(isa(), values_mut(&mut param), values_mut(&mut velocity), g.get());
                 (param, velocity)
             }
             _ => compose::<Self>(param, velocity, gradient, rule),
@@ -307,8 +318,8 @@ impl Gradients for Flex {
     ) -> [FlexTensor; 3] {
         let Normalisation { scale, shift, mean, variance, epsilon, relu } = normalisation;
         let values = [&scale, &shift, &mean, &variance].map(Values::new);
-        let (Some(x), Some(g), [Some(a), Some(b), Some(m), Some(v)]) =
-            (Values::new(&input), Values::new(&gradient), values)
+        let (Some(x), DType::F32, [Some(a), Some(b), Some(m), Some(v)]) =
+            (Values::new(&input), gradient.dtype(), values)
         else {
             let gradient = match relu {
                 true => {
@@ -323,8 +334,9 @@ impl Gradients for Flex {
             return [result.x_grad, result.gamma_grad, result.beta_grad];
         };
         let params = NormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
-        let result = norm_pass(&input, epsilon, relu).backward(x.get(), params, g.get());
-        [tensor(result.input, input.shape()), tensor(result.scale, scale.shape()), tensor(result.shift, shift.shape())]
+        let mut gradient = whole(gradient);
+        let result = norm_pass(&input, epsilon, relu).backward(x.get(), params, values_mut(&mut gradient));
+        [gradient, tensor(result.scale, scale.shape()), tensor(result.shift, shift.shape())]
     }
 
     fn add_rectified_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {

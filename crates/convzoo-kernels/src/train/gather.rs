@@ -73,15 +73,24 @@ impl<'a> Gather<'a> {
         self.size[0] * self.row()
     }
 
-    /// Writes the rows of some channels and the columns of some pixels: `[channels, taps, width]`, zero behind the
-    /// pixels.
+    /// Writes the rows of some channels and the columns of some pieces of the pixels, each `[channels, taps, width]` from
+    /// where it is told to go, zero behind its pixels. Channel by channel: a channel's pieces lie side by side.
     ///
     /// # Safety
-    /// At `to` there is room for the rows and a vector more. The processor has `S`'s instructions; pixels and channels are
-    /// there, and no more pixels than `width`.
+    /// For every piece there is room for its rows and a vector more. The processor has `S`'s instructions; pixels and channels
+    /// are there, and no more pixels in a piece than `width`.
     #[inline(always)]
-    pub unsafe fn pack<S: Simd>(&self, channels: Range<usize>, pixels: Range<usize>, width: usize, to: *mut f32) {
-        let runs = self.runs(pixels, width);
+    pub unsafe fn pack<S: Simd>(
+        &self,
+        channels: Range<usize>,
+        pieces: impl Iterator<Item = (Range<usize>, usize)>,
+        width: usize,
+        to: *mut f32,
+    ) {
+        let mut runs = Vec::new();
+        for (pixels, at) in pieces {
+            self.runs(pixels, width, at, &mut runs);
+        }
         let pack = Pack {
             source: &self.source,
             first: channels.start * self.plane(),
@@ -95,8 +104,8 @@ impl<'a> Gather<'a> {
         unsafe { S::call(pack) }
     }
 
-    /// The runs of one channel, in ascending order of where they go; the channel's plane is to be added to `from`.
-    fn runs(&self, pixels: Range<usize>, width: usize) -> Vec<Run> {
+    /// Adds the runs of one channel that go to `at`, in ascending order; the channel's plane is to be added to `from`.
+    fn runs(&self, pixels: Range<usize>, width: usize, at: usize, runs: &mut Vec<Run>) {
         let (area, image) = (self.area(), self.channels * self.plane());
         let mut segments = Vec::with_capacity(8);
         let mut pixel = pixels.start;
@@ -107,14 +116,14 @@ impl<'a> Gather<'a> {
             segments.push((n * image, [y, x], pixel - pixels.start, length));
             pixel += length;
         }
-        let mut runs = Vec::with_capacity(segments.len() * self.taps.len());
+        runs.reserve(segments.len() * self.taps.len());
         for (t, &[row, column]) in self.taps.iter().enumerate() {
             let phases = self.step[1] as isize;
             let (phase, shift) = (column.rem_euclid(phases) as usize, column.div_euclid(phases));
             // Columns of this phase that the image has.
             let columns = (self.size[1] + self.step[1] - 1 - phase) / self.step[1];
             for (s, &(image, [y, x], to, length)) in segments.iter().enumerate() {
-                let to = t * width + to;
+                let to = at + t * width + to;
                 let tail = if s + 1 == segments.len() { width - pixels.len() } else { 0 };
                 let y = (y * self.step[0]) as isize + row;
                 let first = x as isize + shift;
@@ -128,7 +137,6 @@ impl<'a> Gather<'a> {
                 runs.push(Run { to, front, from, values: end - front, back: length - end + tail });
             }
         }
-        runs
     }
 }
 

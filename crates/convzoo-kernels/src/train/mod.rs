@@ -2,6 +2,7 @@
 //!
 //! Convolutions are matrix products over pixels, of a matrix that is made in pieces as small as a cache. Vectors lie along
 //! the pixels, so that no tensor changes its layout; in the gradient of a weight, which sums over them, along the outputs.
+//! 3×3 convolutions of stride 1 go by Winograd's filtering where that is faster.
 #![allow(unsafe_code)]
 
 mod activation;

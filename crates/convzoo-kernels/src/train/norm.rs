@@ -38,11 +38,9 @@ pub struct NormParams<'a> {
     pub variance: &'a [f32],
 }
 
-/// Gradients of a batch normalisation.
+/// Gradients of a batch normalisation's parameters.
 #[derive(Clone, Debug)]
 pub struct NormGradients {
-    /// Of the input.
-    pub input: Vec<f32>,
     /// Of γ.
     pub scale: Vec<f32>,
     /// Of β.
@@ -108,46 +106,44 @@ impl NormPass {
         }
     }
 
-    /// The gradients from that of the output; the statistics are those that [`forward`](Self::forward) answered with.
-    pub fn backward(&self, input: &[f32], params: NormParams, gradient: &[f32]) -> NormGradients {
+    /// Makes the gradient of the input from that of the output, in its place, and answers with those of the parameters; the
+    /// statistics are those that [`forward`](Self::forward) answered with.
+    pub fn backward(&self, input: &[f32], params: NormParams, gradient: &mut [f32]) -> NormGradients {
         let NormParams { scale, shift, mean, variance } = params;
         self.check(input, &[scale, shift, mean, variance]);
         assert_eq!(gradient.len(), input.len(), "gradient of {self:?}");
         let (mut of_scale, mut of_shift) = (vec![0.0; self.channels], vec![0.0; self.channels]);
         let (to_scale, to_shift) = (Shared(of_scale.as_mut_ptr()), Shared(of_shift.as_mut_ptr()));
-        // SAFETY: every channel is written by the task that has it.
-        let of_input = unsafe {
-            filled(input.len(), |output| {
-                let output = Shared(output);
-                parallel::for_each(self.channels, |channel| {
-                    let variance = variance[channel];
-                    let line = self.line(scale[channel], shift[channel], mean[channel], variance);
-                    let (mut sum, mut product) = (0.0, 0.0);
-                    for n in 0..self.batch {
-                        let at = self.at(n, channel);
-                        let (x, g) = (&input[at..][..self.plane], &gradient[at..][..self.plane]);
-                        let sums = self.isa.call(GradientSums { x, g, line, relu: self.relu });
-                        (sum, product) = (sum + sums[0], product + sums[1]);
-                    }
-                    let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
-                    let count = (self.batch * self.plane) as f64;
-                    to_shift.get().add(channel).write(sum as f32);
-                    to_scale.get().add(channel).write((product * inverse) as f32);
-                    let slope = Slope {
-                        line,
-                        gradient_mean: (sum / count) as f32,
-                        projection: (product / count * inverse * inverse) as f32,
-                    };
-                    for n in 0..self.batch {
-                        let at = self.at(n, channel);
-                        let (x, g) = (&input[at..][..self.plane], &gradient[at..][..self.plane]);
-                        let to = plane_at(&output, at, self.plane);
-                        self.isa.call(InputGradient { x, g, to, slope, relu: self.relu });
-                    }
-                });
-            })
-        };
-        NormGradients { input: of_input, scale: of_scale, shift: of_shift }
+        let gradient = Shared(gradient.as_mut_ptr());
+        parallel::for_each(self.channels, |channel| {
+            // SAFETY: every channel is read and written by the task that has it; the instruction set comes from detection.
+            unsafe {
+                let variance = variance[channel];
+                let line = self.line(scale[channel], shift[channel], mean[channel], variance);
+                let (mut sum, mut product) = (0.0, 0.0);
+                for n in 0..self.batch {
+                    let at = self.at(n, channel);
+                    let (x, g) = (&input[at..][..self.plane], &*plane_at(&gradient, at, self.plane));
+                    let sums = self.isa.call(GradientSums { x, g, line, relu: self.relu });
+                    (sum, product) = (sum + sums[0], product + sums[1]);
+                }
+                let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
+                let count = (self.batch * self.plane) as f64;
+                to_shift.get().add(channel).write(sum as f32);
+                to_scale.get().add(channel).write((product * inverse) as f32);
+                let slope = Slope {
+                    line,
+                    gradient_mean: (sum / count) as f32,
+                    projection: (product / count * inverse * inverse) as f32,
+                };
+                for n in 0..self.batch {
+                    let at = self.at(n, channel);
+                    let (x, g) = (&input[at..][..self.plane], plane_at(&gradient, at, self.plane));
+                    self.isa.call(InputGradient { x, g, slope, relu: self.relu });
+                }
+            }
+        });
+        NormGradients { scale: of_scale, shift: of_shift }
     }
 
     fn at(&self, image: usize, channel: usize) -> usize {
@@ -313,8 +309,8 @@ struct Slope {
 
 struct InputGradient<'a> {
     x: &'a [f32],
-    g: &'a [f32],
-    to: &'a mut [f32],
+    /// The output's gradient, which becomes the input's.
+    g: &'a mut [f32],
     slope: Slope,
     relu: bool,
 }
@@ -335,9 +331,9 @@ impl InputGradient<'_> {
     #[inline(always)]
     fn write<const RELU: bool>(self) {
         let Slope { line, gradient_mean, projection } = self.slope;
-        for ((to, &x), &g) in self.to.iter_mut().zip(self.x).zip(self.g) {
-            let g = masked::<RELU>(x, g, line);
-            *to = line.slope * (g - gradient_mean - (x - line.mean) * projection);
+        for (g, &x) in self.g.iter_mut().zip(self.x) {
+            let own = masked::<RELU>(x, *g, line);
+            *g = line.slope * (own - gradient_mean - (x - line.mean) * projection);
         }
     }
 }

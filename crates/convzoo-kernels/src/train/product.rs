@@ -185,12 +185,11 @@ impl Kernel for Block<'_> {
             let (packs, tiles) = scratch.split_at_mut(count * panel_len);
             for depth in 0..packed.depths() {
                 let channels = packed.depth(depth);
-                for (i, panel) in (panels[0]..panels[1]).enumerate() {
-                    let range = panel * width..pixels.min((panel + 1) * width);
-                    let sources = first + channels.start..first + channels.end;
-                    // SAFETY: the pack has a row more than there are rows.
-                    unsafe { gather.pack::<S>(sources, range, width, packs.as_mut_ptr().add(i * panel_len)) }
-                }
+                let sources = first + channels.start..first + channels.end;
+                let range = |panel: usize| panel * width..pixels.min((panel + 1) * width);
+                let pieces = (panels[0]..panels[1]).enumerate().map(|(i, panel)| (range(panel), i * panel_len));
+                // SAFETY: every pack has a row more than there are rows.
+                unsafe { gather.pack::<S>(sources, pieces, width, packs.as_mut_ptr()) }
                 for tile in 0..packed.tiles {
                     let rows = parallel::piece(packed.rows, packed.tiles, tile);
                     for (i, panel) in (panels[0]..panels[1]).enumerate() {

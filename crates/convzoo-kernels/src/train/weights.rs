@@ -99,6 +99,7 @@ impl Kernel for Block<'_> {
                 // SAFETY: what lies behind the rows that are packed is packed later, or spare.
                 unsafe {
                     self.transpose::<S>(pixels.clone(), lines, gradients);
+                    let pixels = std::iter::once((pixels, 0));
                     self.window.pack::<S>(self.channels.clone(), pixels, ROW_STEP, windows.as_mut_ptr());
                     for first in (0..outputs).step_by(2) {
                         let tiles = rows.div_ceil(S::PIXELS);
@@ -155,7 +156,8 @@ impl Block<'_> {
             let step = (blocks - first).min(2) * S::LANES;
             // SAFETY: the lines are as wide as the squares of the pixels.
             unsafe {
-                self.gradient.pack::<S>(channels, pixels.clone(), ROW_STEP, lines.as_mut_ptr());
+                let pixels = std::iter::once((pixels.clone(), 0));
+                self.gradient.pack::<S>(channels, pixels, ROW_STEP, lines.as_mut_ptr());
                 let to = gradients.as_mut_ptr().add(first * S::LANES * PIXELS + (block - first) * S::LANES);
                 let (from, squares) = (lines.as_ptr(), count.div_ceil(S::LANES));
                 S::call(Transpose { from, from_step: ROW_STEP, to, to_step: step, squares });

@@ -191,6 +191,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     bar.finish_and_clear();
+    row::set_beside_peak(&mut rows);
     if let Some(old) = &old {
         row::compare(&mut rows, old);
     }

@@ -133,7 +133,7 @@ pub struct Profile {
     /// Layers, or the stages of a fused network.
     pub layers: Vec<LayerTime>,
     /// What the machine can do, of a fused network.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
 }
 
@@ -174,10 +174,13 @@ pub struct LayerTime {
     pub median_ms: f64,
     /// Billions of floating-point operations in a second, two for a multiply-add.
     pub gflops: f64,
+    /// The least time of a pass over the batch, of a stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ms: Option<f64>,
     /// What a stage takes.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
-    /// What it would take at the machine's peak, in milliseconds.
+    /// What it would take at the machine's peak, in milliseconds; the bench finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_ms: Option<f64>,
 }

@@ -196,6 +196,21 @@ pub fn compare(rows: &mut [Row], old: &[Row]) {
     }
 }
 
+/// Sets the stages of profiles beside the machine's peak: the multiply-adds of the best row, for all compute with the
+/// same threads, and what each has read of as much memory as its network takes.
+pub fn set_beside_peak(rows: &mut [Row]) {
+    let peaks = rows.iter().filter_map(|row| row.figures()?.profile.as_ref()?.peak);
+    let gflops = peaks.map(|peak| peak.gflops).fold(0.0, f64::max);
+    for row in rows {
+        if let Outcome::Measured(figures) = &mut row.outcome
+            && let Some(Profile { layers, peak: Some(peak) }) = &mut figures.profile
+        {
+            peak.gflops = gflops;
+            layers.iter_mut().for_each(|layer| layer.least_ms = layer.work.map(|work| peak.least_ms(&work)));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
