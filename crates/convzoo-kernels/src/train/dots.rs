@@ -29,8 +29,8 @@ pub(super) fn dots(
 ) -> bool {
     let Some(input) = Frame::new(window) else { return false };
     let [height, width] = window.grid;
-    // Vectors along the outputs, where they can be filled, do as well.
-    if batch == 0 || outputs.len() >= isa.lanes() || into.len() * isa.lanes() > SUMS {
+    // Vectors along more outputs than one has lanes do better.
+    if batch == 0 || outputs.len() > isa.lanes() || into.len() * isa.lanes() > SUMS {
         return false;
     }
     // The gradient in rows as long as the input's, so that a cell and what it sees lie at one distance.
