@@ -1,6 +1,6 @@
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
 /// A cache line.
@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 struct Line([f32; 16]);
 
 /// Floats that begin at a cache line, zero at first.
+#[derive(Default)]
 pub struct Buffer {
     lines: Vec<Line>,
     len: usize,
@@ -45,12 +46,16 @@ impl DerefMut for Buffer {
 }
 
 /// Runs `work` on this thread's scratch memory: `len` floats of any value, kept from call to call. Calls do not nest.
+///
+/// Inlined, so that a kernel's `work` is compiled with the kernel's instructions.
+#[inline(always)]
 pub(crate) fn with_scratch<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
     thread_local! {
-        static SCRATCH: RefCell<Buffer> = RefCell::new(Buffer::zeros(0));
+        static SCRATCH: Cell<Buffer> = Cell::default();
     }
-    SCRATCH.with_borrow_mut(|scratch| {
-        scratch.grow(len);
-        work(&mut scratch[..len])
-    })
+    let mut scratch = SCRATCH.take();
+    scratch.grow(len);
+    let result = work(&mut scratch[..len]);
+    SCRATCH.set(scratch);
+    result
 }

@@ -106,7 +106,7 @@ impl PoolShape {
 }
 
 /// Cells `start..end` of the input, and what their sum is divided by.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Window {
     pub start: usize,
     pub end: usize,

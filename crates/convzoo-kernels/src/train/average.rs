@@ -14,6 +14,8 @@ pub struct AveragePass {
     input: [usize; 2],
     rows: Vec<Window>,
     columns: Vec<Window>,
+    /// Whether windows of 2×2 lie side by side and fill the plane.
+    halving: bool,
 }
 
 impl AveragePass {
@@ -25,7 +27,13 @@ impl AveragePass {
         if shape.is_max() {
             return Err(KernelError::Window { operation: "average pooling", what: "a maximum" });
         }
-        Ok(Self { isa, planes, input, rows: shape.windows(0, input)?, columns: shape.windows(1, input)? })
+        let (rows, columns) = (shape.windows(0, input)?, shape.windows(1, input)?);
+        let side_by_side = |windows: &[Window], size| {
+            let pairs = (0..size).step_by(2).map(|start| Window { start, end: start + 2, divisor: 2.0 });
+            pairs.eq(windows.iter().copied())
+        };
+        let halving = side_by_side(&rows, input[0]) && side_by_side(&columns, input[1]);
+        Ok(Self { isa, planes, input, rows, columns, halving })
     }
 
     /// Height and width of the output.
@@ -89,6 +97,16 @@ impl Kernel for Forward<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { pass, input, output } = self;
         let width = pass.input[1];
+        if pass.halving {
+            return buffer::with_scratch(input.len() / 2, |sums| {
+                for (sums, rows) in sums.chunks_exact_mut(width).zip(input.chunks_exact(2 * width)) {
+                    let (upper, lower) = rows.split_at(width);
+                    sums.iter_mut().zip(upper).zip(lower).for_each(|((sum, upper), lower)| *sum = upper + lower);
+                }
+                let pairs = sums.chunks_exact(2);
+                output.iter_mut().zip(pairs).for_each(|(output, pair)| *output = 0.25 * (pair[0] + pair[1]));
+            });
+        }
         buffer::with_scratch(width, |sums| {
             for (row, output) in pass.rows.iter().zip(output.chunks_exact_mut(pass.columns.len())) {
                 sums.fill(0.0);
@@ -116,6 +134,15 @@ impl Kernel for Backward<'_> {
     unsafe fn run<S: Simd>(self) {
         let Self { pass, gradient, output } = self;
         let width = pass.input[1];
+        if pass.halving {
+            return buffer::with_scratch(output.len() / 2, |shares| {
+                let pairs = shares.chunks_exact_mut(2);
+                pairs.zip(gradient).for_each(|(pair, gradient)| pair.fill(0.25 * gradient));
+                for (rows, shares) in output.chunks_exact_mut(2 * width).zip(shares.chunks_exact(width)) {
+                    rows.chunks_exact_mut(width).for_each(|row| row.copy_from_slice(shares));
+                }
+            });
+        }
         output.fill(0.0);
         buffer::with_scratch(width, |sums| {
             for (row, gradient) in pass.rows.iter().zip(gradient.chunks_exact(pass.columns.len())) {

@@ -10,7 +10,7 @@ use super::winograd::{Winograd, choose};
 use super::{filled, sums};
 use crate::conv::{ConvShape, Tile};
 use crate::operation::Shared;
-use crate::simd::Isa;
+use crate::simd::{Isa, Simd};
 
 /// What follows a convolution in the same pass.
 #[derive(Clone, Copy, Debug, Default)]
@@ -28,6 +28,22 @@ impl<'a> Epilogue<'a> {
     pub(super) fn of(&self, channels: Range<usize>) -> Self {
         let part = |values: Option<&'a [f32]>| values.map(|values| &values[channels.clone()]);
         Self { scale: part(self.scale), shift: part(self.shift), relu: self.relu }
+    }
+
+    /// What follows in a channel.
+    ///
+    /// # Safety
+    /// The processor has `S`'s instructions.
+    #[inline(always)]
+    pub(super) unsafe fn apply<S: Simd>(&self, channel: usize, mut total: S::Vector) -> S::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let of = |values: Option<&[f32]>, none| S::splat(values.map_or(none, |values| values[channel]));
+            if self.scale.is_some() || self.shift.is_some() {
+                total = S::mul_add(total, of(self.scale, 1.0), of(self.shift, 0.0));
+            }
+            if self.relu { S::max(S::splat(0.0), total) } else { total }
+        }
     }
 }
 

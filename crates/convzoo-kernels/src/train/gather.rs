@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::{clear, copy};
 use crate::operation::Shared;
 use crate::parallel;
 use crate::simd::{Kernel, Simd};
@@ -13,13 +14,13 @@ use crate::simd::{Kernel, Simd};
 /// the pixel `[y · step + row, x · step + column]` of the source, and zero where there is none.
 pub(super) struct Gather<'a> {
     /// `[batch, channels, height, phases, phase]`: with a horizontal step, the columns that a tap sees side by side.
-    source: Cow<'a, [f32]>,
-    channels: usize,
-    size: [usize; 2],
+    pub source: Cow<'a, [f32]>,
+    pub channels: usize,
+    pub size: [usize; 2],
     phase: usize,
-    grid: [usize; 2],
-    step: [usize; 2],
-    taps: Vec<[isize; 2]>,
+    pub grid: [usize; 2],
+    pub step: [usize; 2],
+    pub taps: Vec<[isize; 2]>,
 }
 
 /// A run of a row of the matrix: zeros, values, zeros.
@@ -197,22 +198,4 @@ fn deinterleave(source: &[f32], width: usize, phases: usize) -> Vec<f32> {
         }
     });
     split
-}
-
-/// Zeros, up to a vector too many.
-#[inline(always)]
-unsafe fn clear<S: Simd>(to: *mut f32, length: usize) {
-    for i in (0..length).step_by(S::LANES) {
-        // SAFETY: the caller has room for a vector more.
-        unsafe { S::store(to.add(i), S::splat(0.0)) }
-    }
-}
-
-/// Copies, up to a vector too many.
-#[inline(always)]
-unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
-    for i in (0..length).step_by(S::LANES) {
-        // SAFETY: the caller can read and has room for a vector more.
-        unsafe { S::store(to.add(i), S::load(from.add(i))) }
-    }
 }

@@ -9,7 +9,10 @@ mod activation;
 mod average;
 mod conv;
 mod descent;
+mod direct;
+mod dots;
 mod filtered;
+mod frame;
 mod gather;
 mod linear;
 mod norm;
@@ -40,12 +43,37 @@ use crate::simd::{Isa, Kernel, Simd};
 /// # Safety
 /// `write` writes them all.
 unsafe fn filled(len: usize, write: impl FnOnce(*mut f32)) -> Vec<f32> {
+    retain();
     let mut values = Vec::with_capacity(len);
     advise(&mut values);
     write(values.as_mut_ptr());
     // SAFETY: the capacity is there, and the caller's promise.
     unsafe { values.set_len(len) };
     values
+}
+
+/// Asks the C library's allocator to keep what tensors leave: a step would give its memory back only for the next to fault
+/// it in again, page by page. With tensors as large as the limit, the allocator comes to the same thresholds by itself.
+fn retain() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        use std::ffi::c_int;
+        /// `M_MMAP_THRESHOLD`, and the largest value it takes.
+        const OWN_MAPPING: [c_int; 2] = [-3, 32 << 20];
+        /// `M_TRIM_THRESHOLD`.
+        const TRIM: [c_int; 2] = [-1, 64 << 20];
+        unsafe extern "C" {
+            fn mallopt(param: c_int, value: c_int) -> c_int;
+        }
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            for [param, value] in [OWN_MAPPING, TRIM] {
+                // SAFETY: the allocator may be told at any time, by any thread. Where it does not take it, all stays as it
+                // was.
+                unsafe { mallopt(param, value) };
+            }
+        });
+    }
 }
 
 /// Asks for large pages, so that a first write to the memory of a large tensor costs hundreds of times fewer page faults.
@@ -106,6 +134,24 @@ impl Kernel for Transpose {
                 S::transpose(from, self.from_step, self.to.add(square * S::LANES * self.to_step), self.to_step);
             }
         }
+    }
+}
+
+/// Zeros, up to a vector too many.
+#[inline(always)]
+unsafe fn clear<S: Simd>(to: *mut f32, length: usize) {
+    for i in (0..length).step_by(S::LANES) {
+        // SAFETY: the caller has room for a vector more.
+        unsafe { S::store(to.add(i), S::splat(0.0)) }
+    }
+}
+
+/// Copies, up to a vector too many.
+#[inline(always)]
+unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
+    for i in (0..length).step_by(S::LANES) {
+        // SAFETY: the caller can read and has room for a vector more.
+        unsafe { S::store(to.add(i), S::load(from.add(i))) }
     }
 }
 

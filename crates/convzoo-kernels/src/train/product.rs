@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::conv::Epilogue;
+use super::direct::direct;
 use super::gather::Gather;
 use super::{keep, kept};
 use crate::operation::Shared;
@@ -36,12 +37,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn plane(&self) -> usize {
+    pub fn plane(&self) -> usize {
         self.size[0] * self.size[1]
     }
 
     /// Whether the grid's cells are all there is, in their order.
-    fn dense(&self) -> bool {
+    pub fn dense(&self) -> bool {
         self.grid == self.size && self.first == [0, 0] && self.step == [1, 1]
     }
 }
@@ -67,9 +68,12 @@ pub(super) fn product(
     if pixels == 0 || matrix.rows == 0 {
         return;
     }
+    if direct(isa, batch, gather, first, matrix, epilogue, target) {
+        return;
+    }
     // SAFETY: the instruction set comes from detection.
     let rows = unsafe { isa.call(TileRows) };
-    let packed = Packed::new(matrix, rows);
+    let packed = Packed::new(matrix, rows, (DEPTH / matrix.taps.len()).clamp(1, matrix.channels));
     let panel = 2 * isa.lanes();
     let panels = pixels.div_ceil(panel);
     let tasks = panels.div_ceil(PANELS).max(panels.min(6 * parallel::threads()));
@@ -84,19 +88,20 @@ pub(super) fn product(
 }
 
 /// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`.
-struct Packed {
-    values: Vec<f32>,
-    rows: usize,
-    tiles: usize,
-    channels: usize,
+pub(super) struct Packed {
+    pub values: Vec<f32>,
+    pub rows: usize,
+    pub tiles: usize,
+    pub channels: usize,
     depth_channels: usize,
     taps: usize,
 }
 
 impl Packed {
-    fn new(matrix: &Matrix, tile: usize) -> Self {
+    /// Tiles of at most `tile` rows; `depth_channels` are summed at once.
+    pub fn new(matrix: &Matrix, tile: usize, depth_channels: usize) -> Self {
         let (rows, channels, taps) = (matrix.rows, matrix.channels, matrix.taps.len());
-        let (tiles, depth_channels) = (rows.div_ceil(tile), (DEPTH / taps).clamp(1, channels));
+        let tiles = rows.div_ceil(tile);
         let mut values = kept(rows * channels * taps);
         let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
         let to = Shared(values.as_mut_ptr());
@@ -134,7 +139,8 @@ impl Packed {
         start..self.channels.min(start + self.depth_channels)
     }
 
-    fn at(&self, depth: usize, tile: usize) -> usize {
+    /// Where a tile's weights begin.
+    pub fn at(&self, depth: usize, tile: usize) -> usize {
         let channels = self.depth(depth);
         let first = parallel::piece(self.rows, self.tiles, tile).start;
         (channels.start * self.rows + channels.len() * first) * self.taps
@@ -295,14 +301,8 @@ impl<const ROWS: usize> Kernel for Tile<'_, ROWS> {
                     if add {
                         total = S::add(total, S::load(to));
                     }
-                    if let Some(Epilogue { scale, shift, relu }) = last {
-                        let of = |values: Option<&[f32]>, none| S::splat(values.map_or(none, |values| values[r]));
-                        if scale.is_some() || shift.is_some() {
-                            total = S::mul_add(total, of(scale, 1.0), of(shift, 0.0));
-                        }
-                        if relu {
-                            total = S::max(S::splat(0.0), total);
-                        }
+                    if let Some(epilogue) = last {
+                        total = epilogue.apply::<S>(r, total);
                     }
                     S::store(to, total);
                 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::ptr;
 
 use super::Transpose;
+use super::dots::dots;
 use super::gather::Gather;
 use crate::conv::tile::{NO_BIAS, ROW_STEP, TileArgs, tile};
 use crate::operation::Shared;
@@ -27,6 +28,9 @@ pub(super) fn correlate(
     (window, channels): (&Gather, Range<usize>),
     into: &mut [f32],
 ) {
+    if dots(isa, batch, (gradient, outputs.clone()), (window, channels.clone()), into) {
+        return;
+    }
     let pixels = batch * window.area();
     let depth = channels.len() * window.taps();
     let wide = outputs.len().next_multiple_of(isa.lanes());
