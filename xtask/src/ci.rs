@@ -42,13 +42,14 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
-    step("evaluation on wgpu", || {
-        // Software Vulkan is slow; `cargo xtask backends wgpu` has the other families.
+    step("devices on loopback, and evaluation on wgpu", || {
+        // One build for both. Software Vulkan is slow; `cargo xtask backends wgpu` has the other families.
+        let tests = ["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote"];
+        succeed(cargo(tests)?.args(["--test", "remote", "--test", "backends", "--no-run"]))?;
+        succeed(cargo(tests)?.args(["--test", "remote"]))?;
         let networks =
             ["squeezenet1_1", "googlenet", "resnet18", "densenet121"].map(|name| format!("wgpu::evaluation::{name}"));
-        let mut test =
-            cargo(["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote", "--test", "backends", "--"])?;
-        succeed(test.args(["--nocapture", "--exact"]).args(networks))
+        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "--exact"]).args(networks))
     })?;
     step("the README's training run", || {
         let folder = tempfile::tempdir().context("making a temporary folder")?;

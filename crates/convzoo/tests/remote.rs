@@ -11,6 +11,8 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use support::{error, json, temp};
 
+const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors");
+
 /// A server on a port of its own, stopped at the end.
 struct Server {
     process: Child,
@@ -75,7 +77,7 @@ fn a_remote_device_trains_as_the_one_it_stands_for_and_two_as_one_with_the_doubl
 fn a_server_with_a_token_serves_who_has_it() {
     let folder = temp();
     let server = Server::start(Some("secret"));
-    let eval = ["eval", "lenet5", "--data", "digits", "--json", "--device"];
+    let eval = ["eval", "lenet5", "--data", "digits", "--weights", WEIGHTS, "--json", "--device"];
     let remote = [&eval[..], &[&server.address]].concat();
     let answered = with_token(folder.path(), "secret", &remote);
     assert!(answered.status.success(), "{}", String::from_utf8_lossy(&answered.stderr));
@@ -94,7 +96,7 @@ fn an_address_where_nobody_serves_is_one_error() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("ws://127.0.0.1:{port}");
-    let told = error(folder.path(), &["eval", "lenet5", "--data", "digits", "--device", &address]);
+    let told = error(folder.path(), &["eval", "lenet5", "--data", "digits", "--weights", WEIGHTS, "--device", &address]);
     assert!(told.contains(&address), "{told}");
 }
 

@@ -29,6 +29,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let list = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let whom = if token.is_some() { "who has the token" } else { "anyone" };
     eprintln!("serving {list} at ws://{address} for {whom}, unencrypted; Ctrl-C stops");
+    #[cfg(feature = "remote")]
+    log_warnings();
     device::serve(&names, listener, token.as_deref())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Has warnings told, or what RUST_LOG asks for: left to itself Burn's server tells of every tensor that travels.
+#[cfg(feature = "remote")]
+fn log_warnings() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    // Where the process has a subscriber already, that one stays.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }
