@@ -96,7 +96,8 @@ fn an_address_where_nobody_serves_is_one_error() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("ws://127.0.0.1:{port}");
-    let told = error(folder.path(), &["eval", "lenet5", "--data", "digits", "--weights", WEIGHTS, "--device", &address]);
+    let told =
+        error(folder.path(), &["eval", "lenet5", "--data", "digits", "--weights", WEIGHTS, "--device", &address]);
     assert!(told.contains(&address), "{told}");
 }
 
