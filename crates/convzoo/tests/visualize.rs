@@ -202,9 +202,11 @@ fn every_family_can_be_seen_with_random_weights() {
         let (cell, value) = peaks(&network, image.clone(), &layer.summary.name).unwrap()[0][0];
         let projection = deconvnet(&network, image.clone(), &layer.summary.name, &[cell]).unwrap().remove(0);
         let seen_patch = layer.sees(cell.at, [height, width]);
-        let outside = Colours { values: vec![0.0; projection.values.len()], ..projection.clone() };
-        assert!(value.is_finite() && projection.values.iter().any(|value| *value != 0.0), "{}", variant.name);
-        assert_eq!(outside_of(&projection, seen_patch), outside_of(&outside, seen_patch), "{}", variant.name);
+        let largest = |values: &[f32]| values.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+        let (all_of_it, outside) = (largest(&projection.values), largest(&outside_of(&projection, seen_patch)));
+        assert!(value.is_finite() && all_of_it > 0.0, "{}", variant.name);
+        // Nothing but the rounding of Winograd's tiles, which reach a little further than the patch.
+        assert!(outside < 1e-5 * all_of_it, "{}: {outside:e} outside, {all_of_it:e} in all", variant.name);
         let glimpses = overview(&network, image).unwrap();
         assert!(glimpses.len() > 2 && glimpses.iter().all(|glimpse| !glimpse.layer.name.is_empty()));
         assert!(!filters(&network, network.input(), None).unwrap().kernels.is_empty());
