@@ -26,9 +26,10 @@ fn the_memory_saving_form_needs_less_than_two_thirds() {
     // The third block of DenseNet-121, on smaller maps.
     let config = DenseBlockConfig::new(256, 24, 32).with_bottleneck(Some(4));
     let input = Tensor::<4>::random([8, 256, 20, 20], Distribution::Default, &device).require_grad();
+    // Of both: the allocator keeps what the first leaves, and the second takes that again.
+    let before = resident("VmRSS");
     let [saving, plain] = [true, false].map(|memory_efficient| {
         let block = config.clone().with_memory_efficient(memory_efficient).init(&device).materialize();
-        let before = resident("VmRSS");
         forget_peak();
         let start = Instant::now();
         let grads = block.forward(input.clone()).square().mean().backward();
@@ -37,6 +38,6 @@ fn the_memory_saving_form_needs_less_than_two_thirds() {
         println!("memory_efficient {memory_efficient}: {peak:.0} MiB more, {:.2?}", start.elapsed());
         peak
     });
-    // Typically 0.4, forward and backward together; the plain form keeps some 4 times as much after the forward pass.
+    // Typically 0.5, forward and backward together; the plain form keeps some 4 times as much after the forward pass.
     assert!(saving < plain * 2.0 / 3.0, "{saving:.0} MiB against {plain:.0} MiB");
 }

@@ -59,7 +59,7 @@ fn retain() {
     {
         use std::ffi::c_int;
         /// `M_MMAP_THRESHOLD`, and the largest value it takes.
-        const OWN_MAPPING: [c_int; 2] = [-3, 32 << 20];
+        const OWN_MAPPING: [c_int; 2] = [-3, 4 << 20];
         /// `M_TRIM_THRESHOLD`.
         const TRIM: [c_int; 2] = [-1, 64 << 20];
         unsafe extern "C" {
