@@ -21,11 +21,24 @@ STEADY = 0.1
 AUXILIARY = {"googlenet", "inception_v3"}
 
 
+def lenet5(channels, classes):
+    """LeCun et al., 1998, as convzoo has it."""
+    from torch import nn
+
+    return nn.Sequential(
+        nn.Conv2d(channels, 6, 5), nn.Tanh(), nn.AvgPool2d(2),
+        nn.Conv2d(6, 16, 5), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Linear(400, 120), nn.Tanh(), nn.Linear(120, 84), nn.Tanh(), nn.Linear(84, classes),
+    )
+
+
 def module(job):
     """The network as torchvision or timm has it, weights at random."""
     import torchvision.models
 
     name, classes = job["model"], job["classes"]
+    if name == "lenet5":
+        return lenet5(job["input"][0], classes)
     if name in torchvision.models.list_models(module=torchvision.models):
         training = job["mode"] == "train"
         options = {"aux_logits": training, "init_weights": False} if name in AUXILIARY else {}
