@@ -192,8 +192,9 @@ impl<T: Transform> Kernel for TransformWeights<'_, T> {
                 let at =
                     pair.first * S::LANES * matrix.channels + (channel * pair.blocks + block - pair.first) * S::LANES;
                 let mut to = self.to.add(at);
-                for y in 0..T::INPUTS {
-                    let values = T::kernel::<S>(&[rows[0][y], rows[1][y], rows[2][y]]);
+                let [left, middle, right] = &rows;
+                for ((left, middle), right) in left.iter().zip(middle).zip(right).take(T::INPUTS) {
+                    let values = T::kernel::<S>(&[*left, *middle, *right]);
                     for value in values.into_iter().take(T::INPUTS) {
                         S::store(to, value);
                         to = to.wrapping_add(self.element);
