@@ -188,7 +188,7 @@ fn kinds(networks: &[Network]) -> String {
     let header: Vec<_> = ["network"].into_iter().chain(titles).collect();
     let rows = networks.iter().map(|network| {
         let cells = (0..=KINDS.len()).map(|column| match network.of(column) {
-            [ms, _] if ms == 0.0 => String::new(),
+            [0.0, _] => String::new(),
             [ms, least] => format!("{} / {}", digits(ms), digits(least)),
         });
         [network.name.clone()].into_iter().chain(cells).collect()
