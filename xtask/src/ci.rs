@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, root, succeed, torch_check, visualize_check};
+use crate::{cargo, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -42,6 +42,13 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
+    step("kernels under the address sanitizer", || {
+        if !sanitize::has_address_sanitizer()? {
+            println!("skipped: this compiler comes without it");
+            return Ok(());
+        }
+        sanitize::address()
+    })?;
     step("devices on loopback, and evaluation on wgpu", || {
         // One build for both. Software Vulkan is slow; `cargo xtask backends wgpu` has the other families.
         let tests = ["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote"];

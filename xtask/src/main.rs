@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod goldens;
 mod roofline;
+mod sanitize;
 mod torch_check;
 mod visualize_check;
 
@@ -60,6 +61,8 @@ enum Chore {
     Bench(bench::Args),
     /// Measure networks on flex beside the machine's peak, and write docs/src/kernels.md
     Roofline(roofline::Args),
+    /// Run the kernels' tests under the address sanitizer, or in Miri
+    Sanitize(sanitize::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),
         Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

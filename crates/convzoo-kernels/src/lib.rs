@@ -16,6 +16,7 @@ pub mod conv;
 pub mod elementwise;
 pub mod engine;
 mod error;
+#[cfg(feature = "extension")]
 pub mod extension;
 mod functions;
 mod layout;

@@ -17,6 +17,7 @@ pub enum PoolKind {
     },
 }
 
+#[cfg(feature = "flex")]
 impl PoolKind {
     /// Whether padding counts.
     pub(crate) fn counts_padding(self) -> bool {

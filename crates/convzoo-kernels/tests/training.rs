@@ -107,7 +107,7 @@ fn close(what: &str, found: &[f32], expected: &[f64], terms: usize) -> Result<()
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(192), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_convolution_and_its_gradients_are_their_definition(case in cases(), seed in 1..u64::MAX) {

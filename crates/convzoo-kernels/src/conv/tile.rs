@@ -1,6 +1,8 @@
 #![allow(unsafe_code)]
 
-use crate::simd::{Kernel, Simd};
+use std::ptr;
+
+use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// A register tile of a convolution: some neighbouring pixels of one row, one or two blocks of output channels.
 ///
@@ -38,6 +40,36 @@ pub struct TileArgs {
     /// From one pixel to the next in the input.
     pub pixel_step: usize,
     pub relu: bool,
+}
+
+impl TileArgs {
+    /// A product of matrices: a window of one tap, and nothing added. What is null or zero here has to be said, but for
+    /// the sum.
+    pub const PRODUCT: Self = {
+        static NO_BIAS: [f32; 2 * MAX_LANES] = [0.0; 2 * MAX_LANES];
+        Self {
+            input: ptr::null(),
+            weights: ptr::null(),
+            bias: NO_BIAS.as_ptr(),
+            sum: ptr::null(),
+            output: ptr::null_mut(),
+            sum_block: 0,
+            output_block: 0,
+            blocks: 1,
+            input_block: 0,
+            weights_block: 0,
+            rows: 1,
+            skipped_rows: 0,
+            row_step: 0,
+            taps: 1,
+            tap_step: 0,
+            run: 0,
+            run_last: 0,
+            run_step: 1,
+            pixel_step: 1,
+            relu: false,
+        }
+    };
 }
 
 /// A tile of `PIXELS` by `BLOCKS`. `STEP`: the pixel step where it is known while compiling, else 0.
@@ -154,6 +186,3 @@ unsafe fn with_step<S: Simd, const BLOCKS: usize, const STEP: usize>(pixels: usi
 /// From one row of a packed window to the next: of lines of a cache an odd number, so that neighbouring rows lie in
 /// different sets of it.
 pub const ROW_STEP: usize = 13 * 16;
-
-/// Zeros in place of a bias.
-pub static NO_BIAS: [f32; 2 * crate::simd::MAX_LANES] = [0.0; 2 * crate::simd::MAX_LANES];

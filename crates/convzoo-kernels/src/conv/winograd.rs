@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
 
-use super::tile::{NO_BIAS, TileArgs, tile};
+use super::tile::{TileArgs, tile};
 use super::{ConvShape, Job, pad_bias};
 use crate::buffer::with_scratch;
 use crate::parallel::piece;
@@ -494,24 +494,15 @@ impl<T: Transform> Transformed<'_, T> {
                     let args = TileArgs {
                         input: from.add(tiles.start * S::LANES),
                         weights: weights.add(block * inputs * S::LANES),
-                        bias: NO_BIAS.as_ptr(),
-                        sum: ptr::null(),
                         output: to.add((block - blocks.start) * block_len + tiles.start * S::LANES),
-                        sum_block: 0,
                         output_block: block_len,
                         blocks: input_blocks,
                         input_block: block_len,
                         weights_block: S::LANES * pair.blocks * S::LANES,
-                        rows: 1,
-                        skipped_rows: 0,
-                        row_step: 0,
-                        taps: 1,
-                        tap_step: 0,
                         run: S::LANES,
                         run_last: job.input.block_channels(input_blocks - 1),
-                        run_step: 1,
                         pixel_step: S::LANES,
-                        relu: false,
+                        ..TileArgs::PRODUCT
                     };
                     tile::<S>(tiles.len(), pair.blocks, &args);
                 }

@@ -1,5 +1,6 @@
 //! The operations of networks on Burn's tensors: on a CPU, by Burn's backend Flex, with this crate's kernels; on every
-//! other backend, and for other numbers than `f32`, with Burn's own operations.
+//! other backend, and for other numbers than `f32`, with Burn's own operations. On libtorch, convolutions and batch
+//! normalisations in training are differentiated by libtorch itself.
 //!
 //! `CONVZOO_KERNELS=off` in the environment, or [`enable`]`(false)`, gives Burn's own path everywhere.
 
@@ -7,6 +8,8 @@
 mod autodiff;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "tch")]
+mod libtorch;
 #[cfg(feature = "flex")]
 mod operations;
 
@@ -27,6 +30,9 @@ use {
     crate::pool::{PoolKind, PoolShape},
     operations::Operations,
 };
+
+#[cfg(feature = "tch")]
+use libtorch::Whole;
 
 static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
 
@@ -61,6 +67,14 @@ pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, opti
         return Tensor::from_dispatch(match bias {
             Some(bias) => Dispatch::convolve_biased(input, weight, bias.into_dispatch(), options),
             None => Dispatch::convolve(input, weight, options),
+        });
+    }
+    #[cfg(feature = "tch")]
+    if is_whole(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+        let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
+        return Tensor::from_dispatch(match bias {
+            Some(bias) => Dispatch::whole_biased_convolution(input, weight, bias.into_dispatch(), options),
+            None => Dispatch::whole_convolution(input, weight, options),
         });
     }
     module::conv2d(input, weight, bias, options)
@@ -118,6 +132,17 @@ pub fn batch_norm_train(
         let (output, mean, variance) = Dispatch::normalise(input, scale, shift, epsilon, relu);
         return BatchNormTrain {
             output: Tensor::from_dispatch(output),
+            mean: Tensor::from_dispatch(mean),
+            variance: Tensor::from_dispatch(variance),
+        };
+    }
+    #[cfg(feature = "tch")]
+    if is_whole(&input) {
+        let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+        let (output, mean, variance) = Dispatch::whole_normalisation(input, scale, shift, epsilon);
+        let output = Tensor::from_dispatch(output);
+        return BatchNormTrain {
+            output: if relu { activation::relu(output) } else { output },
             mean: Tensor::from_dispatch(mean),
             variance: Tensor::from_dispatch(variance),
         };
@@ -273,6 +298,18 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadErr
 #[cfg(feature = "flex")]
 fn is_fast<const D: usize>(tensor: &Tensor<D>) -> bool {
     serves(&tensor.device())
+}
+
+/// Whether libtorch differentiates the operations on the tensor that it has whole.
+#[cfg(feature = "tch")]
+fn is_whole(tensor: &Tensor<4>) -> bool {
+    use burn::backend::DispatchDevice;
+    let device = tensor.device();
+    let tracked = match device.as_dispatch() {
+        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::LibTorch(_)),
+        _ => false,
+    };
+    tracked && is_enabled()
 }
 
 /// Whether this crate's kernels compute on the device.

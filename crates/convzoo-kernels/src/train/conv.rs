@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::filtered::FilteredWeights;
 use super::gather::Gather;
-use super::product::{Matrix, Target, product};
+use super::product::{Matrix, Product, Target};
 use super::weights::correlate;
 use super::winograd::{Winograd, choose};
 use super::{filled, sums};
@@ -100,6 +100,7 @@ impl ConvPass {
         for values in [epilogue.scale, epilogue.shift].into_iter().flatten() {
             assert_eq!(values.len(), self.shape.channels[1], "a value for every output");
         }
+        let Self { isa, batch, .. } = *self;
         let ([_, outputs], [_, group_outputs]) = (self.shape.channels, self.group_channels());
         let planes = self.output[0] * self.output[1];
         let (taps, weights) = self.weights();
@@ -112,8 +113,7 @@ impl ConvPass {
             taps: &taps,
         };
         if let Some(tile) = self.tiles[0] {
-            let (isa, batch, padding) = (self.isa, self.batch, self.shape.padding);
-            let (size, grid, matrix) = (self.input, self.output, matrix(0));
+            let (padding, size, grid, matrix) = (self.shape.padding, self.input, self.output, matrix(0));
             let winograd = Winograd { isa, tile, batch, source: input, size, grid, padding, matrix, epilogue };
             // SAFETY: every pixel lies in a tile.
             return unsafe { filled(batch * outputs * planes, |output| winograd.run(output)) };
@@ -121,7 +121,7 @@ impl ConvPass {
         let gather = self.window(input);
         // SAFETY: the product writes every cell of every plane.
         unsafe {
-            filled(self.batch * outputs * planes, |output| {
+            filled(batch * outputs * planes, |output| {
                 for group in 0..self.shape.groups {
                     let first = group * group_outputs;
                     let matrix = matrix(group);
@@ -133,8 +133,8 @@ impl ConvPass {
                         first: [0, 0],
                         step: [1, 1],
                     };
-                    let epilogue = epilogue.of(first..first + group_outputs);
-                    product(self.isa, self.batch, &gather, group * matrix.channels, &matrix, epilogue, &target);
+                    let (first, epilogue) = (group * matrix.channels, epilogue.of(first..first + group_outputs));
+                    Product { isa, batch, gather: &gather, first, matrix, epilogue, target }.run();
                 }
             })
         }
@@ -143,6 +143,7 @@ impl ConvPass {
     /// The gradient of the input from that of the output.
     pub fn backward_input(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
         self.check(None, Some(weight), Some(gradient));
+        let Self { isa, batch, .. } = *self;
         let ([inputs, outputs], [group_inputs, group_outputs]) = (self.shape.channels, self.group_channels());
         let planes = self.input[0] * self.input[1];
         let kernel = self.shape.kernel[0] * self.shape.kernel[1];
@@ -152,7 +153,7 @@ impl ConvPass {
             let row = kernel;
             let matrix = Matrix { weight, rows: inputs, channels: outputs, row, channel: inputs * kernel, taps: &taps };
             let padding = self.shape.padding.map(|padding| 2 - padding);
-            let (isa, batch, size, grid) = (self.isa, self.batch, self.output, self.input);
+            let (size, grid) = (self.output, self.input);
             let epilogue = Epilogue::default();
             let winograd = Winograd { isa, tile, batch, source: gradient, size, grid, padding, matrix, epilogue };
             // SAFETY: every pixel lies in a tile.
@@ -182,12 +183,12 @@ impl ConvPass {
                         first: *first,
                         step: self.shape.stride,
                     };
-                    let epilogue = Epilogue::default();
-                    product(self.isa, self.batch, &gather, group * group_outputs, &matrix, epilogue, &target);
+                    let (first, epilogue) = (group * group_outputs, Epilogue::default());
+                    Product { isa, batch, gather: &gather, first, matrix, epilogue, target }.run();
                 }
             }
         };
-        let len = self.batch * inputs * planes;
+        let len = batch * inputs * planes;
         let covered: usize = phases.iter().map(|(_, grid, _)| grid[0] * grid[1]).sum();
         if covered < planes {
             // Pixels that no tap sees have no gradient.

@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use super::conv::Epilogue;
 use super::frame::Frame;
-use super::gather::Gather;
-use super::product::{Matrix, Packed, Target};
+use super::product::{Packed, Product, Target};
 use super::{copy, keep};
-use crate::simd::{Isa, Kernel, Simd};
+use crate::simd::{Kernel, Simd};
 use crate::{buffer, parallel};
 
 /// Values in the planes of a task: half of a first-level cache.
@@ -16,36 +15,28 @@ const PLANES: usize = 6 << 10;
 /// The most rows that are worth it: with more, a pixel brought to its place serves many.
 const ROWS: usize = 32;
 
-/// A product of few rows, whose pixels are read where they lie: to bring each to every tap that sees it would take longer
-/// than to multiply it. Answers whether that suits; if not, nothing is done.
-pub(super) fn direct(
-    isa: Isa,
-    batch: usize,
-    gather: &Gather,
-    first: usize,
-    matrix: &Matrix,
-    epilogue: Epilogue,
-    target: &Target,
-) -> bool {
-    let Some(frame) = Frame::new(gather) else { return false };
-    if matrix.rows > ROWS {
-        return false;
+impl Product<'_> {
+    /// A product of few rows, whose pixels are read where they lie: to bring each to every tap that sees it would take
+    /// longer than to multiply it. Answers whether that suits; if not, nothing is done.
+    pub fn run_directly(&self) -> bool {
+        let &Self { isa, batch, gather, first, ref matrix, epilogue, ref target } = self;
+        let Some(frame) = Frame::new(gather).filter(|_| matrix.rows <= ROWS) else { return false };
+        // SAFETY: the instruction set comes from detection; so below.
+        let packed = Packed::new(matrix, unsafe { isa.call(TileRows) }, matrix.channels);
+        let offsets = frame.offsets(&gather.taps);
+        let height = target.grid[0];
+        // Rows that share a task: as many as a cache has room for, and few enough that all threads have some.
+        let fitting = (PLANES / (matrix.channels * frame.pitch)).saturating_sub(frame.reach).max(4);
+        let bands = height.div_ceil(fitting).max((4 * parallel::threads()).div_ceil(batch)).min(height);
+        parallel::for_each(batch * bands, |task| {
+            let rows = parallel::piece(height, bands, task % bands);
+            let (frame, packed, offsets, image) = (&frame, &packed, &offsets, task / bands);
+            // SAFETY: each task writes cells of its own, and the target has all of them.
+            unsafe { isa.call(Band { frame, first, packed, offsets, epilogue, target, image, rows }) }
+        });
+        keep(packed.values);
+        true
     }
-    // SAFETY: the instruction set comes from detection; so below.
-    let packed = Packed::new(matrix, unsafe { isa.call(TileRows) }, matrix.channels);
-    let offsets = frame.offsets(&gather.taps);
-    let height = target.grid[0];
-    // Rows that share a task: as many as a cache has room for, and few enough that all threads have some.
-    let fitting = (PLANES / (matrix.channels * frame.pitch)).saturating_sub(frame.reach).max(4);
-    let bands = height.div_ceil(fitting).max((4 * parallel::threads()).div_ceil(batch)).min(height);
-    parallel::for_each(batch * bands, |task| {
-        let rows = parallel::piece(height, bands, task % bands);
-        let (frame, packed, offsets, image) = (&frame, &packed, &offsets, task / bands);
-        // SAFETY: each task writes cells of its own, and the target has all of them.
-        unsafe { isa.call(Band { frame, first, packed, offsets, epilogue, target, image, rows }) }
-    });
-    keep(packed.values);
-    true
 }
 
 /// Rows of a register tile, which has up to four vectors of cells.

@@ -8,7 +8,7 @@ use super::tiles::{Segment, Source, pitch, transform};
 use super::{keep, kept};
 use crate::buffer::with_scratch;
 use crate::conv::Tile;
-use crate::conv::tile::{NO_BIAS, TileArgs, tile};
+use crate::conv::tile::{TileArgs, tile};
 use crate::conv::winograd::{Four, MAX_INPUTS, Pair, Transform, Two};
 use crate::operation::Shared;
 use crate::parallel::{self, piece};
@@ -197,24 +197,14 @@ impl<T: Transform> Kernel for Multiply<'_, T> {
                         let args = TileArgs {
                             input: from.add(block * count * S::LANES + channels.start),
                             weights: gradients.add(first * count * S::LANES),
-                            bias: NO_BIAS.as_ptr(),
                             sum: if add { to } else { ptr::null() },
                             output: to,
                             sum_block: inputs * S::LANES,
                             output_block: inputs * S::LANES,
-                            blocks: 1,
-                            input_block: 0,
-                            weights_block: 0,
-                            rows: 1,
-                            skipped_rows: 0,
-                            row_step: 0,
-                            taps: 1,
-                            tap_step: 0,
                             run: count,
                             run_last: count,
                             run_step: S::LANES,
-                            pixel_step: 1,
-                            relu: false,
+                            ..TileArgs::PRODUCT
                         };
                         tile::<S>(channels.len(), (blocks[1] - first).min(2), &args);
                     }

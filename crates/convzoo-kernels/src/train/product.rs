@@ -3,7 +3,6 @@
 use std::ops::Range;
 
 use super::conv::Epilogue;
-use super::direct::direct;
 use super::gather::Gather;
 use super::{keep, kept};
 use crate::operation::Shared;
@@ -54,37 +53,40 @@ const DEPTH: usize = 384;
 /// Panels of pixels that share a pass over the weights.
 const PANELS: usize = 6;
 
-/// Multiplies a weight with the pixels that its taps see in the source's channels, from the `first`-th on.
-pub(super) fn product(
-    isa: Isa,
-    batch: usize,
-    gather: &Gather,
-    first: usize,
-    matrix: &Matrix,
-    epilogue: Epilogue,
-    target: &Target,
-) {
-    let pixels = batch * gather.area();
-    if pixels == 0 || matrix.rows == 0 {
-        return;
+/// A weight times the pixels that its taps see in the source's channels, from the `first`-th on.
+pub(super) struct Product<'a> {
+    pub isa: Isa,
+    pub batch: usize,
+    pub gather: &'a Gather<'a>,
+    pub first: usize,
+    pub matrix: Matrix<'a>,
+    pub epilogue: Epilogue<'a>,
+    pub target: Target,
+}
+
+impl Product<'_> {
+    /// Writes the product to the target.
+    pub fn run(&self) {
+        let &Self { isa, batch, gather, first, ref matrix, epilogue, ref target } = self;
+        let pixels = batch * gather.area();
+        if pixels == 0 || matrix.rows == 0 || self.run_directly() {
+            return;
+        }
+        // SAFETY: the instruction set comes from detection.
+        let rows = unsafe { isa.call(TileRows) };
+        let packed = Packed::new(matrix, rows, (DEPTH / matrix.taps.len()).clamp(1, matrix.channels));
+        let panel = 2 * isa.lanes();
+        let panels = pixels.div_ceil(panel);
+        let tasks = panels.div_ceil(PANELS).max(panels.min(6 * parallel::threads()));
+        parallel::for_each(tasks, |task| {
+            let panels = parallel::piece(panels, tasks, task);
+            let block =
+                Block { gather, first, packed: &packed, epilogue, target, pixels, panels: [panels.start, panels.end] };
+            // SAFETY: as above; each task writes pixels of its own, and the target has all of them.
+            unsafe { isa.call(block) }
+        });
+        keep(packed.values);
     }
-    if direct(isa, batch, gather, first, matrix, epilogue, target) {
-        return;
-    }
-    // SAFETY: the instruction set comes from detection.
-    let rows = unsafe { isa.call(TileRows) };
-    let packed = Packed::new(matrix, rows, (DEPTH / matrix.taps.len()).clamp(1, matrix.channels));
-    let panel = 2 * isa.lanes();
-    let panels = pixels.div_ceil(panel);
-    let tasks = panels.div_ceil(PANELS).max(panels.min(6 * parallel::threads()));
-    parallel::for_each(tasks, |task| {
-        let panels = parallel::piece(panels, tasks, task);
-        let block =
-            Block { gather, first, packed: &packed, epilogue, target, pixels, panels: [panels.start, panels.end] };
-        // SAFETY: as above; each task writes pixels of its own, and the target has all of them.
-        unsafe { isa.call(block) }
-    });
-    keep(packed.values);
 }
 
 /// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`.

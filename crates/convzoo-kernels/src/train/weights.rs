@@ -6,7 +6,7 @@ use std::ptr;
 use super::Transpose;
 use super::dots::dots;
 use super::gather::Gather;
-use crate::conv::tile::{NO_BIAS, ROW_STEP, TileArgs, tile};
+use crate::conv::tile::{ROW_STEP, TileArgs, tile};
 use crate::operation::Shared;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 use crate::{buffer, parallel};
@@ -109,24 +109,14 @@ impl Kernel for Block<'_> {
                             let args = TileArgs {
                                 input: windows.as_ptr().add(rows.start * ROW_STEP),
                                 weights: gradients.as_ptr().add(first * S::LANES * PIXELS),
-                                bias: NO_BIAS.as_ptr(),
                                 sum: if chunk > 0 { to } else { ptr::null() },
                                 output: to,
                                 sum_block: block_len,
                                 output_block: block_len,
-                                blocks: 1,
-                                input_block: 0,
-                                weights_block: 0,
-                                rows: 1,
-                                skipped_rows: 0,
-                                row_step: 0,
-                                taps: 1,
-                                tap_step: 0,
                                 run: count,
                                 run_last: count,
-                                run_step: 1,
                                 pixel_step: ROW_STEP,
-                                relu: false,
+                                ..TileArgs::PRODUCT
                             };
                             tile::<S>(rows.len(), (outputs - first).min(2), &args);
                         }

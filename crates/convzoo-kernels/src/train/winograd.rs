@@ -2,7 +2,6 @@
 
 use std::marker::PhantomData;
 use std::ops::Range;
-use std::ptr;
 
 use super::conv::Epilogue;
 use super::product::Matrix;
@@ -10,7 +9,7 @@ use super::tiles::{Segment, Source, pitch, transform};
 use super::{keep, kept};
 use crate::buffer::with_scratch;
 use crate::conv::Tile;
-use crate::conv::tile::{NO_BIAS, TileArgs, tile};
+use crate::conv::tile::{TileArgs, tile};
 use crate::conv::winograd::{Four, MAX_INPUTS, MAX_OUTPUTS, Pair, Transform, Two};
 use crate::operation::Shared;
 use crate::parallel::{self, piece};
@@ -281,24 +280,15 @@ impl<T: Transform> Task<'_, T> {
                     let args = TileArgs {
                         input: from.add(tiles.start * S::LANES),
                         weights: weights.add(first * channels * S::LANES),
-                        bias: NO_BIAS.as_ptr(),
-                        sum: ptr::null(),
                         output: to.add((first * count + tiles.start) * S::LANES),
-                        sum_block: 0,
                         output_block: count * S::LANES,
                         blocks: blocks[0],
                         input_block: count * S::LANES,
                         weights_block: S::LANES * pair.blocks * S::LANES,
-                        rows: 1,
-                        skipped_rows: 0,
-                        row_step: 0,
-                        taps: 1,
-                        tap_step: 0,
                         run: S::LANES,
                         run_last: channels - (blocks[0] - 1) * S::LANES,
-                        run_step: 1,
                         pixel_step: S::LANES,
-                        relu: false,
+                        ..TileArgs::PRODUCT
                     };
                     tile::<S>(tiles.len(), pair.blocks, &args);
                 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::images::{Source, expand};
 use super::output::{print, print_json, progress, told};
-use super::select::{DeviceArgs, NetworkArgs, class_name, load_or_own, with_labels};
+use super::select::{TrainedArgs, class_name};
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
@@ -22,17 +22,8 @@ pub struct Args {
     /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
     #[arg(required = true, value_name = "IMAGE|DIR")]
     images: Vec<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
-    /// starts from [default for lenet5: the digits' weights that come with the program]
-    #[arg(long, value_name = "FILE|NAME|random")]
-    weights: Option<String>,
-    /// Never download
-    #[arg(long)]
-    offline: bool,
-    /// Names of the classes, a line each, where the weights do not remember them
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// File to write the features to, [images, features]: .safetensors or .npy
     #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
     out: PathBuf,
@@ -43,10 +34,6 @@ pub struct Args {
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
-    #[command(flatten)]
-    network: NetworkArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -81,10 +68,7 @@ enum Answer {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let known = variant(&args.model)?;
     let sources = expand(&args.images)?;
-    let (_, device) = args.device.open()?;
-    let options = args.network.options();
-    let network = load_or_own(known.name, args.weights.as_deref(), args.offline, &options, &device)?;
-    let network = with_labels(network, args.labels.as_deref())?;
+    let network = args.trained.network(known.name)?;
     let folders = folders(&sources);
 
     let bar = progress(sources.len(), "images");

@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,7 +7,7 @@ use serde::Serialize;
 
 use super::images::expand;
 use super::output::{print, print_json, progress, table, told};
-use super::select::{DeviceArgs, LinearArgs, NetworkArgs, load_or_own, with_labels};
+use super::select::{LinearArgs, TrainedArgs};
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
@@ -19,17 +18,8 @@ pub struct Args {
     /// The network [default: lenet5, with the digits' weights that come with the program]
     #[arg(long)]
     model: Option<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
-    /// starts from
-    #[arg(long, value_name = "FILE|NAME|random")]
-    weights: Option<String>,
-    /// Never download
-    #[arg(long)]
-    offline: bool,
-    /// Names of the classes, a line each, where the weights do not remember them
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// Classes to show per image
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
@@ -39,10 +29,6 @@ pub struct Args {
     /// Average over ten crops of each image
     #[arg(long)]
     ten_crop: bool,
-    #[command(flatten)]
-    network: NetworkArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
     #[command(flatten)]
     linear: LinearArgs,
     /// Print JSON
@@ -59,7 +45,7 @@ enum Answer {
 
 /// Classifies images. One that cannot be read does not stop the others.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let network = network(args)?;
+    let network = args.trained.network(args.model.as_deref().unwrap_or("lenet5"))?;
     let images = expand(&args.images)?;
     // Fusing takes about as long as it saves on a few images.
     let network = args.linear.fuse(network, images.len() >= 8)?;
@@ -92,14 +78,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn network(args: &Args) -> Result<Network> {
-    let (_, device) = args.device.open()?;
-    let model = args.model.as_deref().unwrap_or("lenet5");
-    let options = args.network.options();
-    let network = load_or_own(model, args.weights.as_deref(), args.offline, &options, &device)?;
-    with_labels(network, args.labels.as_deref())
 }
 
 fn predict(args: &Args, network: &Network, images: &[Image]) -> Result<Vec<Vec<Prediction>>> {

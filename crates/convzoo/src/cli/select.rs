@@ -186,6 +186,50 @@ impl NetworkArgs {
     }
 }
 
+/// A network with its weights, on its device.
+#[derive(clap::Args, Clone)]
+pub struct TrainedArgs {
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
+    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
+    /// starts from [default for lenet5: the digits' weights that come with the program]
+    #[arg(long, value_name = "FILE|NAME|random")]
+    weights: Option<String>,
+    /// Never download
+    #[arg(long)]
+    offline: bool,
+    /// Names of the classes, a line each, where the weights do not remember them
+    #[arg(long, value_name = "FILE")]
+    labels: Option<PathBuf>,
+    #[command(flatten)]
+    options: NetworkArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+impl TrainedArgs {
+    /// Makes the network.
+    pub fn network(&self, model: &str) -> Result<Network> {
+        let (_, device) = self.device.open()?;
+        let options = self.options.options();
+        let network = match self.weights.as_deref() {
+            Some("random") if !Path::new("random").exists() => {
+                device.seed(0);
+                create(model, &options, &device)?
+            }
+            Some(weights) => load(model, weights, self.offline, &options, &device)?,
+            None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
+            None => {
+                variant(model)?;
+                bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
+            }
+        };
+        match &self.labels {
+            Some(file) => with_labels(network, file),
+            None => Ok(network),
+        }
+    }
+}
+
 /// Where data comes from.
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
 pub struct DataArgs {
@@ -266,32 +310,8 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
     })
 }
 
-/// [`load`] with the weights that come with the program where none are named, and with `random` ones, always the same,
-/// where there is no file of that name.
-pub fn load_or_own(
-    model: &str,
-    weights: Option<&str>,
-    offline: bool,
-    options: &Options,
-    device: &Device,
-) -> Result<Network> {
-    match weights {
-        Some("random") if !Path::new("random").exists() => {
-            device.seed(0);
-            Ok(create(model, options, device)?)
-        }
-        Some(weights) => load(model, weights, offline, options, device),
-        None if model == "lenet5" => Ok(pretrained::lenet5_digits(device)?),
-        None => {
-            variant(model)?;
-            bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
-        }
-    }
-}
-
-/// The network with the names of its classes, a line each in a file, where one is named.
-pub fn with_labels(network: Network, file: Option<&Path>) -> Result<Network> {
-    let Some(path) = file else { return Ok(network) };
+/// The network with the names of its classes, a line each in a file.
+fn with_labels(network: Network, path: &Path) -> Result<Network> {
     let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let labels: Vec<String> = text.lines().map(str::to_owned).collect();
     if labels.len() != network.classes() {

@@ -13,7 +13,7 @@ use serde::Serialize;
 use self::sheet::Sheet;
 use super::images::{Source, expand};
 use super::output::{print, print_json, told};
-use super::select::{DeviceArgs, NetworkArgs, load_or_own, with_labels};
+use super::select::TrainedArgs;
 
 /// Arguments of `visualize`.
 #[derive(clap::Args)]
@@ -23,17 +23,8 @@ pub struct Args {
     /// Images, folders of images, or patterns such as 'photos/*.jpg'; none for filters
     #[arg(value_name = "IMAGE|DIR")]
     images: Vec<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
-    /// starts from [default for lenet5: the digits' weights that come with the program]
-    #[arg(long, value_name = "FILE|NAME|random")]
-    weights: Option<String>,
-    /// Never download
-    #[arg(long)]
-    offline: bool,
-    /// Names of the classes, a line each, where the weights do not remember them
-    #[arg(long, value_name = "FILE")]
-    labels: Option<PathBuf>,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// What to show
     #[arg(long, value_enum)]
     what: What,
@@ -62,10 +53,6 @@ pub struct Args {
     /// Folder to write PNG files and the page WHAT.html to
     #[arg(long, value_name = "DIR", default_value = "visualize")]
     out: PathBuf,
-    #[command(flatten)]
-    network: NetworkArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -142,10 +129,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (_, true) => bail!("name images to look at, or a folder of them"),
         _ => expand(&args.images)?,
     };
-    let (_, device) = args.device.open()?;
-    let options = args.network.options();
-    let network = load_or_own(known.name, args.weights.as_deref(), args.offline, &options, &device)?;
-    let network = with_labels(network, args.labels.as_deref())?;
+    let network = args.trained.network(known.name)?;
     let title = |what: &str| format!("{what} {}", network.name());
     let (answers, sheet) = match args.what {
         What::Features => channels::features(args, &network, &sources, &title("What the layers answer in"))?,
