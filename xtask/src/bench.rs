@@ -23,9 +23,10 @@ pub struct Args {
     /// Seconds of readings for each measurement, with --peers
     #[arg(long, value_name = "S", default_value_t = 1.5, requires = "peers")]
     seconds: f64,
-    /// Measure libtorch through Burn too, with --peers: builds convzoo with the feature `tch`
-    #[arg(long, requires = "peers")]
-    tch: bool,
+    /// Measure libtorch through Burn too, with --peers, by another convzoo, which is built with the feature `tch` unless a
+    /// file is named
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, requires = "peers")]
+    tch: Option<Option<PathBuf>>,
     /// A convzoo that is built already [default: one built in release mode]
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -53,9 +54,55 @@ const MODELS: [&str; 10] = [
 /// What the peers are, besides the torch and torchvision that the goldens are made with.
 const PEERS: [&str; 3] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1"];
 
-/// Small enough for the slowest backend to learn from in seconds, and large enough for every network here.
-const TRAINING: [&str; 6] = ["--mode", "train", "--batch", "4", "--input", "3x96x96"];
-const INFERENCE: [&str; 4] = ["--mode", "infer", "--batch", "1"];
+/// Measurements that share a heading on the page.
+struct Group {
+    title: &'static str,
+    /// The networks, unless others are asked for; none for those of [`MODELS`].
+    models: &'static [&'static str],
+    options: &'static [&'static str],
+    /// Whether slow devices take part: ndarray, and flex on Burn's own operations.
+    slow: bool,
+    peers: &'static [&'static str],
+}
+
+const GROUPS: [Group; 5] = [
+    Group {
+        title: "Inference, one image",
+        models: &[],
+        options: &["--mode", "infer", "--batch", "1"],
+        slow: true,
+        peers: &["pytorch", "onnxruntime", "openvino"],
+    },
+    Group {
+        title: "Inference, eight images",
+        models: &[],
+        options: &["--mode", "infer", "--batch", "8"],
+        slow: false,
+        peers: &["pytorch", "onnxruntime", "openvino"],
+    },
+    Group {
+        title: "Training, eight images",
+        models: &["resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "squeezenet1_1"],
+        options: &["--mode", "train", "--batch", "8"],
+        slow: false,
+        peers: &["pytorch"],
+    },
+    Group {
+        title: "Training, LeNet-5",
+        models: &["lenet5"],
+        options: &["--mode", "train", "--batch", "128"],
+        slow: false,
+        peers: &["pytorch"],
+    },
+    // Small enough for the slowest backend to learn from in seconds, and large enough for every network here.
+    Group {
+        title: "Training, two small images",
+        models: &[],
+        options: &["--mode", "train", "--batch", "2", "--input", "3x80x80"],
+        slow: true,
+        peers: &["pytorch"],
+    },
+];
 
 /// A measurement that takes longer than these seconds, from the start of its process to its last reading, is given up.
 const TIMEOUT: &str = "120";
@@ -69,15 +116,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.peers {
         return peers(args).map(|()| ExitCode::SUCCESS);
     }
-    let mut command = Command::new(args.binary.clone().map_or_else(|| release(&[], &[]), Ok)?);
+    let mut command = Command::new(args.binary.clone().map_or_else(release, Ok)?);
     let status = command.arg("bench").args(&args.arguments).status().context("starting convzoo")?;
     // What went wrong has been told.
     Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
 }
 
-/// The program, built in release mode with these features besides the default ones.
-pub fn release(features: &[&str], environment: &[(&str, String)]) -> Result<PathBuf> {
-    let mut build = cargo(["build", "--release", "--features", &features.join(",")])?;
+/// The program, built in release mode.
+pub fn release() -> Result<PathBuf> {
+    cargo_executable(&mut cargo(["build", "--release"])?, "convzoo")
+}
+
+/// The program on libtorch, built in release mode beside the other.
+fn release_tch(environment: &[(&str, String)]) -> Result<PathBuf> {
+    let mut build = cargo(["build", "--release", "--features", "tch", "--target-dir", "target/tch"])?;
     cargo_executable(build.envs(environment.iter().cloned()), "convzoo")
 }
 
@@ -91,41 +143,52 @@ fn peers(args: &Args) -> Result<()> {
             python
         }
     };
-    let environment = if args.tch { libtorch(python.clone())? } else { Vec::new() };
-    let binary = match &args.binary {
-        Some(binary) => binary.clone(),
-        None => release(if args.tch { &["tch"] } else { &[] }, &environment)?,
+    let binary = args.binary.clone().map_or_else(release, Ok)?;
+    // A program of its own, so that the others are not as large as libtorch.
+    let (tch, environment) = match &args.tch {
+        None => (None, Vec::new()),
+        Some(file) => {
+            let environment = libtorch(python.clone())?;
+            let built = file.clone().map_or_else(|| release_tch(&environment), Ok)?;
+            (Some(format!("tch={} bench-worker", built.display())), environment)
+        }
     };
     let folder = tempfile::tempdir().context("making a temporary folder")?;
-    let models: Vec<_> = match args.models.is_empty() {
-        true => MODELS.map(str::to_owned).into(),
-        false => args.models.clone(),
+    let (script, onnx) = (root().join("xtask/peers.py"), folder.path().join("onnx"));
+    let peer = |engine: &&str| {
+        let export = if *engine == "pytorch" { String::new() } else { format!(" --folder {}", onnx.display()) };
+        format!("{engine}={} {} {engine}{export}", python.display(), script.display())
     };
-    let script = root().join("xtask/peers.py");
-    let peer =
-        |engine: &str, options: &str| format!("{engine}={} {} {engine}{options}", python.display(), script.display());
-    let onnx = format!(" --folder {}", folder.path().join("onnx").display());
-    let devices = if args.tch { "flex,ndarray,tch" } else { "flex,ndarray" };
     let seconds = args.seconds.to_string();
-    let common = ["--devices", devices, "--kernels", "on,off", "--seconds", &seconds, "--timeout", TIMEOUT, "--json"];
-    let measure = |what: &[&str], peers: &[String]| -> Result<Vec<Value>> {
+    let measure = |group: &Group| -> Result<Vec<Value>> {
         let mut bench = Command::new(&binary);
-        bench.arg("bench").args(&models).args(what).args(common).envs(environment.clone());
-        for peer in peers {
-            bench.args(["--peer", peer]);
+        bench.arg("bench").envs(environment.clone());
+        match (&args.models[..], group.models) {
+            ([], []) => bench.args(MODELS),
+            ([], own) => bench.args(own),
+            (asked, _) => bench.args(asked),
+        };
+        bench.args(group.options).args(["--devices", if group.slow { "flex,ndarray" } else { "flex" }]);
+        bench.args(["--kernels", if group.slow { "on,off" } else { "on" }]);
+        bench.args(["--seconds", &seconds, "--timeout", TIMEOUT, "--json"]);
+        for peer in tch.iter().cloned().chain(group.peers.iter().map(peer)) {
+            bench.args(["--peer", &peer]);
         }
         let output = bench.stderr(Stdio::inherit()).output().context("starting convzoo")?;
         ensure!(output.status.success(), "{bench:?} ended with {}", output.status);
         serde_json::from_slice(&output.stdout).context("reading what convzoo bench printed")
     };
-    let inference = measure(&INFERENCE, &[peer("pytorch", ""), peer("onnxruntime", &onnx), peer("openvino", &onnx)])?;
-    let training = measure(&TRAINING, &[peer("pytorch", "")])?;
 
-    let mut text = conditions(&python, &inference, args.tch)?;
-    for (title, what, rows) in [("Inference", &INFERENCE[..], &inference), ("Training", &TRAINING, &training)] {
-        text += &format!("\n## {title}\n\n{}", command(what, rows));
-        text += &tables(rows);
-        text += &reasons(rows);
+    let mut text = String::new();
+    for group in GROUPS {
+        eprintln!("{}", group.title);
+        let rows = measure(&group)?;
+        if text.is_empty() {
+            text = conditions(&python, &rows, tch.is_some())?;
+        }
+        text += &format!("\n## {}\n\n{}", group.title, command(group.options, &rows));
+        text += &tables(&rows);
+        text += &reasons(&rows);
     }
     write_between(&root().join("docs/src/benchmarks.md"), [BEGIN, END], &text)
 }
@@ -189,19 +252,42 @@ fn tables(rows: &[Value]) -> String {
         text + "\n"
     };
     let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
-    let pytorch = |model: &str| {
-        cells
-            .iter()
-            .find(|((name, engine), _)| *name == model && engine == "pytorch")
-            .map(|(_, row)| number(row, "median_ms"))
-    };
-    let relative = |model: &str, row: &Value| match pytorch(model) {
-        Some(pytorch) if pytorch.is_finite() => format!("{:.2}", number(row, "median_ms") / pytorch),
-        _ => "–".to_owned(),
+    let median =
+        |model: &str, engine: &str| cells.get(&(model, engine.to_owned())).and_then(|row| row["median_ms"].as_f64());
+    // Times as long as a peer takes, and their geometric means.
+    let relative = |peer: &str, name: &str| {
+        if !engines.iter().any(|engine| engine == peer) {
+            return String::new();
+        }
+        let ratio = |model: &str, engine: &str| Some(median(model, engine)? / median(model, peer)?);
+        let text = table(&format!("Times as long as {name} (below 1 is faster):"), &|model, row| {
+            let own = number(row, "median_ms");
+            median(model, peer).map_or_else(|| "–".to_owned(), |peer| format!("{:.2}", own / peer))
+        });
+        if models.len() < 2 {
+            return text;
+        }
+        let means = engines.iter().map(|engine| {
+            let ratios: Option<Vec<_>> = models.iter().map(|model| ratio(model, engine)).collect();
+            // The mean of some of the networks is not to be compared with that of all.
+            ratios.map_or_else(
+                || "–".to_owned(),
+                |ratios| {
+                    let logarithms: f64 = ratios.iter().map(|ratio| ratio.ln()).sum();
+                    format!("{:.2}", (logarithms / ratios.len() as f64).exp())
+                },
+            )
+        });
+        format!(
+            "{}| *geometric mean* | {} |\n\n",
+            text.trim_end_matches('\n').to_owned() + "\n",
+            means.collect::<Vec<_>>().join(" | ")
+        )
     };
     [
         table("Median milliseconds of a pass:", &|_, row| digits(number(row, "median_ms"))),
-        table("Times as long as PyTorch (below 1 is faster):", &relative),
+        relative("pytorch", "PyTorch"),
+        relative("onnxruntime", "ONNX Runtime"),
         table("GFLOP/s:", &|_, row| digits(number(row, "gflops"))),
         table("Peak resident memory in MiB:", &|_, row| format!("{:.0}", number(row, "peak_rss_mib"))),
         table("Milliseconds to load, and from then to the first result:", &|_, row| {

@@ -1,9 +1,10 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::ops::PadMode;
-use burn::tensor::{Device, Tensor, s};
+use burn::tensor::ops::{AvgPoolOptions, PadMode};
+use burn::tensor::{Device, Tensor};
 use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::extension::average_pool2d;
 
 use crate::join;
 use crate::observe::Fork;
@@ -90,11 +91,11 @@ impl ZeroPad {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
         let [inputs, outputs] = self.channels;
-        let step = self.stride as isize;
         let before = (outputs - inputs) / 2;
         let after = outputs - inputs - before;
         let compute = |input: Tensor<4>| {
-            let strided = input.slice(s![.., .., ..; step, ..; step]);
+            // Not a slice with a step: Burn's on libtorch refuses gradients that are views.
+            let strided = average_pool2d(input, AvgPoolOptions::new([1; 2]).with_stride([self.stride; 2]));
             strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
         };
         trace::layer("ZeroPad", input, compute, |Scope { graph, .. }, input| {

@@ -89,12 +89,13 @@ fn step(name: &str, shape: [usize; 4], auxiliary_weight: f64, brightness: f64, d
     Step { loss: loss.into_scalar(), gradients }
 }
 
+/// Without those of an auxiliary classifier whose map is too small to use it: it has none.
 fn gradients(network: &Network, gradients: &GradientsParams) -> Vec<f32> {
-    fn of<const D: usize>(gradients: &GradientsParams, id: ParamId) -> Vec<f32> {
-        gradients.get::<D>(id).unwrap().try_into_vec_as().unwrap()
+    fn of<const D: usize>(gradients: &GradientsParams, id: ParamId) -> Option<Vec<f32>> {
+        gradients.get::<D>(id).map(|gradient| gradient.try_into_vec_as().unwrap())
     }
     let parameters = network.state().into_iter().filter(|entry| entry.parameter);
-    let gradients = parameters.map(|entry| match entry.shape.len() {
+    let gradients = parameters.filter_map(|entry| match entry.shape.len() {
         1 => of::<1>(gradients, entry.id),
         2 => of::<2>(gradients, entry.id),
         _ => of::<4>(gradients, entry.id),

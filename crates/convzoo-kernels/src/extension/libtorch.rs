@@ -5,6 +5,8 @@
 //! those that `tch` binds, but libtorch's own differentiation makes them: an operation is recorded with its inputs as
 //! leaves, and played back with the gradient that Burn has.
 
+#![allow(deprecated)] // Burn is going to drop libtorch; as long as it is there, it is a device like the others
+
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads;
@@ -56,7 +58,8 @@ fn normalisation(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -
     // libtorch keeps the unbiased variance, which one value does not have.
     let values = input.numel() as f64 / mean.numel().max(1) as f64;
     let variance = if values > 1.0 { variance * ((values - 1.0) / values) } else { mean.zeros_like() };
-    [output, mean, variance]
+    // What libtorch has seen it keeps; a copy may be written over.
+    [output, mean.copy(), variance]
 }
 
 impl Whole for LibTorch {
@@ -109,7 +112,8 @@ impl Tape {
         // What has this gradient with respect to the output is its product with it.
         let product = tch::with_grad(|| self.output.tensor.flatten(0, -1).dot(&gradient.tensor.flatten(0, -1)));
         let gradients = Tensor::run_backward(&[product], &leaves, false, false);
-        gradients.into_iter().map(TchTensor::new).collect()
+        // Burn takes a tensor that is no view to lie in its usual order; libtorch orders a gradient as its input.
+        gradients.into_iter().map(|gradient| TchTensor::new(gradient.contiguous())).collect()
     }
 }
 
@@ -151,7 +155,7 @@ impl<C: CheckpointStrategy> Whole for Autodiff<LibTorch, C> {
         weight: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        track([input, weight], |[input, weight]| convolution(input, weight, None, &options))
+        track::<_, C>([input, weight], |[input, weight]| convolution(input, weight, None, &options))
     }
 
     fn whole_biased_convolution(
@@ -160,7 +164,7 @@ impl<C: CheckpointStrategy> Whole for Autodiff<LibTorch, C> {
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        track([input, weight, bias], |[input, weight, bias]| convolution(input, weight, Some(bias), &options))
+        track::<_, C>([input, weight, bias], |[input, weight, bias]| convolution(input, weight, Some(bias), &options))
     }
 
     fn whole_normalisation(
@@ -170,7 +174,7 @@ impl<C: CheckpointStrategy> Whole for Autodiff<LibTorch, C> {
         epsilon: f64,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let mut statistics = None;
-        let output = track([input, scale, shift], |[input, scale, shift]| {
+        let output = track::<_, C>([input, scale, shift], |[input, scale, shift]| {
             let [output, mean, variance] = normalisation(input, scale, shift, epsilon);
             statistics = Some([mean, variance]);
             output

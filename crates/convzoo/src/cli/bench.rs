@@ -146,7 +146,9 @@ impl Engine {
             Self::Device { kernels, .. } => {
                 let mut command = Command::new(std::env::current_exe().context("finding this program")?);
                 command.arg("bench-worker");
-                command.env("CONVZOO_KERNELS", if *kernels == Some(false) { "off" } else { "on" });
+                if let Some(on) = kernels {
+                    command.env("CONVZOO_KERNELS", if *on { "on" } else { "off" });
+                }
                 command
             }
             Self::Peer(peer) => {

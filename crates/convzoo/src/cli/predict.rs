@@ -1,8 +1,10 @@
+use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use convzoo::data::Image;
 use convzoo::{Network, Prediction, classify_batch, classify_ten_crops};
+use image::{DynamicImage, RgbImage};
 use serde::Serialize;
 
 use super::images::expand;
@@ -31,6 +33,10 @@ pub struct Args {
     ten_crop: bool,
     #[command(flatten)]
     linear: LinearArgs,
+    /// Show each image in the terminal, in front of its classes: in full where the terminal can (kitty, iTerm2), else in
+    /// coloured half characters
+    #[arg(long, conflicts_with = "json")]
+    show: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -43,8 +49,14 @@ enum Answer {
     Wrong { image: String, error: String },
 }
 
+/// Lines of the terminal that an image takes.
+const SHOWN_LINES: u32 = 12;
+
 /// Classifies images. One that cannot be read does not stop the others.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.show && !io::stdout().is_terminal() {
+        bail!("--show draws in a terminal, and standard output is none");
+    }
     let network = args.trained.network(args.model.as_deref().unwrap_or("lenet5"))?;
     let images = expand(&args.images)?;
     // Fusing takes about as long as it saves on a few images.
@@ -57,10 +69,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let mut predictions = predict(args, &network, &good)?.into_iter();
         for (source, image) in chunk.iter().zip(read) {
             let name = source.name();
-            answers.push(match image {
+            let answer = match &image {
                 Ok(_) => Answer::Right { image: name, top: predictions.next().unwrap_or_default() },
-                Err(error) => Answer::Wrong { image: name, error: told(&error) },
-            });
+                Err(error) => Answer::Wrong { image: name, error: told(error) },
+            };
+            if let (true, Ok(image)) = (args.show, &image) {
+                bar.suspend(|| show(image, &answer))?;
+            }
+            answers.push(answer);
         }
         bar.inc(chunk.len() as u64);
     }
@@ -70,7 +86,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         print_json(&answers)?;
     } else {
-        print(&text(&answers))?;
+        if !args.show {
+            print(&text(&answers))?;
+        }
         for answer in &answers {
             if let Answer::Wrong { image, error } = answer {
                 eprintln!("error: {image}: {error}");
@@ -86,6 +104,15 @@ fn predict(args: &Args, network: &Network, images: &[Image]) -> Result<Vec<Vec<P
         return images.iter().map(|image| Ok(classify_ten_crops(network, image, top)?)).collect();
     }
     Ok(classify_batch(network, images, top)?)
+}
+
+/// Draws an image in the terminal, and its classes below.
+fn show(image: &Image, answer: &Answer) -> Result<()> {
+    let (width, height) = (image.width as u32, image.height as u32);
+    let picture = RgbImage::from_raw(width, height, image.to_rgb().pixels).context("an image without its pixels")?;
+    let config = viuer::Config { height: Some(SHOWN_LINES), absolute_offset: false, ..viuer::Config::default() };
+    viuer::print(&DynamicImage::ImageRgb8(picture), &config).context("drawing in the terminal")?;
+    print(&text(std::slice::from_ref(answer)))
 }
 
 fn text(answers: &[Answer]) -> String {
