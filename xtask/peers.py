@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A worker of `convzoo bench` that measures PyTorch, ONNX Runtime or OpenVINO.
+"""A worker of `convzoo bench` that measures PyTorch, ONNX Runtime, OpenVINO or tract.
 
 It reads a job, one line of JSON, answers {"ready": …}, and then each request with {"times": …}, as
 crates/convzoo/src/cli/bench/job.rs says: what convzoo's own workers do, so that `convzoo bench --peer` takes turns.
@@ -153,6 +153,15 @@ def openvino_pass(job, path):
     return lambda: request.infer([images])
 
 
+def tract_pass(job, path):
+    import tract
+
+    images = images_for(job)
+    # It computes on the thread that calls it, however many there are.
+    model = tract.onnx().load(path).into_model().into_runnable()
+    return lambda: model.run([images])[0].to_numpy()
+
+
 def peak_rss_mib():
     try:
         status = pathlib.Path("/proc/self/status").read_text()
@@ -194,7 +203,7 @@ def serve(make, job, start):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=["pytorch", "onnxruntime", "openvino", "export"])
+    parser.add_argument("engine", choices=["pytorch", "onnxruntime", "openvino", "tract", "export"])
     parser.add_argument("--device", default="cpu", help="PyTorch's")
     parser.add_argument("--compiled", action="store_true", help="torch.compile")
     parser.add_argument("--tf32", action="store_true", help="let PyTorch multiply f32 in TF32")
@@ -212,7 +221,7 @@ def main():
         else:
             images_for(job)
             path = exported(job, arguments.folder)
-            make = {"onnxruntime": onnxruntime_pass, "openvino": openvino_pass}[arguments.engine]
+            make = {"onnxruntime": onnxruntime_pass, "openvino": openvino_pass, "tract": tract_pass}[arguments.engine]
             __import__(arguments.engine)
             start = time.perf_counter()
             serve(lambda: make(job, os.fspath(path)), job, start)

@@ -52,7 +52,7 @@ const MODELS: [&str; 10] = [
 ];
 
 /// What the peers are, besides the torch and torchvision that the goldens are made with.
-const PEERS: [&str; 3] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1"];
+const PEERS: [&str; 4] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1", "tract==0.23.9"];
 
 /// Measurements that share a heading on the page.
 struct Group {
@@ -71,7 +71,7 @@ const GROUPS: [Group; 5] = [
         models: &[],
         options: &["--mode", "infer", "--batch", "1"],
         slow: true,
-        peers: &["pytorch", "onnxruntime", "openvino"],
+        peers: &["pytorch", "onnxruntime", "openvino", "tract"],
     },
     Group {
         title: "Inference, eight images",
@@ -201,9 +201,10 @@ fn command(what: &[&str], rows: &[Value]) -> String {
 
 /// The machine, and the versions of all that was measured.
 fn conditions(python: &Path, rows: &[Value], tch: bool) -> Result<String> {
-    let versions = "import torch, torchvision, onnxruntime, openvino; \
+    let versions = "import torch, torchvision, onnxruntime, openvino, tract; \
          print(f'PyTorch {torch.__version__}, torchvision {torchvision.__version__}, ONNX Runtime \
-         {onnxruntime.__version__}, OpenVINO {openvino.__version__.split(\"-\")[0]}')";
+         {onnxruntime.__version__}, OpenVINO {openvino.__version__.split(\"-\")[0]}, tract \
+         {tract.version()}')";
     let output = Command::new(python).args(["-c", versions]).output().context("asking for the peers' versions")?;
     ensure!(output.status.success(), "a peer is missing: {}", String::from_utf8_lossy(&output.stderr));
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("reading Cargo.lock")?;

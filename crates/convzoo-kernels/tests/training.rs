@@ -281,9 +281,10 @@ proptest! {
 
 #[test]
 fn a_deep_wide_convolution_is_its_definition() {
-    // More channels than a piece of the matrices is deep, more pixels than a chunk of them.
+    // More channels than a piece of the matrices is deep, more pixels than a chunk of them, more outputs than a task has.
     // The last has too many outputs to be read in place, forward and backward.
-    let cases = [(130, 30, [9, 9], 3), (3, 18, [41, 33], 7), (500, 35, [3, 3], 1), (40, 37, [9, 9], 5)];
+    let cases =
+        [(130, 30, [9, 9], 3), (3, 18, [41, 33], 7), (500, 35, [3, 3], 1), (7, 530, [5, 4], 1), (40, 37, [9, 9], 5)];
     for (inputs, outputs, size, kernel) in cases {
         let shape = ConvShape {
             channels: [inputs, outputs],

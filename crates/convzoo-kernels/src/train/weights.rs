@@ -17,6 +17,9 @@ const PIXELS: usize = ROW_STEP - MAX_LANES;
 /// What a task works on, in floats: three quarters of a second-level cache.
 const CACHE: usize = 180 << 10;
 
+/// Outputs of a task, at most: with more, so few rows would fit beside them that transposing took longer than multiplying.
+const OUTPUTS: usize = 256;
+
 /// Sums products over all pixels: `[outputs, channels · taps]`, the gradient of a weight from that of the output.
 ///
 /// `gradient` reads `outputs` of its channels, `window` reads `channels` of those in front of the weight. Vectors lie along
@@ -33,29 +36,31 @@ pub(super) fn correlate(
     }
     let pixels = batch * window.area();
     let depth = channels.len() * window.taps();
-    let wide = outputs.len().next_multiple_of(isa.lanes());
+    let columns = outputs.len().div_ceil(OUTPUTS).max(1);
+    let wide = outputs.len().div_ceil(columns).next_multiple_of(isa.lanes());
     let rows = CACHE.saturating_sub(wide * PIXELS) / (ROW_STEP + wide);
     let step = (rows / window.taps()).clamp(1, channels.len().max(1));
     let blocks = channels.len().div_ceil(step);
     // Where there are few rows, threads share out the pixels, and each sums for itself.
-    let wanted = 4 * parallel::threads();
-    let parts = if blocks >= wanted { 1 } else { wanted.div_ceil(blocks.max(1)).min(pixels.div_ceil(PIXELS)).max(1) };
+    let (tasks, wanted) = (blocks * columns, 4 * parallel::threads());
+    let parts = if tasks >= wanted { 1 } else { wanted.div_ceil(tasks.max(1)).min(pixels.div_ceil(PIXELS)).max(1) };
     let mut others = vec![0.0; (parts - 1) * into.len()];
     let (first, rest) = (Shared(into.as_mut_ptr()), Shared(others.as_mut_ptr()));
     let len = into.len();
-    parallel::for_each(blocks * parts, |task| {
-        let (block, part) = (task / parts, task % parts);
+    parallel::for_each(tasks * parts, |task| {
+        let (block, column, part) = (task / parts / columns, task / parts % columns, task % parts);
         let block_channels = parallel::piece(channels.len(), blocks, block);
-        // SAFETY: every part has its sums to itself, and in them every block its columns.
+        let block_outputs = outputs.len().min(column * wide)..outputs.len().min((column + 1) * wide);
+        // SAFETY: every part has its sums to itself, and in them every block its columns of its rows.
         unsafe {
             let sums = if part == 0 { first.get() } else { rest.get().add((part - 1) * len) };
             isa.call(Block {
                 gradient,
-                outputs: outputs.clone(),
+                outputs: outputs.start + block_outputs.start..outputs.start + block_outputs.end,
                 window,
                 channels: channels.start + block_channels.start..channels.start + block_channels.end,
                 pixels: parallel::piece(pixels, parts, part),
-                sums: sums.add(block_channels.start * window.taps()),
+                sums: sums.add(block_outputs.start * depth + block_channels.start * window.taps()),
                 depth,
             });
         }
