@@ -20,6 +20,9 @@ pub struct Args {
     /// The networks, with --peers [default: ten of torchvision's]
     #[arg(long, value_name = "A,B", value_delimiter = ',', requires = "peers")]
     models: Vec<String>,
+    /// Only the sections whose title contains this, with --peers
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "peers")]
+    group: String,
     /// Seconds of readings for each measurement, with --peers
     #[arg(long, value_name = "S", default_value_t = 1.5, requires = "peers")]
     seconds: f64,
@@ -179,18 +182,32 @@ fn peers(args: &Args) -> Result<()> {
         serde_json::from_slice(&output.stdout).context("reading what convzoo bench printed")
     };
 
-    let mut text = String::new();
-    for group in GROUPS {
+    for group in GROUPS.iter().filter(|group| group.title.contains(&args.group)) {
         eprintln!("{}", group.title);
-        let rows = measure(&group)?;
-        if text.is_empty() {
-            text = conditions(&python, &rows, tch.is_some())?;
-        }
-        text += &format!("\n## {}\n\n{}", group.title, command(group.options, &rows));
-        text += &tables(&rows);
-        text += &reasons(&rows);
+        let rows = measure(group)?;
+        let tables = [command(group.options, &rows), tables(&rows), reasons(&rows)].concat();
+        // One after the other, so that a failure leaves what is measured.
+        write_section(&conditions(&python, &rows, tch.is_some())?, group.title, &tables)?;
     }
-    write_between(&root().join("docs/src/benchmarks.md"), [BEGIN, END], &text)
+    Ok(())
+}
+
+/// Replaces a group's section of the page, and the conditions in front of all.
+fn write_section(conditions: &str, title: &str, tables: &str) -> Result<()> {
+    let path = root().join("docs/src/benchmarks.md");
+    let page = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let written = page.split(BEGIN).nth(1).and_then(|rest| rest.split(END).next()).unwrap_or_default();
+    let old = |title: &str| {
+        let sections = written.split("\n## ").skip(1);
+        let mut same = sections.filter_map(|section| section.strip_prefix(title)?.strip_prefix("\n\n"));
+        same.next().map(|tables| format!("{}\n", tables.trim_end()))
+    };
+    let mut text = conditions.to_owned();
+    for group in GROUPS {
+        let tables = if group.title == title { Some(tables.to_owned()) } else { old(group.title) };
+        text += &tables.map_or_else(String::new, |tables| format!("\n## {}\n\n{}\n", group.title, tables.trim_end()));
+    }
+    write_between(&path, [BEGIN, END], &format!("{text}\n"))
 }
 
 fn command(what: &[&str], rows: &[Value]) -> String {
