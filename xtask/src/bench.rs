@@ -137,6 +137,9 @@ fn release_tch(environment: &[(&str, String)]) -> Result<PathBuf> {
 }
 
 fn peers(args: &Args) -> Result<()> {
+    let titles = GROUPS.map(|group| group.title);
+    let known = titles.iter().any(|title| title.contains(&args.group));
+    ensure!(known, "no section's title contains '{}'; they are {}", args.group, titles.join("; "));
     let python = match &args.python {
         Some(python) => python.clone(),
         None => {
@@ -277,7 +280,6 @@ fn tables(rows: &[Value]) -> String {
         if !engines.iter().any(|engine| engine == peer) {
             return String::new();
         }
-        let ratio = |model: &str, engine: &str| Some(median(model, engine)? / median(model, peer)?);
         let text = table(&format!("Times as long as {name} (below 1 is faster):"), &|model, row| {
             let own = number(row, "median_ms");
             median(model, peer).map_or_else(|| "–".to_owned(), |peer| format!("{:.2}", own / peer))
@@ -286,7 +288,8 @@ fn tables(rows: &[Value]) -> String {
             return text;
         }
         let means = engines.iter().map(|engine| {
-            let ratios: Option<Vec<_>> = models.iter().map(|model| ratio(model, engine)).collect();
+            let ratios: Option<Vec<_>> =
+                models.iter().map(|model| Some(median(model, engine)? / median(model, peer)?)).collect();
             // The mean of some of the networks is not to be compared with that of all.
             ratios.map_or_else(
                 || "–".to_owned(),
@@ -296,11 +299,7 @@ fn tables(rows: &[Value]) -> String {
                 },
             )
         });
-        format!(
-            "{}| *geometric mean* | {} |\n\n",
-            text.trim_end_matches('\n').to_owned() + "\n",
-            means.collect::<Vec<_>>().join(" | ")
-        )
+        format!("{}\n| *geometric mean* | {} |\n\n", text.trim_end(), means.collect::<Vec<_>>().join(" | "))
     };
     [
         table("Median milliseconds of a pass:", &|_, row| digits(number(row, "median_ms"))),

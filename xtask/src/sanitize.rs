@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::{cargo, root, succeed};
 
@@ -21,7 +21,11 @@ const HUGE: [&str; 2] =
 
 /// Runs the tests of the kernels, without Burn, under the address sanitizer or in Miri.
 pub fn run(args: &Args) -> Result<()> {
-    if args.miri { miri() } else { address() }
+    if args.miri {
+        return miri();
+    }
+    ensure!(has_address_sanitizer()?, "this compiler comes without the address sanitizer");
+    address()
 }
 
 /// Every instruction set of this machine, under the address sanitizer.
