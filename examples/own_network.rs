@@ -3,9 +3,9 @@
 //! `cargo run --release --example own_network`
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
-use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Linear, LinearConfig};
+use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig};
 use convzoo::data::{Source, open};
 use convzoo::train::{Event, Recipe, Resources, Saving, Trainer, preprocess};
 use convzoo::{Classifier, Preprocessing, summarize};
@@ -30,12 +30,12 @@ impl Small {
 }
 
 impl Classifier for Small {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         self.convs.iter().fold(images, |x, conv| conv.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.pool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.fc.forward(self.pool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {
@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = open("digits", &Source::default())?;
     let input = [1, 32, 32];
     let network = Small::new(data.classes().len(), &device.clone().autodiff());
-    println!("{} parameters", summarize(&network, input).params);
+    println!("{} parameters", summarize(&network, input)?.params);
 
     let first = data.train.get(0)?.image;
     let folder = tempfile::tempdir()?;

@@ -3,20 +3,19 @@
 use std::io::Write;
 
 use anyhow::Result;
-use burn::tensor::{Device, Tensor};
-use convzoo::blocks::observe::{self, Mode, Record};
-use convzoo::blocks::{ConvUnitConfig, InceptionConfig};
+use burn::tensor::Device;
+use convzoo::blocks::{ConvUnit, ConvUnitConfig, InceptionConfig, Symbol};
+use convzoo::graph::{Graph, GraphError, Node};
 
 use super::show::{shape, table, thousands};
 
 pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let module = |config: &InceptionConfig| {
         let module = config.init(device);
-        let maps = Tensor::zeros([1, 256, 28, 28], device);
-        observe::records(Mode::Shapes, || module.forward(maps)).1
+        Symbol::record([256, 28, 28], |maps| module.forward(maps))
     };
-    let naive = module(&InceptionConfig::naive(256, [128, 192, 96]));
-    let reduced = module(&InceptionConfig::v1(256, [128, 64, 192, 64, 96, 64], 5));
+    let naive = module(&InceptionConfig::naive(256, [128, 192, 96]))?;
+    let reduced = module(&InceptionConfig::v1(256, [128, 64, 192, 64, 96, 64], 5))?;
     costs(out, "naive, on 256×28×28", &["1×1", "3×3", "5×5", "maximum"], &naive)?;
     let paths = ["1×1", "1×1 in front of 3×3", "3×3", "1×1 in front of 5×5", "5×5", "maximum", "1×1 behind it"];
     costs(out, "with 1×1 reduction to 64", &paths, &reduced)?;
@@ -32,28 +31,26 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     // One path alone: 32 filters of 5×5 on 192 channels, straight and through 16 channels.
     let conv =
         |inputs, outputs, size: usize| ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).init(device);
-    let path = |convs: &[_]| {
-        let maps = Tensor::zeros([1, 192, 28, 28], device);
-        let forward = || convs.iter().fold(maps, |x, conv: &convzoo::blocks::ConvUnit| conv.forward(x));
-        observe::records(Mode::Shapes, forward).1
+    let path = |convs: &[ConvUnit]| -> Result<Graph, GraphError> {
+        Symbol::record([192, 28, 28], |maps| convs.iter().fold(maps, |x, conv| conv.forward(x)))
     };
-    costs(out, "a path of 5×5, on 192×28×28", &["5×5"], &path(&[conv(192, 32, 5)]))?;
-    costs(out, "through 16 channels", &["1×1", "5×5"], &path(&[conv(192, 16, 1), conv(16, 32, 5)]))
+    costs(out, "a path of 5×5, on 192×28×28", &["5×5"], &path(&[conv(192, 32, 5)])?)?;
+    costs(out, "through 16 channels", &["1×1", "5×5"], &path(&[conv(192, 16, 1), conv(16, 32, 5)])?)
 }
 
 /// Outputs and multiply-adds, layer by layer and in all.
-fn costs(out: &mut dyn Write, title: &str, names: &[&str], records: &[Record]) -> Result<()> {
-    let row = |(name, record): (&&str, &Record)| {
-        [(*name).to_owned(), shape(&record.output[1..]), thousands(record.params), thousands(record.macs)]
+fn costs(out: &mut dyn Write, title: &str, names: &[&str], graph: &Graph) -> Result<()> {
+    let row = |(name, (_, node)): (&&str, (usize, &Node))| {
+        [(*name).to_owned(), shape(&node.shape), thousands(node.params()), thousands(node.macs())]
     };
-    let mut rows: Vec<_> = names.iter().zip(records).map(row).collect();
-    let params = records.iter().map(|record| record.params).sum();
-    rows.push(["in all".to_owned(), String::new(), thousands(params), thousands(macs(records))]);
+    let mut rows: Vec<_> = names.iter().zip(graph.layers()).map(row).collect();
+    let params = graph.nodes().iter().map(Node::params).sum();
+    rows.push(["in all".to_owned(), String::new(), thousands(params), thousands(macs(graph))]);
     table(out, [title, "output", "parameters", "multiply-adds"], rows)
 }
 
-fn macs(records: &[Record]) -> usize {
-    records.iter().map(|record| record.macs).sum()
+fn macs(graph: &Graph) -> usize {
+    graph.nodes().iter().map(Node::macs).sum()
 }
 
 fn million(macs: usize) -> f64 {

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
-use convzoo::blocks::arithmetic::{Padding, Slide};
+use convzoo::graph::arithmetic::{Padding, Slide};
 
 use super::show::{convolve, maps, shape};
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::ConvUnitConfig;
-use convzoo::blocks::arithmetic::Slide;
+use convzoo::graph::arithmetic::Slide;
 
 use super::show::{convolve, map, maps, shape, table, thousands};
 

@@ -1,7 +1,8 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
+use crate::features::FeatureMap;
 use crate::{
     AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, Linear, LinearConfig,
     NormConfig, Pool, PoolConfig,
@@ -14,7 +15,7 @@ pub struct AuxiliaryHeadConfig {
     pub inputs: usize,
     /// Classes to tell apart.
     pub classes: usize,
-    /// What normalises the convolution, if anything.
+    /// What normalizes the convolution, if anything.
     pub norm: Option<NormConfig>,
     /// Whether the convolution adds a bias.
     #[config(default = true)]
@@ -22,7 +23,7 @@ pub struct AuxiliaryHeadConfig {
     /// Probability of dropping a feature of the hidden layer.
     #[config(default = 0.7)]
     pub dropout: f64,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
 }
@@ -59,9 +60,9 @@ impl AuxiliaryHeadConfig {
 
 impl AuxiliaryHead {
     /// `[batch, inputs, height, width]` to logits `[batch, classes]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M::Vector {
         let features = self.conv.forward(self.avgpool.forward(input));
-        self.classifier.forward(features.flatten(1, 3))
+        self.classifier.forward(features.flatten())
     }
 
     /// Exchanges the last layer for a fresh one of `classes` outputs.
@@ -79,7 +80,7 @@ pub struct AuxiliaryHeadV3Config {
     pub classes: usize,
 }
 
-/// Inception v3's auxiliary classifier, batch-normalised: a regulariser more than a help to gradients
+/// Inception v3's auxiliary classifier, batch-normalized: a regulariser more than a help to gradients
 /// ([Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), Section 4).
 #[derive(Module, Debug)]
 pub struct AuxiliaryHeadV3 {
@@ -118,9 +119,9 @@ impl AuxiliaryHeadV3 {
     pub const SMALLEST: usize = 17;
 
     /// `[batch, inputs, height, width]` to logits `[batch, classes]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<2> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M::Vector {
         let features = self.conv1.forward(self.conv0.forward(self.pool.forward(input)));
-        self.fc.forward(self.avgpool.forward(features).flatten(1, 3))
+        self.fc.forward(self.avgpool.forward(features).flatten())
     }
 
     /// Exchanges the last layer for a fresh one of `classes` outputs.

@@ -1,16 +1,15 @@
 use burn::config::Config;
-use burn::module::Module;
+use burn::module::{Module, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2d;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::conv::ConvShape;
+use convzoo_graph::{Activation, Operation, Parameter, Window};
 use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
 use crate::checkpointing::keeping;
-use crate::observe::{self, Layer, Window};
-use crate::trace::{self, Scope};
-use crate::{Activation, Init, Norm, NormConfig};
+use crate::features::{Composite, FeatureMap, Layer, weight};
+use crate::{Init, Norm, NormConfig};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
 #[derive(Config, Debug)]
@@ -34,12 +33,12 @@ pub struct ConvUnitConfig {
     /// Whether the convolution adds a bias.
     #[config(default = true)]
     pub bias: bool,
-    /// What normalises the result, if anything.
+    /// What normalizes the result, if anything.
     pub norm: Option<NormConfig>,
     /// What follows.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
 }
@@ -50,7 +49,7 @@ impl ConvUnitConfig {
         Self::new([inputs, outputs], [size, size])
     }
 
-    /// Batch normalisation behind the convolution, which then needs no bias.
+    /// Batch normalization after the convolution, which then needs no bias.
     pub fn with_batch_norm(self) -> Self {
         self.with_norm(Some(NormConfig::BATCH)).with_bias(false)
     }
@@ -70,7 +69,7 @@ impl ConvUnitConfig {
         self.with_activation(Activation::Identity)
     }
 
-    /// Convolution → normalisation → activation.
+    /// Convolution → normalization → activation.
     pub fn init(&self, device: &Device) -> ConvUnit {
         ConvUnit {
             conv: self.conv(device),
@@ -80,7 +79,7 @@ impl ConvUnitConfig {
         }
     }
 
-    /// Normalisation → activation → convolution.
+    /// Normalization → activation → convolution.
     pub fn init_preact(&self, device: &Device) -> PreActUnit {
         PreActUnit {
             norm: self.norm.map(|norm| norm.init(self.channels[0], device)),
@@ -111,7 +110,7 @@ impl ConvUnitConfig {
     }
 }
 
-/// Convolution, optional normalisation, optional activation: what every network here is made of.
+/// Convolution, optional normalization, optional activation: what every network here is made of.
 #[derive(Module, Debug)]
 pub struct ConvUnit {
     /// Weight `[outputs, inputs / groups, height, width]`, bias `[outputs]`.
@@ -126,18 +125,11 @@ pub struct ConvUnit {
 
 impl ConvUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        if let Some(affine) = self.affine(&input) {
-            return conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv));
-        }
-        let output = convolve(&self.conv, input);
-        match &self.norm {
-            Some(norm) => norm.forward_activated(output, self.activation),
-            None => self.activation.forward(output),
-        }
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.composite(self)
     }
 
-    /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalisation, its weights drawn as this
+    /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalization, its weights drawn as this
     /// one's were: for a unit that gives the classes.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let [_, inputs, ..] = self.conv.weight.lazy_shape().dims::<4>();
@@ -145,16 +137,13 @@ impl ConvUnit {
         config.init(&self.conv.weight.lazy_device())
     }
 
-    /// Outside training, and unless observed layer by layer, what follows the convolution goes into its pass.
-    fn affine(&self, input: &Tensor<4>) -> Option<Affine> {
+    /// What follows the convolution, as a factor and a summand of each channel; in inference it goes into its pass.
+    fn affine(&self) -> Option<Affine> {
         let relu = match self.activation {
             Activation::Identity => false,
             Activation::Relu => true,
             Activation::Tanh | Activation::Sigmoid => return None,
         };
-        if input.device().is_autodiff() || observe::is_watching() {
-            return None;
-        }
         let bias = self.conv.bias.as_ref().map(|bias| bias.val());
         let (scale, shift) = match (&self.norm, bias) {
             (Some(Norm::Batch(norm)), bias) => {
@@ -172,7 +161,24 @@ impl ConvUnit {
     }
 }
 
-/// The other order: normalisation, activation, convolution
+impl Composite for ConvUnit {
+    fn compose<M: FeatureMap>(&self, input: M) -> M {
+        let output = input.layer(&self.conv);
+        match &self.norm {
+            Some(norm) => norm.forward_activated(output, self.activation),
+            None => output.activation(self.activation),
+        }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        match self.affine().filter(|_| input.training_device().is_none()) {
+            Some(affine) => conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv)),
+            None => self.compose(input),
+        }
+    }
+}
+
+/// The other order: normalization, activation, convolution
 /// ([He et al., 2016](https://arxiv.org/abs/1603.05027)).
 #[derive(Module, Debug)]
 pub struct PreActUnit {
@@ -186,85 +192,73 @@ pub struct PreActUnit {
 
 impl PreActUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         self.convolve(self.activate(input))
     }
 
-    /// The first half, normalisation and activation, where a shortcut leaves behind it. Keeps the shape.
-    pub fn activate(&self, input: Tensor<4>) -> Tensor<4> {
+    /// The first half, normalization and activation, after which a shortcut may begin. Keeps the shape.
+    pub fn activate<M: FeatureMap>(&self, input: M) -> M {
         match &self.norm {
             Some(norm) => norm.forward_activated(input, self.activation),
-            None => self.activation.forward(input),
+            None => input.activation(self.activation),
         }
     }
 
     /// The second half: the convolution alone.
-    pub fn convolve(&self, input: Tensor<4>) -> Tensor<4> {
-        convolve(&self.conv, input)
+    pub fn convolve<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(&self.conv)
     }
 
-    /// [`convolve`](Self::convolve) of the concatenation of `parts` without making it, unobserved: the sum over the
-    /// parts, each with its share of the weights. The convolution has one group and no bias; the parts are
-    /// [`keeping`] tensors.
+    /// [`convolve`](Self::convolve) of the concatenation of `parts` without making it: the sum over the parts, each with
+    /// its share of the weights. The convolution has one group and no bias; the parts are [`keeping`] tensors.
     pub(crate) fn convolve_parts(&self, parts: Vec<Tensor<4>>) -> Tensor<4> {
         let mut first = 0;
         let outputs = parts.into_iter().map(|part| {
             let channels = part.dims()[1];
             let weight = keeping(self.conv.weight.val().narrow(1, first, channels));
             first += channels;
-            run(&self.conv, part, weight)
+            conv2d(part, weight, None, options(&self.conv))
         });
         outputs.reduce(|sum, output| sum + output).expect("there is at least one part")
     }
 }
 
-/// The one place where a convolution runs.
-fn convolve(conv: &Conv2d, input: Tensor<4>) -> Tensor<4> {
-    let describe = |[batch, _, height, width]: [usize; 4]| {
-        let [outputs, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
-        let [kh, kw] = conv.kernel_size;
-        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
-            unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
-        };
-        let (kernel, stride, dilation) = (conv.kernel_size, conv.stride, conv.dilation);
-        let window = Window { kernel, stride, padding: [top, left], dilation };
-        let (rows, columns) = (window.output(0, height, false), window.output(1, width, false));
-        let weights = outputs * inputs * kh * kw;
-        let bias = if conv.bias.is_some() { outputs } else { 0 };
-        let layer = Layer::new("Conv2d", conv.weight.id, weights + bias)
-            .with_macs(weights * rows * columns)
-            .with_window(window);
-        (layer, [batch, outputs, rows, columns])
-    };
-    let compute = |input| observe::layer(input, describe, |input| run(conv, input, conv.weight.val()));
-    trace::layer("Conv2d", input, compute, |Scope { graph, .. }, input| {
-        let [outputs, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
-        let PaddingConfig2d::Explicit(top, left, ..) = conv.padding else {
-            unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
-        };
-        let shape = ConvShape {
-            channels: [inputs * conv.groups, outputs],
-            kernel: conv.kernel_size,
-            stride: conv.stride,
-            padding: [top, left],
-            dilation: conv.dilation,
-            groups: conv.groups,
-        };
-        let bias = conv.bias.as_ref().map(|bias| trace::values(bias.val(), "Conv2d")).transpose()?;
-        let bias = bias.map(|bias| bias.to_vec());
-        Ok(graph.conv(input, shape, trace::values(conv.weight.val(), "Conv2d")?, bias)?)
-    })
-}
+/// Burn's convolution with the same padding on both ends of a direction, as [`ConvUnitConfig`] makes it.
+impl Layer<4> for Conv2d {
+    fn operation(&self) -> Operation {
+        let [outputs, ..] = self.weight.lazy_shape().dims::<4>();
+        let padding = padding(self).map(|(begin, _)| begin);
+        let window = Window { kernel: self.kernel_size, stride: self.stride, padding, dilation: self.dilation };
+        Operation::Conv2d { outputs, window, groups: self.groups, bias: self.bias.is_some() }
+    }
 
-/// The convolution with other weights of its kernel's size.
-fn run(conv: &Conv2d, input: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
-    conv2d(input, weight, conv.bias.as_ref().map(|bias| bias.val()), options(conv))
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        conv2d(input, self.weight.val(), self.bias.as_ref().map(|bias| bias.val()), options(self))
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.weight.id)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let bias = self.bias.as_ref().map(weight);
+        std::iter::once(weight(&self.weight)).chain(bias).collect()
+    }
 }
 
 fn options(conv: &Conv2d) -> ConvOptions<2> {
-    let PaddingConfig2d::Explicit(top, left, bottom, right) = conv.padding else {
-        unreachable!("units pad explicitly, see `ConvUnitConfig::conv`")
-    };
-    let padding = [(top, bottom), (left, right)];
-    ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups)
+    ConvOptions::new_with_padding(conv.stride, padding(conv), conv.dilation, conv.groups)
+}
+
+/// Zeros before and after, vertically and horizontally.
+fn padding(conv: &Conv2d) -> [(usize, usize); 2] {
+    match conv.padding {
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
+        PaddingConfig2d::Valid => [(0, 0); 2],
+        // At stride 1, which is all that Burn takes it with.
+        PaddingConfig2d::Same => [0, 1].map(|i| {
+            let reach = (conv.kernel_size[i] - 1) * conv.dilation[i];
+            (reach / 2, reach - reach / 2)
+        }),
+    }
 }

@@ -5,8 +5,8 @@ use burn::tensor::{Device, Tensor};
 use convzoo_kernels::extension::batch_norm_train;
 
 use crate::checkpointing::{keeping, like, recomputing};
-use crate::join::concat;
-use crate::{BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit, observe};
+use crate::features::{Composite, FeatureMap, Features};
+use crate::{BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit};
 
 /// Configures a [`DenseLayer`].
 #[derive(Config, Debug)]
@@ -15,17 +15,17 @@ pub struct DenseLayerConfig {
     pub inputs: usize,
     /// Channels that the layer adds.
     pub growth_rate: usize,
-    /// Width of the 1×1 convolution in front, in growth rates; `None` leaves it out.
+    /// Width of the 1×1 convolution before it, in growth rates; `None` leaves it out.
     pub bottleneck: Option<usize>,
     /// Probability of dropping a new feature in training.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanIn")]
     pub init: Init,
 }
 
-/// Makes a few new features of all the features before it: norm, ReLU, 3×3 convolution, behind a 1×1 bottleneck of the
+/// Makes a few new features of all the features before it: norm, ReLU, 3×3 convolution, after a 1×1 bottleneck of the
 /// same order in DenseNet-B ([Huang et al., 2016](https://arxiv.org/abs/1608.06993)).
 #[derive(Module, Debug)]
 pub struct DenseLayer {
@@ -55,12 +55,12 @@ impl DenseLayerConfig {
 
 impl DenseLayer {
     /// `[batch, inputs, height, width]` to the new features `[batch, growth_rate, height, width]`.
-    pub fn forward(&self, features: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, features: M) -> M {
         let features = match &self.bottleneck {
             Some(bottleneck) => bottleneck.forward(features),
             None => features,
         };
-        self.dropout.forward(self.conv.forward(features))
+        self.conv.forward(features).layer(&self.dropout)
     }
 
     /// [`forward`](Self::forward) of the features in parts, recomputing in the backward pass.
@@ -96,10 +96,10 @@ pub struct DenseBlockConfig {
     /// Probability of dropping a new feature in training.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Whether training recomputes normalised features rather than keep a copy for every layer.
+    /// Whether training recomputes normalized features rather than keep a copy for every layer.
     #[config(default = false)]
     pub memory_efficient: bool,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanIn")]
     pub init: Init,
 }
@@ -107,15 +107,15 @@ pub struct DenseBlockConfig {
 /// Layers each of which sees the features of all before it.
 ///
 /// The plain form keeps, for the backward pass, three tensors as wide as each layer's whole input: the concatenation,
-/// its normalisation and the ReLU of that. Over a block of L layers that grows with L².
+/// its normalization and the ReLU of that. Over a block of L layers that grows with L².
 ///
 /// The memory-saving form ([Pleiss et al., 2017](https://arxiv.org/abs/1707.06990)) keeps each feature twice, as it
-/// is and standardised, whatever number of layers reads it. Batch normalisation works channel by channel, so a
+/// is and standardised, whatever number of layers reads it. Batch normalization works channel by channel, so a
 /// feature's standardised form serves all layers, each with a scale, shift and ReLU of its own; those are recomputed in
 /// the backward pass, and a convolution of a concatenation is a sum of convolutions, so that none is ever made. Memory
 /// grows with L, and no statistic is computed twice. Outputs, gradients and running statistics are the plain form's but
-/// for the order of summation. It takes effect in training; under an observer the block runs in its plain form, so that
-/// every layer shows.
+/// for the order of summation. It takes effect in training; observed, the block runs in its plain form, so that every layer
+/// shows.
 #[derive(Module, Debug)]
 pub struct DenseBlock {
     /// From the first to the last.
@@ -144,16 +144,8 @@ impl DenseBlockConfig {
 
 impl DenseBlock {
     /// `[batch, inputs, height, width]` to `[batch, inputs + layers · growth_rate, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let training = input.device().is_autodiff() && self.layers.iter().all(DenseLayer::trains);
-        if self.memory_efficient && training && !observe::is_watching() {
-            return self.forward_recomputing(input);
-        }
-        // The newest features see all that the older ones see: the receptive field needs no fork.
-        self.layers.iter().fold(input, |features, layer| {
-            let new = layer.forward(features.clone());
-            concat(vec![features, new])
-        })
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.composite(self)
     }
 
     fn forward_recomputing(&self, input: Tensor<4>) -> Tensor<4> {
@@ -167,7 +159,24 @@ impl DenseBlock {
     }
 }
 
-/// A feature map normalised to mean 0 and variance 1 per channel, and the statistics it had.
+impl Composite for DenseBlock {
+    fn compose<M: FeatureMap>(&self, input: M) -> M {
+        self.layers.iter().fold(input, |features, layer| {
+            let new = layer.forward(features.clone());
+            M::concat(vec![features, new])
+        })
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let training = input.device().is_autodiff() && self.layers.iter().all(DenseLayer::trains);
+        match self.memory_efficient && training {
+            true => self.forward_recomputing(input),
+            false => self.compose(input),
+        }
+    }
+}
+
+/// A feature map normalized to mean 0 and variance 1 per channel, and the statistics it had.
 struct Standardised {
     map: Tensor<4>,
     mean: Tensor<1>,
@@ -201,9 +210,9 @@ fn unit_of_parts(unit: &PreActUnit, parts: &[Standardised]) -> Tensor<4> {
         let channels = part.map.dims()[1];
         let own =
             |values: &Tensor<1>| recomputing(values.clone().narrow(0, first, channels).reshape([1, channels, 1, 1]));
-        let normalised = recomputing(part.map.clone()) * own(&scale) + own(&shift);
+        let normalized = recomputing(part.map.clone()) * own(&scale) + own(&shift);
         first += channels;
-        keeping(unit.activation.forward(normalised))
+        keeping(normalized.activation(unit.activation))
     });
     unit.convolve_parts(activated.collect())
 }
@@ -220,7 +229,7 @@ fn batch_norm(unit: &PreActUnit) -> Option<&BatchNorm2d> {
 pub struct TransitionConfig {
     /// Channels in and out: DenseNet-C halves them.
     pub channels: [usize; 2],
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanIn")]
     pub init: Init,
 }
@@ -243,7 +252,7 @@ impl TransitionConfig {
 
 impl Transition {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         self.pool.forward(self.unit.forward(input))
     }
 }

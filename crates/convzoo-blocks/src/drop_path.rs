@@ -1,6 +1,9 @@
 use burn::config::Config;
 use burn::module::{Flag, Module, Param};
 use burn::tensor::{Distribution, Tensor};
+use convzoo_graph::Operation;
+
+use crate::features::{Features, Layer};
 
 /// Configures a [`DropPath`].
 #[derive(Config, Debug)]
@@ -37,7 +40,17 @@ impl DropPath {
     }
 
     /// Keeps the shape, `[batch, …]`. Drops only on an autodiff device, as Burn's dropout does.
-    pub fn forward<const D: usize>(&self, input: Tensor<D>) -> Tensor<D> {
+    pub fn forward<const D: usize, F: Features<D>>(&self, input: F) -> F {
+        if self.rate == 0.0 { input } else { input.layer(self) }
+    }
+}
+
+impl<const D: usize> Layer<D> for DropPath {
+    fn operation(&self) -> Operation {
+        Operation::StochasticDepth { probability: self.rate }
+    }
+
+    fn compute(&self, input: Tensor<D>) -> Tensor<D> {
         if self.rate == 0.0 || !self.training.is_enabled() || !input.device().is_autodiff() {
             return input;
         }

@@ -1,9 +1,8 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
-use crate::join::concat;
-use crate::observe::Fork;
+use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
 /// Configures a [`Fire`] module.
@@ -15,7 +14,7 @@ pub struct FireConfig {
     pub squeeze: usize,
     /// Channels of each of the two expansions.
     pub expand: usize,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingUniform")]
     pub init: Init,
 }
@@ -43,11 +42,8 @@ impl FireConfig {
 
 impl Fire {
     /// `[batch, inputs, height, width]` to `[batch, 2 · expand, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let squeezed = self.squeeze.forward(input);
-        let mut fork = Fork::new();
-        let pointwise = fork.branch(|| self.expand1x1.forward(squeezed.clone()));
-        let spatial = fork.branch(|| self.expand3x3.forward(squeezed));
-        concat(vec![pointwise, spatial])
+        M::concat(vec![self.expand1x1.forward(squeezed.clone()), self.expand3x3.forward(squeezed)])
     }
 }

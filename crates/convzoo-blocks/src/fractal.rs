@@ -3,9 +3,8 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 
-use crate::join::{add, scale};
-use crate::observe::Fork;
-use crate::{ConvUnit, ConvUnitConfig, Init};
+use crate::features::FeatureMap;
+use crate::{ConvUnit, ConvUnitConfig, Init, Scale};
 
 /// Which paths of a fractal are live in a pass.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,11 +28,13 @@ impl Paths {
     }
 
     /// Which of the paths that end in a join are live, for the columns from `first` on.
-    fn live(self, first: usize, columns: usize, device: &Device) -> Vec<bool> {
-        match self {
-            Self::All => vec![true; columns - first],
-            Self::Column(column) => (first..columns).map(|c| c == column).collect(),
-            Self::Local(drop_path) => {
+    /// Local drop path is drawn from a training pass's device; without one all are live.
+    fn live(self, first: usize, columns: usize, device: Option<Device>) -> Vec<bool> {
+        match (self, device) {
+            (Self::Column(column), _) => (first..columns).map(|c| c == column).collect(),
+            (Self::All, _) | (Self::Local(_), None) => vec![true; columns - first],
+            (Self::Local(drop_path), Some(device)) => {
+                let device = &device;
                 let mut live: Vec<_> = (first..columns).map(|_| uniform::<1>(device)[0] >= drop_path).collect();
                 if !live.contains(&true) {
                     let survivor = uniform::<1>(device)[0] * live.len() as f64;
@@ -63,10 +64,10 @@ pub struct FractalBlockConfig {
     /// Probability that a join drops one of its inputs in training.
     #[config(default = 0.15)]
     pub drop_path: f64,
-    /// Probability of dropping a feature behind each convolution in training.
+    /// Probability of dropping a feature after each convolution in training.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::XavierUniform")]
     pub init: Init,
 }
@@ -105,43 +106,40 @@ impl FractalBlockConfig {
 
 impl FractalBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height, width]`, in training with local drop path.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         self.forward_paths(input, Paths::Local(self.drop_path))
     }
 
     /// [`forward`](Self::forward) on other paths; unless the block trains on an autodiff device, all are live.
-    pub fn forward_paths(&self, input: Tensor<4>, paths: Paths) -> Tensor<4> {
-        let training = self.training.is_enabled() && input.device().is_autodiff();
+    pub fn forward_paths<M: FeatureMap>(&self, input: M, paths: Paths) -> M {
+        let training = self.training.is_enabled() && input.training_device().is_some();
         self.join(input, 0, 0, if training { paths } else { Paths::All })
     }
 
     /// [`forward`](Self::forward) on the paths of one column alone, a plain network, in inference too.
-    pub fn forward_column(&self, input: Tensor<4>, column: usize) -> Tensor<4> {
+    pub fn forward_column<M: FeatureMap>(&self, input: M, column: usize) -> M {
         self.join(input, 0, 0, Paths::Column(column))
     }
 
     /// The fractal of the columns from `first` on, beginning with that column's convolution at `index`.
-    fn join(&self, input: Tensor<4>, first: usize, index: usize, paths: Paths) -> Tensor<4> {
-        let live = paths.live(first, self.columns.len(), &input.device());
+    fn join<M: FeatureMap>(&self, input: M, first: usize, index: usize, paths: Paths) -> M {
+        let live = paths.live(first, self.columns.len(), input.training_device());
         let outputs = self.paths(input, first, index, paths, &live);
         let count = outputs.len() as f64;
-        let sum = outputs.into_iter().reduce(add).expect("at least one path is live");
-        if count == 1.0 { sum } else { scale(sum, 1.0 / count) }
+        let sum = outputs.into_iter().reduce(M::add).expect("at least one path is live");
+        if count == 1.0 { sum } else { sum.layer(&Scale(1.0 / count)) }
     }
 
-    /// What the live ones of the paths that end in a join answer, the shallowest first.
-    fn paths(&self, input: Tensor<4>, first: usize, index: usize, paths: Paths, live: &[bool]) -> Vec<Tensor<4>> {
-        let mut fork = Fork::new();
+    /// The outputs of the live ones of the paths that end in a join, the shallowest first.
+    fn paths<M: FeatureMap>(&self, input: M, first: usize, index: usize, paths: Paths, live: &[bool]) -> Vec<M> {
         let mut outputs = Vec::with_capacity(live.len());
         if live[0] {
             let conv = &self.columns[first][index];
-            outputs.push(fork.branch(|| self.dropout.forward(conv.forward(input.clone()))));
+            outputs.push(conv.forward(input.clone()).layer(&self.dropout));
         }
         if live[1..].contains(&true) {
-            outputs.extend(fork.branch(|| {
-                let half = self.join(input, first + 1, 2 * index, paths);
-                self.paths(half, first + 1, 2 * index + 1, paths, &live[1..])
-            }));
+            let half = self.join(input, first + 1, 2 * index, paths);
+            outputs.extend(self.paths(half, first + 1, 2 * index + 1, paths, &live[1..]));
         }
         outputs
     }
@@ -173,7 +171,7 @@ mod tests {
         let training = Device::flex().autodiff();
         training.seed(1);
         for (columns, paths) in [(1, Paths::Local(0.99)), (4, Paths::Local(0.99)), (4, Paths::Column(2))] {
-            let live = |first| paths.live(first, columns, &training);
+            let live = |first| paths.live(first, columns, Some(training.clone()));
             assert!((0..columns.min(2)).all(|first| live(first).iter().filter(|live| **live).count() >= 1));
         }
         let block = FractalBlockConfig::new([1, 1], 3).with_drop_path(0.5).init(&inference);

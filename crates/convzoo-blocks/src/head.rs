@@ -1,8 +1,9 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
+use crate::features::FeatureVector;
 use crate::{Activation, Init, Linear, LinearConfig};
 
 /// Configures a [`ClassifierHead`].
@@ -13,16 +14,16 @@ pub struct ClassifierHeadConfig {
     /// Probability of dropping a feature.
     #[config(default = 0.5)]
     pub dropout: f64,
-    /// Whether dropout stands in front of each hidden layer (AlexNet) or behind it (VGG).
+    /// Whether dropout comes before each hidden layer (AlexNet) or after it (VGG).
     #[config(default = true)]
     pub dropout_first: bool,
     /// What follows each hidden layer.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
-    /// How those of the last layer begin, where differently.
+    /// Initialization of the last layer, where it differs.
     pub last_init: Option<Init>,
 }
 
@@ -56,12 +57,12 @@ impl ClassifierHeadConfig {
 
 impl ClassifierHead {
     /// `[batch, features]` to logits `[batch, classes]`.
-    pub fn forward(&self, features: Tensor<2>) -> Tensor<2> {
+    pub fn forward<V: FeatureVector>(&self, features: V) -> V {
         let last = self.layers.len() - 1;
         self.layers.iter().enumerate().fold(features, |x, (i, layer)| match i {
             _ if i == last => layer.forward(x),
-            _ if self.dropout_first => self.activation.forward(layer.forward(self.dropout.forward(x))),
-            _ => self.dropout.forward(self.activation.forward(layer.forward(x))),
+            _ if self.dropout_first => layer.forward(x.layer(&self.dropout)).activation(self.activation),
+            _ => layer.forward(x).activation(self.activation).layer(&self.dropout),
         })
     }
 

@@ -9,12 +9,11 @@ mod v4;
 
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 pub use residual::{InceptionResidual, InceptionResidualConfig};
 
-use crate::join::concat;
-use crate::observe::Fork;
+use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
 
 /// Configures one path of an [`Inception`] module, from its input on.
@@ -89,12 +88,12 @@ impl BranchConfig {
 pub struct InceptionConfig {
     /// The paths, in the order of their concatenation.
     pub branches: Vec<BranchConfig>,
-    /// What normalises each convolution, if anything.
+    /// What normalizes each convolution, if anything.
     pub norm: Option<NormConfig>,
     /// Whether convolutions add a bias.
     #[config(default = true)]
     pub bias: bool,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
 }
@@ -123,7 +122,7 @@ impl InceptionConfig {
         ])
     }
 
-    /// Batch normalisation behind each convolution, which then needs no bias.
+    /// Batch normalization behind each convolution, which then needs no bias.
     pub fn with_batch_norm(self, epsilon: f64) -> Self {
         self.with_norm(Some(NormConfig::Batch { epsilon })).with_bias(false)
     }
@@ -166,7 +165,7 @@ pub struct Inception {
 
 impl Inception {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`, halved by the reductions.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         side_by_side(&self.branches, input, Branch::forward)
     }
 }
@@ -179,7 +178,7 @@ struct Branch {
 }
 
 impl Branch {
-    fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    fn forward<M: FeatureMap>(&self, input: M) -> M {
         let input = match &self.pool {
             Some(pool) => pool.forward(input),
             None => input,
@@ -193,59 +192,52 @@ impl Branch {
 }
 
 /// Runs all `paths` on `input` and concatenates what they give.
-fn side_by_side<P>(paths: &[P], input: Tensor<4>, forward: impl Fn(&P, Tensor<4>) -> Tensor<4>) -> Tensor<4> {
-    let mut fork = Fork::new();
-    let outputs = paths.iter().map(|path| fork.branch(|| forward(path, input.clone()))).collect();
-    concat(outputs)
+fn side_by_side<P, M: FeatureMap>(paths: &[P], input: M, forward: impl Fn(&P, M) -> M) -> M {
+    M::concat(paths.iter().map(|path| forward(path, input.clone())).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::observe::{self, Mode, Record};
+    use crate::Symbol;
+    use crate::graph::{Graph, Node};
 
-    fn pass(config: &InceptionConfig, [inputs, size]: [usize; 2]) -> (Vec<usize>, Vec<Record>) {
-        let device = Device::flex();
-        let module = config.init(&device);
-        let input = Tensor::zeros([1, inputs, size, size], &device);
-        let (output, records) = observe::records(Mode::Shapes, || module.forward(input));
-        assert_eq!(output.dims()[1], config.outputs());
-        (output.dims().to_vec(), records)
+    fn graph(config: &InceptionConfig, [inputs, size]: [usize; 2]) -> Graph {
+        let module = config.init(&Device::flex());
+        let graph = Symbol::record([inputs, size, size], |maps| module.forward(maps)).unwrap();
+        assert_eq!(graph.output().shape[0], config.outputs());
+        graph
     }
 
-    fn macs(records: &[Record]) -> usize {
-        records.iter().map(|record| record.macs).sum()
+    fn macs(graph: &Graph) -> usize {
+        graph.nodes().iter().map(Node::macs).sum()
     }
 
     #[test]
     fn dimension_reduction_saves_what_the_paper_says() {
         // Module 3a: 159K weights and 128M multiply-adds in the paper's table, where K is 1024.
         let widths = [64, 96, 128, 16, 32, 32];
-        let (output, records) = pass(&InceptionConfig::v1(192, widths, 5).with_bias(false), [192, 28]);
-        assert_eq!(output, [1, 256, 28, 28]);
-        assert_eq!(records.iter().map(|record| record.params).sum::<usize>() / 1024, 159);
-        assert_eq!(macs(&records) / 1_000_000, 128);
+        let reduced = graph(&InceptionConfig::v1(192, widths, 5).with_bias(false), [192, 28]);
+        assert_eq!(reduced.output().shape, [256, 28, 28]);
+        assert_eq!(reduced.nodes().iter().map(Node::params).sum::<usize>() / 1024, 159);
+        assert_eq!(macs(&reduced) / 1_000_000, 128);
 
-        let (output, naive) = pass(&InceptionConfig::naive(192, [64, 128, 32]), [192, 28]);
-        assert_eq!(output, [1, 64 + 128 + 32 + 192, 28, 28]);
-        assert!(macs(&naive) > 2 * macs(&records));
+        let naive = graph(&InceptionConfig::naive(192, [64, 128, 32]), [192, 28]);
+        assert_eq!(naive.output().shape, [64 + 128 + 32 + 192, 28, 28]);
+        assert!(macs(&naive) > 2 * macs(&reduced));
     }
 
     #[test]
     fn what_follows_sees_what_the_widest_path_sees() {
-        let device = Device::flex();
-        let module = InceptionConfig::v1(4, [1; 6], 5).init(&device);
-        let behind = PoolConfig::max(1, 1).init();
-        let pass = || behind.forward(module.forward(Tensor::zeros([1, 4, 9, 9], &device)));
-        let (_, records) = observe::records(Mode::Shapes, pass);
-        let last = records.last().unwrap().field;
+        let fields = graph(&InceptionConfig::v1(4, [1; 6], 5), [4, 9]).receptive_fields();
+        let last = fields.last().unwrap();
         assert_eq!((last.size, last.center), ([Some(5); 2], [0.0; 2]));
     }
 
     #[test]
     fn factorised_modules_keep_or_halve_the_map() {
         let check = |config: InceptionConfig, input, output: [usize; 2]| {
-            assert_eq!(pass(&config, input).0, [1, output[0], output[1], output[1]]);
+            assert_eq!(graph(&config, input).output().shape, [output[0], output[1], output[1]]);
         };
         check(InceptionConfig::v2(192, [64, 64, 64, 64, 96, 32], mean()), [192, 28], [256, 28]);
         check(InceptionConfig::v2_reduction(320, [128, 160, 64, 96]), [320, 28], [576, 14]);

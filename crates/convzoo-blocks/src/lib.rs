@@ -1,40 +1,45 @@
 //! The parts that the papers on convolutional networks name, as Burn modules.
 //!
 //! Every block follows Burn's idiom: a `Config` with defaults, `init(&device)`, `forward` with its shapes
-//! documented. Every convolution goes through one unit, [`ConvUnit`] (convolution, normalisation, activation) or its
-//! pre-activation twin [`PreActUnit`], so that a faster operation replaces it in one place. Every layer reports to
-//! one observer, [`observe`], from which summaries, receptive fields, feature maps and profiles are read.
+//! documented. Every convolution goes through one unit, [`ConvUnit`] (convolution, normalization, activation) or its
+//! pre-activation twin [`PreActUnit`], so that a faster operation replaces it in one place.
+//!
+//! A block's `forward` takes any [`FeatureMap`]: a tensor to compute with, a [`Symbol`] to record its graph, an
+//! [`Observed`] tensor to look at every layer. [`features`] tells how.
 //!
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
-mod activation;
-pub mod arithmetic;
 mod auxiliary;
 mod checkpointing;
 mod conv_unit;
 mod dense;
 mod drop_path;
+mod dropout;
+pub mod features;
 mod fire;
 mod fractal;
 mod head;
 mod inception;
 mod init;
-mod join;
 mod linear;
 mod nin;
 mod norm;
-pub mod observe;
+mod observe;
+mod opaque;
 mod pool;
 mod rectify;
 mod residual;
-pub mod trace;
+mod scale;
+mod symbol;
 mod vgg;
 
-pub use activation::Activation;
 pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use convzoo_graph as graph;
+pub use convzoo_graph::Activation;
 pub use dense::{DenseBlock, DenseBlockConfig, DenseLayer, DenseLayerConfig, Transition, TransitionConfig};
 pub use drop_path::{DropPath, DropPathConfig};
+pub use features::{Composite, FeatureMap, FeatureVector, Features, Layer};
 pub use fire::{Fire, FireConfig};
 pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
 pub use head::{ClassifierHead, ClassifierHeadConfig};
@@ -43,9 +48,13 @@ pub use init::Init;
 pub use linear::{Linear, LinearConfig};
 pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
+pub use observe::{Observed, Observer, Rectification, Step, observe};
+pub use opaque::Opaque;
 pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
 pub use residual::{
     BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PlainBlock, PreActBasicBlock, PreActBottleneck,
     ResidualBlock, Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
 };
+pub use scale::Scale;
+pub use symbol::Symbol;
 pub use vgg::{VggBlock, VggBlockConfig};

@@ -1,10 +1,11 @@
 use burn::config::Config;
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamId};
 use burn::tensor::{Device, Tensor};
+use convzoo_graph::{Operation, Parameter};
+use convzoo_kernels::extension;
 
 use crate::Init;
-use crate::observe::{self, Layer};
-use crate::trace::{self, Scope};
+use crate::features::{FeatureVector, Layer, weight};
 
 /// Configures a [`Linear`].
 #[derive(Config, Debug)]
@@ -13,7 +14,7 @@ pub struct LinearConfig {
     pub inputs: usize,
     /// Features out.
     pub outputs: usize,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
 }
@@ -42,29 +43,32 @@ impl LinearConfig {
 
 impl Linear {
     /// `[batch, inputs]` to `[batch, outputs]`.
-    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
-        let describe = |[batch, _]: [usize; 2]| {
-            let [outputs, inputs] = self.weight.lazy_shape().dims();
-            let layer = Layer::new("Linear", self.weight.id, outputs * inputs + outputs);
-            (layer.with_macs(outputs * inputs).seeing_all(), [batch, outputs])
-        };
-        let compute = |input| {
-            observe::layer(input, describe, |input| {
-                convzoo_kernels::extension::linear(input, self.weight.val(), self.bias.val())
-            })
-        };
-        trace::layer("Linear", input, compute, |Scope { graph, precision, .. }, input| {
-            let [_, inputs] = self.weight.lazy_shape().dims::<2>();
-            let (weight, bias) =
-                (trace::values(self.weight.val(), "Linear")?, trace::values(self.bias.val(), "Linear")?);
-            let linear = convzoo_kernels::linear::Linear::new(weight, bias.to_vec(), inputs, precision)?;
-            Ok(graph.linear(input, linear))
-        })
+    pub fn forward<V: FeatureVector>(&self, input: V) -> V {
+        input.layer(self)
     }
 
     /// A fresh layer of `outputs` features for the same inputs, its weights drawn as this one's were.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let [_, inputs] = self.weight.lazy_shape().dims();
         LinearConfig::new(inputs, outputs).with_init(self.init).init(&self.weight.lazy_device())
+    }
+}
+
+impl Layer<2> for Linear {
+    fn operation(&self) -> Operation {
+        let [outputs, _] = self.weight.lazy_shape().dims();
+        Operation::Linear { outputs }
+    }
+
+    fn compute(&self, input: Tensor<2>) -> Tensor<2> {
+        extension::linear(input, self.weight.val(), self.bias.val())
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.weight.id)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        vec![weight(&self.weight), weight(&self.bias)]
     }
 }

@@ -1,7 +1,8 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
+use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
 /// Configures a [`NinBlock`].
@@ -9,7 +10,7 @@ use crate::{ConvUnit, ConvUnitConfig, Init};
 pub struct NinBlockConfig {
     /// Channels in.
     pub inputs: usize,
-    /// Channels of the spatial convolution and of the two 1×1 behind it.
+    /// Channels of the spatial convolution and of the two 1×1 after it.
     pub widths: [usize; 3],
     /// Height and width of the spatial convolution's kernel.
     pub kernel_size: usize,
@@ -19,7 +20,7 @@ pub struct NinBlockConfig {
     /// Zeros on each side of the spatial convolution's input.
     #[config(default = 0)]
     pub padding: usize,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::Torch")]
     pub init: Init,
 }
@@ -48,7 +49,7 @@ impl NinBlockConfig {
 
 impl NinBlock {
     /// `[batch, inputs, height, width]` to `[batch, widths[2], height', width']`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         self.cccp2.forward(self.cccp1.forward(self.conv.forward(input)))
     }
 

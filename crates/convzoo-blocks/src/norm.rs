@@ -1,24 +1,21 @@
 use burn::config::Config;
-use burn::module::{Flag, Module, Param, RunningState};
+use burn::module::{Flag, Module, Param, ParamId, RunningState};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::elementwise::ScaleShift;
+use convzoo_graph::{Activation, Operation, Parameter};
 use convzoo_kernels::extension::{batch_norm, batch_norm_train};
-use convzoo_kernels::lrn::LocalResponse;
 
-use crate::Activation;
-use crate::observe::{self, Layer};
-use crate::trace::{self, Scope};
+use crate::features::{Composite, FeatureMap, Layer, statistic, weight};
 
-/// The normalisation of a conv unit.
+/// The normalization of a conv unit.
 #[derive(Config, Debug, Copy, PartialEq)]
 pub enum NormConfig {
-    /// Batch normalisation with this epsilon and PyTorch's momentum, 0.1.
+    /// Batch normalization with this epsilon and PyTorch's momentum, 0.1.
     Batch {
         /// Added to the variance.
         epsilon: f64,
     },
-    /// Local response normalisation over `size` channels: x / (k + α/size · Σx²)^β.
+    /// Local response normalization over `size` channels: x / (k + α/size · Σx²)^β.
     LocalResponse {
         /// Channels in the window.
         size: usize,
@@ -32,10 +29,10 @@ pub enum NormConfig {
 }
 
 impl NormConfig {
-    /// Batch normalisation with epsilon 1e-5, PyTorch's default.
+    /// Batch normalization with epsilon 1e-5, PyTorch's default.
     pub const BATCH: Self = Self::Batch { epsilon: 1e-5 };
 
-    /// Makes the normalisation of `channels` channels.
+    /// Makes the normalization of `channels` channels.
     pub fn init(&self, channels: usize, device: &Device) -> Norm {
         match *self {
             Self::Batch { epsilon } => Norm::Batch(BatchNorm2dConfig::new(channels).with_epsilon(epsilon).init(device)),
@@ -46,7 +43,7 @@ impl NormConfig {
     }
 }
 
-/// Any of the normalisations.
+/// Any of the normalizations.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // nearly all are batch norms
 pub enum Norm {
@@ -58,21 +55,32 @@ pub enum Norm {
 
 impl Norm {
     /// Keeps the shape, `[batch, channels, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         match self {
             Self::Batch(norm) => norm.forward(input),
             Self::LocalResponse(norm) => norm.forward(input),
         }
     }
 
-    /// [`forward`](Self::forward) and the activation behind it, in one pass over the map where there is such a one.
-    pub(crate) fn forward_activated(&self, input: Tensor<4>, activation: Activation) -> Tensor<4> {
+    /// [`forward`](Self::forward) and the activation after it, in one pass over the map where there is such a one.
+    pub(crate) fn forward_activated<M: FeatureMap>(&self, input: M, activation: Activation) -> M {
         match self {
-            Self::Batch(norm) if activation == Activation::Relu && !observe::is_watching() => {
-                norm.normalise(input, true)
-            }
-            _ => activation.forward(self.forward(input)),
+            Self::Batch(norm) if activation == Activation::Relu => input.composite(&NormRelu(norm)),
+            _ => self.forward(input).activation(activation),
         }
+    }
+}
+
+/// A batch norm and a ReLU, in one pass over the map.
+struct NormRelu<'a>(&'a BatchNorm2d);
+
+impl Composite for NormRelu<'_> {
+    fn compose<M: FeatureMap>(&self, input: M) -> M {
+        self.0.forward(input).relu()
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        self.0.normalize(input, true)
     }
 }
 
@@ -89,7 +97,7 @@ pub struct BatchNorm2dConfig {
     pub momentum: f64,
 }
 
-/// Batch normalisation ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)) with PyTorch's bookkeeping.
+/// Batch normalization ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)) with PyTorch's bookkeeping.
 ///
 /// Burn's own feeds the biased batch variance to the running variance; PyTorch, and so every published network,
 /// feeds the unbiased one, N / (N − 1) times as large. Fields are named as in a state dict.
@@ -127,29 +135,14 @@ impl BatchNorm2dConfig {
 impl BatchNorm2d {
     /// Keeps the shape, `[batch, channels, height, width]`.
     ///
-    /// On an autodiff device, and unless frozen, normalises by the batch and updates the running statistics;
+    /// On an autodiff device, and unless frozen, normalizes by the batch and updates the running statistics;
     /// otherwise by the running statistics.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let describe =
-            |dims| (Layer::new("BatchNorm2d", self.weight.id, 2 * self.weight.lazy_shape().num_elements()), dims);
-        let compute = |input| observe::layer(input, describe, |input| self.normalise(input, false));
-        trace::layer("BatchNorm2d", input, compute, |Scope { graph, .. }, input| {
-            let values = |tensor| trace::values(tensor, "BatchNorm2d");
-            let (mean, var) = (values(self.running_mean.value())?, values(self.running_var.value())?);
-            let (weight, bias) = (values(self.weight.val())?, values(self.bias.val())?);
-            let scale = weight.iter().zip(&*var);
-            let scale = scale.map(|(weight, var)| f64::from(*weight) / (f64::from(*var) + self.epsilon).sqrt());
-            let scale: Vec<f64> = scale.collect();
-            let terms = bias.iter().zip(&*mean).zip(&scale);
-            let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(*mean) * scale) as f32);
-            let affine =
-                ScaleShift { shift: shift.collect(), scale: scale.iter().map(|scale| *scale as f32).collect() };
-            Ok(graph.scale_shift(input, affine))
-        })
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
     }
 
-    /// The computation, with or without a ReLU behind it.
-    fn normalise(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
+    /// The computation, with or without a ReLU after it.
+    fn normalize(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         if !self.is_training(&input) {
             // Copies of the layer on several devices share their statistics.
@@ -163,12 +156,12 @@ impl BatchNorm2d {
         result.output
     }
 
-    /// Whether an input is normalised by its own statistics.
+    /// Whether an input is normalized by its own statistics.
     fn is_training(&self, input: &Tensor<4>) -> bool {
         input.device().is_autodiff() && self.training.is_enabled()
     }
 
-    /// The normalisation by the running statistics as a factor and a summand of each channel.
+    /// The normalization by the running statistics as a factor and a summand of each channel.
     pub(crate) fn line(&self) -> [Tensor<1>; 2] {
         let scale = self.weight.val() / self.running_var.value().add_scalar(self.epsilon).sqrt();
         let shift = self.bias.val() - self.running_mean.value() * scale.clone();
@@ -189,7 +182,26 @@ impl BatchNorm2d {
     }
 }
 
-/// Local response normalisation
+impl Layer<4> for BatchNorm2d {
+    fn operation(&self) -> Operation {
+        Operation::BatchNorm2d { epsilon: self.epsilon }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        self.normalize(input, false)
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.weight.id)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let [mean, var] = [&self.running_mean, &self.running_var].map(statistic);
+        vec![weight(&self.weight), weight(&self.bias), mean, var]
+    }
+}
+
+/// Local response normalization
 /// ([Krizhevsky et al., 2012](https://papers.nips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html)).
 #[derive(Module, Debug)]
 pub struct LocalResponseNorm {
@@ -207,17 +219,23 @@ impl LocalResponseNorm {
     }
 
     /// Keeps the shape, `[batch, channels, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let describe = |dims| (Layer::new("LocalResponseNorm", self.id.id, 0), dims);
-        let compute = |input| {
-            observe::layer(input, describe, |input| {
-                let config = burn::nn::LocalResponseNormConfig::new(self.size);
-                config.with_alpha(self.alpha).with_beta(self.beta).with_k(self.k).init().forward(input)
-            })
-        };
-        trace::layer("LocalResponseNorm", input, compute, |Scope { graph, .. }, input| {
-            let (alpha, beta, k) = (self.alpha as f32, self.beta as f32, self.k as f32);
-            Ok(graph.local_response(input, LocalResponse { size: self.size, alpha, beta, k }))
-        })
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
+    }
+}
+
+impl Layer<4> for LocalResponseNorm {
+    fn operation(&self) -> Operation {
+        let &Self { size, alpha, beta, k, .. } = self;
+        Operation::LocalResponseNorm { size, alpha, beta, k }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let config = burn::nn::LocalResponseNormConfig::new(self.size);
+        config.with_alpha(self.alpha).with_beta(self.beta).with_k(self.k).init().forward(input)
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.id.id)
     }
 }

@@ -1,14 +1,13 @@
 use burn::config::Config;
-use burn::module::{Flag, Module, Param};
+use burn::module::{Flag, Module, Param, ParamId};
 use burn::nn::PaddingConfig2d;
 use burn::nn::pool::{AvgPool2d, AvgPool2dConfig, MaxPool2d, MaxPool2dConfig};
 use burn::tensor::Tensor;
 use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use convzoo_graph::{Operation, Window};
 use convzoo_kernels::extension::{adaptive_average_pool2d, average_pool2d, max_pool2d};
-use convzoo_kernels::pool::{PoolKind as Taken, PoolShape};
 
-use crate::observe::{self, Layer, Window};
-use crate::trace::{self, Scope};
+use crate::features::{FeatureMap, Layer};
 
 /// Configures a [`Pool`]: a sliding maximum or mean.
 #[derive(Config, Debug)]
@@ -81,48 +80,46 @@ enum PoolOp {
 
 impl Pool {
     /// `[batch, channels, height, width]` to `[batch, channels, height', width']`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let describe = |[batch, channels, height, width]: [usize; 4]| {
-            let (kind, kernel, stride, ceil) = match &self.op {
-                PoolOp::Max(op) => ("MaxPool2d", op.kernel_size, op.stride, op.ceil_mode),
-                PoolOp::Avg(op) => ("AvgPool2d", op.kernel_size, op.stride, op.ceil_mode),
-            };
-            let window = Window { kernel, stride, padding: self.padding, dilation: [1, 1] };
-            let dims = [batch, channels, window.output(0, height, ceil), window.output(1, width, ceil)];
-            (Layer::new(kind, self.id.id, 0).with_window(window), dims)
-        };
-        let compute = |input| {
-            observe::layer(input, describe, |input| match &self.op {
-                PoolOp::Max(op) => {
-                    let options = MaxPoolOptions {
-                        kernel_size: op.kernel_size,
-                        stride: op.stride,
-                        padding: self.padding.map(|side| (side, side)),
-                        dilation: op.dilation,
-                        ceil_mode: op.ceil_mode,
-                    };
-                    max_pool2d(input, options)
-                }
-                PoolOp::Avg(op) => {
-                    let options = AvgPoolOptions::new(op.kernel_size)
-                        .with_stride(op.stride)
-                        .with_padding_pairs(self.padding.map(|side| (side, side)))
-                        .with_count_include_pad(op.count_include_pad)
-                        .with_ceil_mode(op.ceil_mode);
-                    average_pool2d(input, options)
-                }
-            })
-        };
-        trace::layer("pooling", input, compute, |Scope { graph, .. }, input| {
-            let (kind, kernel, stride, ceil) = match &self.op {
-                PoolOp::Max(op) => (Taken::Max, op.kernel_size, op.stride, op.ceil_mode),
-                PoolOp::Avg(op) => {
-                    let kind = Taken::Average { count_include_pad: op.count_include_pad };
-                    (kind, op.kernel_size, op.stride, op.ceil_mode)
-                }
-            };
-            Ok(graph.pool(input, PoolShape::Sliding { kind, kernel, stride, padding: self.padding, ceil }))
-        })
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
+    }
+}
+
+impl Layer<4> for Pool {
+    fn operation(&self) -> Operation {
+        let window = |kernel, stride| Window { kernel, stride, padding: self.padding, dilation: [1; 2] };
+        match &self.op {
+            PoolOp::Max(op) => {
+                Operation::MaxPool2d { window: window(op.kernel_size, op.stride), ceil_mode: op.ceil_mode }
+            }
+            PoolOp::Avg(op) => Operation::AvgPool2d {
+                window: window(op.kernel_size, op.stride),
+                ceil_mode: op.ceil_mode,
+                count_include_pad: op.count_include_pad,
+            },
+        }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let padding = self.padding.map(|side| (side, side));
+        match &self.op {
+            PoolOp::Max(op) => {
+                let (kernel_size, stride, ceil_mode) = (op.kernel_size, op.stride, op.ceil_mode);
+                max_pool2d(input, MaxPoolOptions { kernel_size, stride, padding, dilation: op.dilation, ceil_mode })
+            }
+            PoolOp::Avg(op) => {
+                let options = AvgPoolOptions::new(op.kernel_size)
+                    .with_stride(op.stride)
+                    .with_padding_pairs(padding)
+                    .with_count_include_pad(op.count_include_pad)
+                    .with_ceil_mode(op.ceil_mode);
+                average_pool2d(input, options)
+            }
+        }
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.id.id)
     }
 }
 
@@ -140,16 +137,21 @@ impl AdaptiveAvgPool2d {
     }
 
     /// `[batch, channels, height, width]` to `[batch, channels, output height, output width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let describe = |[batch, channels, ..]: [usize; 4]| {
-            let layer = Layer::new("AdaptiveAvgPool2d", self.id.id, 0);
-            // Equal windows see their share of the map; only a single one sees all of it.
-            let layer = if self.output == [1, 1] { layer.seeing_all() } else { layer };
-            (layer, [batch, channels, self.output[0], self.output[1]])
-        };
-        let compute = |input| observe::layer(input, describe, |input| adaptive_average_pool2d(input, self.output));
-        trace::layer("AdaptiveAvgPool2d", input, compute, |Scope { graph, .. }, input| {
-            Ok(graph.pool(input, PoolShape::Adaptive(self.output)))
-        })
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
+    }
+}
+
+impl Layer<4> for AdaptiveAvgPool2d {
+    fn operation(&self) -> Operation {
+        Operation::AdaptiveAvgPool2d { output: self.output }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        adaptive_average_pool2d(input, self.output)
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.id.id)
     }
 }

@@ -84,15 +84,23 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
-    use crate::Activation;
-    use crate::observe::{Mode, watch};
+    use crate::features::Features;
+    use crate::observe::{Observer, observe};
+
+    struct Rule(Option<Rectification>);
+
+    impl Observer for Rule {
+        fn rectification(&self) -> Option<Rectification> {
+            self.0
+        }
+    }
 
     /// The gradient of Σ w·relu(x) by a rule.
     fn gradient(rule: Option<Rectification>, device: &Device) -> Vec<f32> {
         let x = Tensor::<1>::from_floats([1.0, 2.0, -1.0, -2.0], device).autodiff().require_grad();
         let w = Tensor::<1>::from_floats([3.0, -4.0, 5.0, -6.0], device);
-        let mode = rule.map_or(Mode::Values, Mode::Rectified);
-        let sum = watch(mode, |_, output| output, || (Activation::Relu.forward(x.clone()) * w).sum());
+        let map = observe(Rule(rule), x.clone().reshape([1, 4, 1, 1]), |x| x.relu());
+        let sum = (map.reshape([4]) * w).sum();
         x.grad(&sum.backward()).unwrap().into_data().try_into_vec().unwrap()
     }
 

@@ -3,12 +3,10 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::ops::{AvgPoolOptions, PadMode};
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::conv::ConvShape;
+use convzoo_graph::Operation;
 use convzoo_kernels::extension::average_pool2d;
 
-use crate::join;
-use crate::observe::Fork;
-use crate::trace::{self, Scope};
+use crate::features::{FeatureMap, Layer};
 use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
 
 /// How a shortcut follows its block to another shape, by the letters of
@@ -72,7 +70,7 @@ pub enum Shortcut {
 
 impl Shortcut {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         match self {
             Self::ZeroPad(pad) => pad.forward(input),
             Self::Projection(conv) => conv.forward(input),
@@ -89,22 +87,28 @@ pub struct ZeroPad {
 
 impl ZeroPad {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
+    }
+
+    /// Channels of zeros before and after the input's.
+    fn zeros(&self) -> [usize; 2] {
         let [inputs, outputs] = self.channels;
         let before = (outputs - inputs) / 2;
-        let after = outputs - inputs - before;
-        let compute = |input: Tensor<4>| {
-            // Not a slice with a step: Burn's on libtorch refuses gradients that are views.
-            let strided = average_pool2d(input, AvgPoolOptions::new([1; 2]).with_stride([self.stride; 2]));
-            strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
-        };
-        trace::layer("ZeroPad", input, compute, |Scope { graph, .. }, input| {
-            // The same as a strided 1×1 convolution whose filters each pass one channel.
-            let shape = ConvShape { stride: [self.stride; 2], ..ConvShape::square(inputs, outputs, 1) };
-            let mut weight = vec![0.0; outputs * inputs];
-            (0..inputs).for_each(|channel| weight[(before + channel) * inputs + channel] = 1.0);
-            Ok(graph.conv(input, shape, weight, None)?)
-        })
+        [before, outputs - inputs - before]
+    }
+}
+
+impl Layer<4> for ZeroPad {
+    fn operation(&self) -> Operation {
+        Operation::PadShortcut { stride: self.stride, zeros: self.zeros() }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let [before, after] = self.zeros();
+        // Not a slice with a step: Burn's on libtorch refuses gradients that are views.
+        let strided = average_pool2d(input, AvgPoolOptions::new([1; 2]).with_stride([self.stride; 2]));
+        strided.pad([(before, after), (0, 0), (0, 0)], PadMode::Constant(0.0))
     }
 }
 
@@ -119,7 +123,7 @@ pub struct BasicBlockConfig {
     /// The shortcut where the shape changes.
     #[config(default = "ShortcutKind::Projection")]
     pub shortcut: ShortcutKind,
-    /// Whether a pre-activation block activates in front of its identity shortcut, too, as the first of a network
+    /// Whether a pre-activation block activates before its identity shortcut, too, as the first of a network
     /// does. Shortcuts that change the shape always start there.
     #[config(default = false)]
     pub shared_activation: bool,
@@ -129,13 +133,13 @@ pub struct BasicBlockConfig {
     /// Probability of dropping the residual.
     #[config(default = 0.0)]
     pub drop_path: f64,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
 }
 
 impl BasicBlockConfig {
-    /// The block of 2015, activated behind the sum.
+    /// The block of 2015, activated after the sum.
     pub fn init(&self, device: &Device) -> BasicBlock {
         let [conv1, conv2] = self.convs();
         BasicBlock {
@@ -147,7 +151,7 @@ impl BasicBlockConfig {
         }
     }
 
-    /// The block of 2016, activated in front of each convolution.
+    /// The block of 2016, activated before each convolution.
     pub fn init_preact(&self, device: &Device) -> PreActBasicBlock {
         let [conv1, conv2] = self.convs();
         let shortcut = self.shortcut(None, device);
@@ -201,13 +205,13 @@ pub struct BottleneckConfig {
     /// Probability of dropping the residual.
     #[config(default = 0.0)]
     pub drop_path: f64,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
 }
 
 impl BottleneckConfig {
-    /// The block of 2015, activated behind the sum.
+    /// The block of 2015, activated after the sum.
     pub fn init(&self, device: &Device) -> Bottleneck {
         let [conv1, conv2, conv3] = self.convs();
         Bottleneck {
@@ -219,7 +223,7 @@ impl BottleneckConfig {
         }
     }
 
-    /// The block of 2016, activated in front of each convolution.
+    /// The block of 2016, activated before each convolution.
     pub fn init_preact(&self, device: &Device) -> PreActBottleneck {
         let [conv1, conv2, conv3] = self.convs();
         PreActBottleneck {
@@ -247,7 +251,7 @@ impl BottleneckConfig {
     }
 }
 
-/// A batch-normalised convolution that keeps the size of the map as far as its stride does.
+/// A batch-normalized convolution that keeps the size of the map as far as its stride does.
 fn same_size(inputs: usize, outputs: usize, size: usize, init: Init) -> ConvUnitConfig {
     ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm().with_init(init)
 }
@@ -264,14 +268,10 @@ pub struct BasicBlock {
 
 impl BasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let around = input.clone();
-        let residual = |x| {
-            let x = self.dropout.forward(self.conv1.forward(x));
-            self.drop_path.forward(self.conv2.forward(x))
-        };
-        let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
-        join::add_relu(residual, shortcut)
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        let x = self.conv1.forward(input.clone()).layer(&self.dropout);
+        let residual = self.drop_path.forward(self.conv2.forward(x));
+        residual.add_relu(follow(&self.shortcut, input))
     }
 }
 
@@ -285,7 +285,7 @@ pub struct PlainBlock {
 
 impl PlainBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         self.conv2.forward(self.conv1.forward(input))
     }
 }
@@ -304,18 +304,14 @@ pub struct Bottleneck {
 
 impl Bottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let around = input.clone();
-        let residual = |x| {
-            let x = self.conv2.forward(self.conv1.forward(x));
-            self.drop_path.forward(self.conv3.forward(x))
-        };
-        let [residual, shortcut] = both(|| residual(input), || follow(&self.shortcut, around));
-        join::add_relu(residual, shortcut)
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        let x = self.conv2.forward(self.conv1.forward(input.clone()));
+        let residual = self.drop_path.forward(self.conv3.forward(x));
+        residual.add_relu(follow(&self.shortcut, input))
     }
 }
 
-/// The basic block with its activations in front of the convolutions, so that the shortcuts of a whole network form
+/// The basic block with its activations before the convolutions, so that the shortcuts of a whole network form
 /// one clear path ([He et al., 2016](https://arxiv.org/abs/1603.05027)); with dropout, that of
 /// [wide ResNets](https://arxiv.org/abs/1605.07146).
 #[derive(Module, Debug)]
@@ -330,19 +326,16 @@ pub struct PreActBasicBlock {
 
 impl PreActBasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let activated = self.conv1.activate(input.clone());
         let start = if self.shared_activation { activated.clone() } else { input };
-        let residual = |activated| {
-            let x = self.conv2.activate(self.conv1.convolve(activated));
-            self.drop_path.forward(self.conv2.convolve(self.dropout.forward(x)))
-        };
-        let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
-        join::add(shortcut, residual)
+        let shortcut = follow(&self.shortcut, start);
+        let x = self.conv2.activate(self.conv1.convolve(activated)).layer(&self.dropout);
+        shortcut + self.drop_path.forward(self.conv2.convolve(x))
     }
 }
 
-/// The bottleneck with its activations in front of the convolutions
+/// The bottleneck with its activations before the convolutions
 /// ([He et al., 2016](https://arxiv.org/abs/1603.05027)).
 #[derive(Module, Debug)]
 pub struct PreActBottleneck {
@@ -355,15 +348,12 @@ pub struct PreActBottleneck {
 
 impl PreActBottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let activated = self.conv1.activate(input.clone());
         let start = if self.shortcut.is_some() { activated.clone() } else { input };
-        let residual = |activated| {
-            let x = self.conv2.forward(self.conv1.convolve(activated));
-            self.drop_path.forward(self.conv3.forward(x))
-        };
-        let [shortcut, residual] = both(|| follow(&self.shortcut, start), || residual(activated));
-        join::add(shortcut, residual)
+        let shortcut = follow(&self.shortcut, start);
+        let x = self.conv2.forward(self.conv1.convolve(activated));
+        shortcut + self.drop_path.forward(self.conv3.forward(x))
     }
 }
 
@@ -385,7 +375,7 @@ pub enum ResidualBlock {
 
 impl ResidualBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         match self {
             Self::Basic(block) => block.forward(input),
             Self::Plain(block) => block.forward(input),
@@ -396,13 +386,7 @@ impl ResidualBlock {
     }
 }
 
-/// Goes both ways from the input of a block, in this order.
-fn both(first: impl FnOnce() -> Tensor<4>, second: impl FnOnce() -> Tensor<4>) -> [Tensor<4>; 2] {
-    let mut fork = Fork::new();
-    [fork.branch(first), fork.branch(second)]
-}
-
-fn follow(shortcut: &Option<Shortcut>, input: Tensor<4>) -> Tensor<4> {
+fn follow<M: FeatureMap>(shortcut: &Option<Shortcut>, input: M) -> M {
     match shortcut {
         Some(shortcut) => shortcut.forward(input),
         None => input,

@@ -1,7 +1,8 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
+use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
 
 /// Configures a [`VggBlock`].
@@ -13,7 +14,7 @@ pub struct VggBlockConfig {
     pub convolutions: usize,
     /// What follows each convolution, if anything.
     pub norm: Option<NormConfig>,
-    /// How the weights begin.
+    /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
 }
@@ -40,7 +41,7 @@ impl VggBlockConfig {
 
 impl VggBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let output = self.convs.iter().fold(input, |x, conv| conv.forward(x));
         self.pool.forward(output)
     }

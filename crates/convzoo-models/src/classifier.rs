@@ -1,26 +1,42 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
+use convzoo_blocks::graph::Graph;
+use convzoo_blocks::{FeatureMap, Symbol};
 use serde::Serialize;
 
-use crate::names::NameRules;
+use crate::ModelError;
+use crate::names::{self, NameRules};
 use crate::weights::Metadata;
 
-/// What all networks of the zoo do, and what a network of your own must do to be trained and inspected like them.
+/// What all networks of the zoo do, and what a network of your own must do to be trained, inspected and compiled like
+/// them.
+///
+/// The forward pass is written once, for any [`FeatureMap`]: on a tensor it computes, on a [`Symbol`] it records the
+/// network's graph, on an [`Observed`](convzoo_blocks::Observed) tensor it shows every layer.
 pub trait Classifier: Module {
     /// Images `[batch, channels, height, width]` to the last feature map `[batch, channels', height', width']`.
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4>;
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M;
 
     /// The last feature map to logits `[batch, classes]`.
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2>;
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector;
 
     /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+    fn forward<M: FeatureMap>(&self, images: M) -> M::Vector {
         self.forward_head(self.forward_features(images))
     }
 
     /// [`forward`](Self::forward) with the logits of auxiliary classifiers, where the network has them.
-    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+    fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
         Outputs { logits: self.forward(images), auxiliary: Vec::new() }
+    }
+
+    /// The operations of [`forward`](Self::forward) in inference, for images of `[channels, height, width]`, with the
+    /// reference's names. Nothing is computed, and no weight is drawn.
+    ///
+    /// # Errors
+    /// The network does not take such images.
+    fn graph(&self, input: [usize; 3]) -> Result<Graph, ModelError> {
+        record(self, input, |images| self.forward(images))
     }
 
     /// Exchanges the last layer (and those of auxiliary classifiers) for fresh ones of `classes` outputs.
@@ -42,13 +58,26 @@ pub trait Classifier: Module {
     }
 }
 
-/// What a network answers in training.
+/// The graph of a `pass` through `network`, of its features say, with the reference's names, for images of
+/// `[channels, height, width]`.
+///
+/// # Errors
+/// The network does not take such images.
+pub fn record<N: Classifier, const D: usize>(
+    network: &N,
+    input: [usize; 3],
+    pass: impl FnOnce(Symbol<4>) -> Symbol<D>,
+) -> Result<Graph, ModelError> {
+    Ok(names::name_graph(network, Symbol::record(input, pass)?))
+}
+
+/// What a network returns in training.
 #[derive(Debug, Clone)]
-pub struct Outputs {
+pub struct Outputs<V = Tensor<2>> {
     /// `[batch, classes]`.
-    pub logits: Tensor<2>,
+    pub logits: V,
     /// Logits of the auxiliary classifiers, from the first to the last in the network, each `[batch, classes]`.
-    pub auxiliary: Vec<Tensor<2>>,
+    pub auxiliary: Vec<V>,
 }
 
 /// How an image becomes a network's input: resized, cropped, scaled to 0…1, normalised per channel.

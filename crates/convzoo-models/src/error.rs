@@ -1,3 +1,4 @@
+use convzoo_blocks::graph::GraphError;
 use thiserror::Error;
 
 /// Why a network cannot be made or run.
@@ -73,6 +74,9 @@ pub enum ModelError {
         /// Height and width needed.
         expected: [usize; 2],
     },
+    /// An operation that does not take its inputs.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
     /// Images with other channels than the network was made for.
     #[error("{name} was made for {expected} input channels and is given {found}")]
     Channels {

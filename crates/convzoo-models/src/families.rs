@@ -1,7 +1,7 @@
 //! One file per family of networks.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use convzoo_blocks::FeatureMap;
 
 use crate::registry::Variant;
 use crate::{Classifier, NameRules, Outputs, Preprocessing};
@@ -26,16 +26,16 @@ macro_rules! families {
         })*
 
         impl Classifier for Family {
-            fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+            fn forward_features<M: FeatureMap>(&self, images: M) -> M {
                 match self { $(Self::$network(network) => network.forward_features(images),)* }
             }
-            fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+            fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
                 match self { $(Self::$network(network) => network.forward_head(features),)* }
             }
-            fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+            fn forward<M: FeatureMap>(&self, images: M) -> M::Vector {
                 match self { $(Self::$network(network) => network.forward(images),)* }
             }
-            fn forward_train(&self, images: Tensor<4>) -> Outputs {
+            fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
                 match self { $(Self::$network(network) => network.forward_train(images),)* }
             }
             fn replace_head(self, classes: usize) -> Self {

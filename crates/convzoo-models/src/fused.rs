@@ -1,21 +1,21 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use burn::module::{Module, ParamId};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
-use convzoo_blocks::trace::{TraceError, trace};
 use convzoo_kernels::elementwise::Activation;
-use convzoo_kernels::engine::{Network as Engine, Profile, Stage};
+use convzoo_kernels::engine::{CompileError, Network as Engine, Profile, Stage, compile};
 pub use convzoo_kernels::linear::Precision;
 use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
-use crate::{Classifier, layer_names};
+use crate::{Classifier, ModelError, Network};
 
 /// A network's inference on the CPU as one computation: batch norms folded into convolutions, activations and sums
 /// computed with them, memory shared between layers.
 ///
-/// It keeps the weights that the network had when it was fused. Its logits are the network's but for rounding.
+/// It shares the weights that the network had when it was fused, and is no module: it can be neither trained nor loaded
+/// into. Its logits are the network's but for rounding.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -30,8 +30,8 @@ use crate::{Classifier, layer_names};
 /// ```
 pub struct Fused {
     engine: Engine,
-    /// The layers by the labels of the engine's stages.
-    names: HashMap<u64, String>,
+    /// The layers by the labels of the engine's stages: the nodes of the network's graph.
+    names: Vec<String>,
 }
 
 /// Where a pass of a [`Fused`] network spends its time.
@@ -57,8 +57,8 @@ pub struct FusedStage {
 }
 
 impl FusedStage {
-    fn new(stage: Stage, names: &HashMap<u64, String>) -> Self {
-        let mut layers = stage.layers.iter().filter_map(|layer| names.get(layer).cloned());
+    fn new(stage: Stage, names: &[String]) -> Self {
+        let mut layers = stage.layers.iter().filter_map(|layer| names.get(*layer as usize).cloned());
         let name = layers.next().unwrap_or_default();
         let activation = match stage.activation {
             Activation::Identity => None,
@@ -71,9 +71,15 @@ impl FusedStage {
     }
 }
 
-/// Why a fused network gives no answer.
+/// Why a network cannot be fused, or returns no logits.
 #[derive(Debug, Error)]
-pub enum FusedError {
+pub enum InferenceError {
+    /// It does not take images of the size that it was fused for.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// It does something that the kernels do not know.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// It does not take such images.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -87,19 +93,20 @@ impl Fused {
     /// Fully-connected layers keep their weights in `precision`.
     ///
     /// # Errors
-    /// The network computes something that is not known to the blocks' trace, or its device records gradients.
-    pub fn new(network: &impl Classifier, image: [usize; 3], precision: Precision) -> Result<Self, TraceError> {
-        let device = Module::devices(network).into_iter().next().unwrap_or_default();
-        let engine = trace(image, precision, &device, |images| network.forward(images))?;
-        let names = layer_names(network).into_iter().map(|(id, name): (ParamId, _)| (id.val(), name)).collect();
-        Ok(Self { engine, names })
+    /// The network does not take such images, or has an operation that the kernels do not know.
+    pub fn new(network: &impl Classifier, image: [usize; 3], precision: Precision) -> Result<Self, InferenceError> {
+        let graph = network.graph(image)?;
+        let mut weights = Weights(HashMap::new());
+        network.visit(&mut weights);
+        let engine = compile(&graph, precision, |parameter| weights.0.get(&parameter.id).cloned())?;
+        Ok(Self { engine, names: graph.nodes().iter().map(|node| node.name.clone()).collect() })
     }
 
     /// Images `[batch, channels, height, width]` to logits `[batch, classes]`, on the images' device.
     ///
     /// # Errors
     /// The network does not take such images.
-    pub fn forward(&self, images: Tensor<4>) -> Result<Tensor<2>, FusedError> {
+    pub fn forward(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError> {
         let (shape, device) = (images.dims(), images.device());
         let output = self.engine.run(shape, &values(images)?)?;
         let [batch, classes, ..] = output.shape;
@@ -111,7 +118,7 @@ impl Fused {
     ///
     /// # Errors
     /// The network does not take such images.
-    pub fn profile(&self, images: Tensor<4>, passes: usize) -> Result<FusedProfile, FusedError> {
+    pub fn profile(&self, images: Tensor<4>, passes: usize) -> Result<FusedProfile, InferenceError> {
         let plan = self.engine.plan(images.dims())?;
         let Profile { stages, answer } = plan.profile(&values(images)?, passes)?;
         let stages = stages.into_iter().map(|stage| FusedStage::new(stage, &self.names)).collect();
@@ -119,13 +126,96 @@ impl Fused {
     }
 }
 
-fn values(images: Tensor<4>) -> Result<Values, FusedError> {
-    extension::values(images).map_err(|error| FusedError::Images(error.to_string()))
+fn values(images: Tensor<4>) -> Result<Values, InferenceError> {
+    extension::values(images).map_err(|error| InferenceError::Images(error.to_string()))
+}
+
+/// Collects the values of a module's tensors by their ids, shared with it where they can be.
+struct Weights(HashMap<u64, Values>);
+
+impl ModuleVisitor for Weights {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Ok(values) = extension::values(param.val().without_autodiff()) {
+            self.0.insert(param.id.val(), values);
+        }
+    }
+}
+
+/// A network of the zoo in its fastest form for inference: [`Fused`] where this project's kernels compute, elsewhere as
+/// it is. It is no module, so that it can be neither trained nor loaded into.
+pub struct Inference {
+    network: Network,
+    fused: Option<Fused>,
+}
+
+impl Inference {
+    /// Prepares a network. Fully-connected layers keep their weights in `precision`, where it is fused.
+    ///
+    /// # Errors
+    /// It cannot be fused where it should be.
+    pub fn new(network: Network, precision: Precision) -> Result<Self, InferenceError> {
+        let on_kernels = Module::devices(&network).iter().all(extension::serves);
+        let fused = on_kernels.then(|| Fused::new(&network, network.input(), precision)).transpose()?;
+        Ok(Self { network, fused })
+    }
+
+    /// The network as it is, layer by layer, on any device.
+    pub fn plain(network: Network) -> Self {
+        Self { network, fused: None }
+    }
+
+    /// The network itself: its name, classes, preprocessing.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The fused form, where this project's kernels compute.
+    pub fn fused(&self) -> Option<&Fused> {
+        self.fused.as_ref()
+    }
+}
+
+/// What gives logits for images: a network, or a form of it that is made for inference.
+pub trait Predict {
+    /// Images `[batch, channels, height, width]` to logits `[batch, classes]`.
+    ///
+    /// # Errors
+    /// It does not take such images.
+    fn predict(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError>;
+}
+
+impl<N: Classifier> Predict for N {
+    fn predict(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError> {
+        Ok(self.forward(images))
+    }
+}
+
+impl Predict for Fused {
+    fn predict(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError> {
+        self.forward(images)
+    }
+}
+
+impl Predict for Inference {
+    fn predict(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError> {
+        match &self.fused {
+            Some(fused) => fused.forward(images),
+            None => Ok(self.network.forward(images)),
+        }
+    }
+}
+
+impl AsRef<Network> for Inference {
+    fn as_ref(&self) -> &Network {
+        &self.network
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, Distribution};
+
+    use convzoo_blocks::{FeatureMap, Opaque};
 
     use super::*;
     use crate::{Options, create};
@@ -212,28 +302,52 @@ mod tests {
     }
 
     #[test]
-    fn what_the_trace_cannot_see_is_an_error() {
+    fn an_operation_that_the_kernels_do_not_know_is_an_error() {
         #[derive(Module, Debug)]
         struct Doubled {
             network: crate::Network,
         }
+
         impl Classifier for Doubled {
-            fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
-                self.network.forward_features(images) * 2.0
+            fn forward_features<M: FeatureMap>(&self, images: M) -> M {
+                self.network.forward_features(images).layer(&Opaque::new("double", |x: Tensor<4>| x * 2.0))
             }
-            fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+            fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
                 self.network.forward_head(features)
             }
             fn replace_head(self, classes: usize) -> Self {
                 Self { network: self.network.replace_head(classes) }
             }
         }
-        let fuse = |device: &Device| {
-            let network = create("lenet5", &Options::default(), device).unwrap();
-            Fused::new(&Doubled { network }, [1, 32, 32], Precision::Single).err()
-        };
-        assert_eq!(fuse(&Device::flex()), Some(TraceError::Unknown("Linear")));
-        assert_eq!(fuse(&Device::flex().autodiff()), Some(TraceError::Training));
+        let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
+        let error = Fused::new(&Doubled { network }, [1, 32, 32], Precision::Single).err().unwrap();
+        assert!(matches!(error, InferenceError::Compile(CompileError::Opaque { .. })), "{error}");
+        assert!(error.to_string().contains("'double'"), "{error}");
+    }
+
+    #[test]
+    fn a_fused_network_keeps_the_weights_it_was_made_of() {
+        // Loading into the network, or training it, changes the network alone.
+        let device = Device::flex();
+        let network = create("lenet5", &Options::default(), &device).unwrap();
+        let inference = Inference::new(network.clone(), Precision::Single).unwrap();
+        let images = Tensor::random([2, 1, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+        let values = |logits: Tensor<2>| logits.into_data().try_into_vec::<f32>().unwrap();
+        let before = values(inference.predict(images.clone()).unwrap());
+
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("other.safetensors");
+        let other = create("lenet5", &Options::default(), &device).unwrap();
+        crate::weights::save(&other, &file).unwrap();
+        let loaded = crate::weights::load(network, &file).unwrap();
+        let expected = values(other.forward(images.clone()));
+        assert_eq!(values(loaded.forward(images.clone())), expected, "the loaded network has the file's weights");
+        assert_eq!(values(inference.predict(images.clone()).unwrap()), before);
+        // What is made of the loaded network has them, too.
+        let inference = Inference::new(loaded, Precision::Single).unwrap();
+        for (value, expected) in values(inference.predict(images).unwrap()).iter().zip(&expected) {
+            assert!((value - expected).abs() < 1e-5, "{value}, the network itself gives {expected}");
+        }
     }
 
     #[test]

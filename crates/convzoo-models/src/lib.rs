@@ -24,9 +24,10 @@ mod registry;
 mod summary;
 pub mod weights;
 
-pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
+pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing, record};
+pub use convzoo_blocks as blocks;
 pub use error::ModelError;
-pub use fused::{Fused, FusedError, FusedProfile, FusedStage, Precision};
+pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, Precision, Predict};
 pub use names::{NameRules, StateEntry, layer_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;

@@ -5,6 +5,8 @@ use burn::module::{Flag, Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
 use regex::Regex;
 
+use convzoo_blocks::graph::Graph;
+
 use crate::Classifier;
 
 /// How paths in the module tree become names in the reference's state dict: regular expressions and their
@@ -98,7 +100,7 @@ pub struct StateEntry {
 pub(crate) struct NamedTree {
     /// Every tensor, in the tree's order.
     pub state: Vec<StateEntry>,
-    /// Layers by the id they are observed under.
+    /// Layers by the ids of their tensors and flags.
     pub layers: HashMap<ParamId, String>,
 }
 
@@ -125,6 +127,14 @@ pub(crate) fn name_tree<M: Module>(module: &M, rules: &NameRules) -> NamedTree {
 /// The layer, in the reference's names, that each tensor and flag of `network` belongs to.
 pub fn layer_names<N: Classifier>(network: &N) -> HashMap<ParamId, String> {
     name_tree(network, &network.names()).layers
+}
+
+/// Names the layers and parameters of a graph that was recorded from `network`.
+pub(crate) fn name_graph<N: Classifier>(network: &N, graph: Graph) -> Graph {
+    let NamedTree { state, layers } = name_tree(network, &network.names());
+    let layers = layers.into_iter().map(|(id, name)| (id.val(), name)).collect();
+    let parameters = state.into_iter().map(|entry| (entry.id.val(), entry.name)).collect();
+    graph.named(&layers, &parameters)
 }
 
 #[derive(Default)]

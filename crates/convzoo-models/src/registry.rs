@@ -1,16 +1,13 @@
-use std::sync::Arc;
-
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{Activation, observe};
-use convzoo_kernels::extension;
+use burn::tensor::Device;
+use convzoo_blocks::{Activation, FeatureMap};
 use serde::{Deserialize, Serialize};
 
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, Fused, ModelError, NameRules, Outputs, Precision, Preprocessing, Published, StateEntry, Summary, names,
-    summarize,
+    Classifier, Inference, InferenceError, ModelError, NameRules, Outputs, Precision, Preprocessing, Published,
+    StateEntry, Summary, names, summarize,
 };
 
 /// One named network: what is known of it before it is made.
@@ -177,7 +174,6 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         options: options.clone(),
         labels: Vec::new(),
         preprocessing: None,
-        fused: None,
     })
 }
 
@@ -201,7 +197,7 @@ pub fn create_from(
     };
     // A network made for the defaults tells which tensors hold the classes and the channels.
     let probe = create(name, &options, device)?;
-    let summary = summarize(&probe, probe.input());
+    let summary = summarize(&probe, probe.input())?;
     let weighted = || summary.layers.iter().filter(|layer| matches!(layer.kind, "Conv2d" | "Linear"));
     let classes = weighted().next_back().and_then(|layer| checkpoint.dimension(&layer.name, 0));
     let channels = weighted().next().and_then(|layer| checkpoint.dimension(&layer.name, 1));
@@ -230,18 +226,6 @@ pub struct Network {
     labels: Vec<String>,
     #[module(skip)]
     preprocessing: Option<Preprocessing>,
-    #[module(skip)]
-    fused: Option<Inference>,
-}
-
-/// A fused form, as a field of a module.
-#[derive(Clone)]
-struct Inference(Arc<Fused>);
-
-impl std::fmt::Debug for Inference {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Fused")
-    }
 }
 
 /// A variant of the registry, as a field of a module.
@@ -286,22 +270,12 @@ impl Network {
         Self { preprocessing: Some(preprocessing), ..self }
     }
 
-    /// The network with its inference [`Fused`], where this project's kernels compute; elsewhere, and where it cannot be
-    /// fused, as it is. Its answers are the same but for rounding, and keep to the weights it has now.
-    pub fn fuse(self) -> Self {
-        self.fuse_with(Precision::Single)
-    }
-
-    /// [`fuse`](Self::fuse) with fully-connected layers that keep their weights in another precision.
-    pub fn fuse_with(self, precision: Precision) -> Self {
-        let on_kernels = self.devices().iter().all(extension::serves);
-        let fused = on_kernels.then(|| Fused::new(&self, self.input(), precision).ok()).flatten();
-        Self { fused: fused.map(|fused| Inference(Arc::new(fused))), ..self }
-    }
-
-    /// Its fused form, where it has one.
-    pub fn fused(&self) -> Option<&Fused> {
-        self.fused.as_ref().map(|inference| &*inference.0)
+    /// The network in its fastest form for inference on its device.
+    ///
+    /// # Errors
+    /// It cannot be fused where it should be.
+    pub fn for_inference(self) -> Result<Inference, InferenceError> {
+        Inference::new(self, Precision::Single)
     }
 
     /// Channels, height and width of the images it was made for.
@@ -334,7 +308,7 @@ impl Network {
     /// The network layer by layer for images of `[channels, height, width]`.
     pub fn summary(&self, input: [usize; 3]) -> Result<Summary, ModelError> {
         self.check_input(input)?;
-        Ok(summarize(self, input))
+        summarize(self, input)
     }
 
     /// Every tensor of its state, by the reference's names.
@@ -343,23 +317,27 @@ impl Network {
     }
 }
 
+impl AsRef<Network> for Network {
+    fn as_ref(&self) -> &Network {
+        self
+    }
+}
+
 impl Classifier for Network {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         self.family.forward_features(images)
     }
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
         self.family.forward_head(features)
     }
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let fused = self.fused.as_ref().filter(|_| !images.device().is_autodiff() && !observe::is_watching());
-        let logits = fused.and_then(|fused| fused.0.forward(images.clone()).ok());
-        logits.unwrap_or_else(|| self.family.forward(images))
+    fn forward<M: FeatureMap>(&self, images: M) -> M::Vector {
+        self.family.forward(images)
     }
-    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+    fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
         self.family.forward_train(images)
     }
     fn replace_head(self, classes: usize) -> Self {
-        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), fused: None, ..self }
+        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), ..self }
     }
     fn preprocessing(&self) -> Preprocessing {
         self.preprocessing.unwrap_or_else(|| self.family.preprocessing())

@@ -1,11 +1,10 @@
-use burn::tensor::Tensor;
-use convzoo_blocks::observe::{self, Mode, ReceptiveField, Record};
+use convzoo_blocks::graph::{Graph, Node, ReceptiveField};
 use serde::Serialize;
 
-use crate::Classifier;
 use crate::names::name_tree;
+use crate::{Classifier, ModelError, record};
 
-/// A network layer by layer, as an observed pass of one image saw it.
+/// A network layer by layer, read from its graph.
 #[derive(Debug, Clone, Serialize)]
 pub struct Summary {
     /// Channels, height and width of the input.
@@ -31,7 +30,7 @@ pub struct LayerSummary {
     pub params: usize,
     /// Multiply-adds for one image.
     pub macs: usize,
-    /// Height and width of what a cell of the output sees; `null` is all of the input.
+    /// Height and width of the receptive field of a cell of the output; `null` is all of the input.
     pub receptive_field: [Option<usize>; 2],
     /// Input pixels between neighbouring cells, vertically and horizontally.
     pub receptive_stride: [usize; 2],
@@ -41,53 +40,47 @@ pub struct LayerSummary {
     pub activation_bytes: usize,
 }
 
-/// Summarises `network` for an image of `input`, `[channels, height, width]`, without computing anything: the pass
-/// runs on shapes alone, on the flex or the network's own device.
-pub fn summarize<N: Classifier>(network: &N, input: [usize; 3]) -> Summary {
-    of_pass(network, input, |images| {
-        network.forward(images);
-    })
+/// Summarizes `network` for an image of `input`, `[channels, height, width]`. Nothing is computed.
+///
+/// # Errors
+/// The network does not take such images.
+pub fn summarize<N: Classifier>(network: &N, input: [usize; 3]) -> Result<Summary, ModelError> {
+    Ok(Summary::new(&network.graph(input)?, network))
 }
 
-/// [`summarize`] for the layers in front of the head: those of [`Classifier::forward_features`].
-pub fn summarize_features<N: Classifier>(network: &N, input: [usize; 3]) -> Summary {
-    of_pass(network, input, |images| {
-        network.forward_features(images);
-    })
-}
-
-fn of_pass<N: Classifier>(network: &N, input: [usize; 3], pass: impl FnOnce(Tensor<4>)) -> Summary {
-    let [channels, height, width] = input;
-    let device = network.devices().into_iter().next().unwrap_or_default();
-    let images = Tensor::zeros([1, channels, height, width], &device);
-    let ((), records) = observe::records(Mode::Shapes, || pass(images));
-    Summary::from_records(network, input, &records)
+/// [`summarize`] for the layers before the head: those of [`Classifier::forward_features`].
+///
+/// # Errors
+/// The network does not take such images.
+pub fn summarize_features<N: Classifier>(network: &N, input: [usize; 3]) -> Result<Summary, ModelError> {
+    let graph = record(network, input, |images| network.forward_features(images))?;
+    Ok(Summary::new(&graph, network))
 }
 
 impl Summary {
-    /// Names what an observed pass over images of `input`, `[channels, height, width]`, has recorded.
-    pub fn from_records<N: Classifier>(network: &N, input: [usize; 3], records: &[Record]) -> Self {
-        let tree = name_tree(network, &network.names());
-        let layers = records.iter().map(|record| {
-            let ReceptiveField { size, stride, center } = record.field;
-            let output = record.output[1..].to_vec();
+    /// Reads the graph of a network.
+    pub fn new<N: Classifier>(graph: &Graph, network: &N) -> Self {
+        let fields = graph.receptive_fields();
+        let layers = graph.layers().map(|(number, node)| {
+            let ReceptiveField { size, stride, center } = fields[number];
             LayerSummary {
-                name: tree.layers.get(&record.id).cloned().unwrap_or_default(),
-                kind: record.kind,
-                params: record.params,
-                macs: record.macs,
+                name: node.name.clone(),
+                kind: node.operation.kind(),
+                output: node.shape.clone(),
+                params: node.params(),
+                macs: node.macs(),
                 receptive_field: size,
                 receptive_stride: stride,
                 receptive_center: center,
-                activation_bytes: output.iter().product::<usize>() * size_of::<f32>(),
-                output,
+                activation_bytes: node.elements() * size_of::<f32>(),
             }
         });
-        let parameters = tree.state.iter().filter(|entry| entry.parameter);
+        let state = name_tree(network, &network.names()).state;
+        let parameters = state.iter().filter(|entry| entry.parameter);
         Self {
-            input,
+            input: graph.input(),
             params: parameters.map(|entry| entry.shape.iter().product::<usize>()).sum(),
-            macs: records.iter().map(|record| record.macs).sum(),
+            macs: graph.nodes().iter().map(Node::macs).sum(),
             layers: layers.collect(),
         }
     }

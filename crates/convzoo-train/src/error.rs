@@ -1,8 +1,8 @@
 use std::path::{Path, PathBuf};
 
 use convzoo_data::DataError;
-use convzoo_models::ModelError;
 use convzoo_models::weights::WeightsError;
+use convzoo_models::{InferenceError, ModelError};
 use convzoo_report::ReportError;
 use thiserror::Error;
 
@@ -21,6 +21,9 @@ pub enum TrainError {
     /// The network does not fit the data.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The network returns no logits for the images.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
     /// Weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -5,7 +5,7 @@ use burn::data::dataloader::DataLoader;
 use burn::tensor::Device;
 use burn::tensor::activation::{log_softmax, softmax};
 use convzoo_data::{Dataset, Preprocess};
-use convzoo_models::Classifier;
+use convzoo_models::Predict;
 use convzoo_report::Matrix;
 
 use crate::{Loader, TrainError};
@@ -65,7 +65,7 @@ pub enum Views {
 }
 
 /// Runs `network`, in evaluation mode on `device`, over all of `data`. `progress` is told the images done.
-pub fn evaluate<N: Classifier>(
+pub fn evaluate<N: Predict>(
     network: &N,
     data: Arc<dyn Dataset>,
     preprocess: &Preprocess,
@@ -89,7 +89,7 @@ pub fn evaluate<N: Classifier>(
     for batch in loader.iter() {
         let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
         let [images] = batch.targets.dims();
-        let logits = network.forward(batch.images);
+        let logits = network.predict(batch.images)?;
         let [rows, answers] = logits.dims();
         if answers != classes {
             return Err(TrainError::Classes { network: answers, data: classes });

@@ -59,11 +59,11 @@ impl Transfer {
 
     /// What it means for `network`, for images of `input`, `[channels, height, width]`.
     pub(crate) fn plan<N: Classifier>(&self, network: &N, input: [usize; 3]) -> Result<Plan, TrainError> {
-        let layers = summarize(network, input).layers;
+        let layers = summarize(network, input)?.layers;
         let names: Vec<&str> = layers.iter().map(|layer| layer.name.as_str()).collect();
         let frozen = match self.freeze.as_deref() {
             None => 0,
-            Some(BACKBONE) => summarize_features(network, input).layers.len(),
+            Some(BACKBONE) => summarize_features(network, input)?.layers.len(),
             Some(name) => {
                 let within =
                     |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));

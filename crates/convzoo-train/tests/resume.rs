@@ -9,11 +9,11 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::activation::relu;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::Classifier;
+use convzoo_models::blocks::{FeatureMap, Features, Opaque};
 use convzoo_train::{Event, Outcome, Recipe, Resources, RunStatus, Saving, Trainer};
 
 #[derive(Module, Debug)]
@@ -36,12 +36,14 @@ impl Small {
 }
 
 impl Classifier for Small {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
-        relu(self.norm.forward(self.conv.forward(images)))
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
+        let norm = Opaque::new("norm", |maps| self.norm.forward(maps));
+        images.layer(&self.conv).layer(&norm).relu()
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.dropout.forward(features.flatten(1, 3)))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let fc = Opaque::new("fc", |vectors| self.fc.forward(vectors)).with_output([3]);
+        features.flatten().layer(&self.dropout).layer(&fc)
     }
 
     fn replace_head(self, _: usize) -> Self {

@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 use convzoo_data::{DataError, Image, load_image};
-use convzoo_models::{Classifier, ModelError, Network};
+use convzoo_models::{Classifier, InferenceError, ModelError, Network, Predict};
 use convzoo_train::preprocess;
 use serde::Serialize;
 use thiserror::Error;
@@ -18,7 +18,7 @@ pub struct Prediction {
     pub class: usize,
     /// Its name, where the network knows its classes' names.
     pub label: Option<String>,
-    /// The network's certainty, 0 to 1.
+    /// Its probability, 0 to 1.
     pub probability: f32,
 }
 
@@ -31,39 +31,59 @@ pub enum ClassifyError {
     /// The network does not take such images.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The network returns no logits for the image.
+    #[error(transparent)]
+    Inference(#[from] InferenceError),
     /// The device failed.
     #[error("the device did not answer: {0}")]
     Device(String),
 }
 
-/// The `top` strongest classes of an image, the strongest first.
-pub fn classify(network: &Network, image: &Image, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
+/// The `top` strongest classes of an image, the strongest first. `network` is a [`Network`] or an
+/// [`Inference`](crate::Inference).
+pub fn classify<N: Predict + AsRef<Network>>(
+    network: &N,
+    image: &Image,
+    top: usize,
+) -> Result<Vec<Prediction>, ClassifyError> {
     Ok(classify_batch(network, std::slice::from_ref(image), top)?.pop().unwrap_or_default())
 }
 
 /// The `top` strongest classes of the image in a file.
-pub fn classify_file(network: &Network, path: impl AsRef<Path>, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
+pub fn classify_file<N: Predict + AsRef<Network>>(
+    network: &N,
+    path: impl AsRef<Path>,
+    top: usize,
+) -> Result<Vec<Prediction>, ClassifyError> {
     classify(network, &load_image(path.as_ref())?, top)
 }
 
 /// [`classify`] for several images in one pass.
-pub fn classify_batch(network: &Network, images: &[Image], top: usize) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
+pub fn classify_batch<N: Predict + AsRef<Network>>(
+    network: &N,
+    images: &[Image],
+    top: usize,
+) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
     if images.is_empty() {
         return Ok(Vec::new());
     }
-    let views: Vec<_> = images.iter().map(|image| own_preprocess(network, image).apply(image)).collect();
+    let views: Vec<_> = images.iter().map(|image| own_preprocess(network.as_ref(), image).apply(image)).collect();
     let probabilities = probabilities(network, &views)?;
-    Ok(probabilities.iter().map(|row| strongest(network, row, top)).collect())
+    Ok(probabilities.iter().map(|row| strongest(network.as_ref(), row, top)).collect())
 }
 
 /// [`classify`] by the mean over ten crops: corners and centre, and their mirror images.
-pub fn classify_ten_crops(network: &Network, image: &Image, top: usize) -> Result<Vec<Prediction>, ClassifyError> {
-    let views = own_preprocess(network, image).ten_crops(image);
+pub fn classify_ten_crops<N: Predict + AsRef<Network>>(
+    network: &N,
+    image: &Image,
+    top: usize,
+) -> Result<Vec<Prediction>, ClassifyError> {
+    let views = own_preprocess(network.as_ref(), image).ten_crops(image);
     let rows = probabilities(network, &views)?;
-    let mean: Vec<f32> = (0..network.classes())
+    let mean: Vec<f32> = (0..network.as_ref().classes())
         .map(|class| rows.iter().map(|row| row[class]).sum::<f32>() / rows.len() as f32)
         .collect();
-    Ok(strongest(network, &mean, top))
+    Ok(strongest(network.as_ref(), &mean, top))
 }
 
 /// How `image` becomes the network's input.
@@ -77,14 +97,15 @@ pub(crate) fn device_of<N: Module>(network: &N) -> Device {
 }
 
 /// Class probabilities of preprocessed images, a row each.
-fn probabilities(network: &Network, views: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ClassifyError> {
-    let input @ [channels, height, width] = network.input();
-    network.check_input(input)?;
+fn probabilities<N: Predict + AsRef<Network>>(network: &N, views: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ClassifyError> {
+    let known = network.as_ref();
+    let input @ [channels, height, width] = known.input();
+    known.check_input(input)?;
     let data = TensorData::new(views.concat(), [views.len(), channels, height, width]);
-    let logits = network.forward(Tensor::from_data(data, &device_of(network)));
+    let logits = network.predict(Tensor::from_data(data, &device_of(known)))?;
     let read = |error: TensorReadError| ClassifyError::Device(error.to_string());
     let rows = softmax(logits, 1).try_into_vec_as::<f32>().map_err(read)?;
-    Ok(rows.chunks_exact(network.classes()).map(<[f32]>::to_vec).collect())
+    Ok(rows.chunks_exact(known.classes()).map(<[f32]>::to_vec).collect())
 }
 
 fn strongest(network: &Network, probabilities: &[f32], top: usize) -> Vec<Prediction> {

@@ -1,40 +1,48 @@
 //! Images as vectors: what a network makes of them in front of its classifier, for search, clustering and drawing.
 
-use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use burn::tensor::Tensor;
-use convzoo_blocks::observe::{Mode, Record, watch};
+use convzoo_blocks::graph::Operation;
+use convzoo_blocks::{Observer, Step, observe};
 use npyz::{NpyWriter, WriteOptions, WriterBuilder};
 use thiserror::Error;
 
-use crate::Classifier;
-use crate::visualize::layers;
+use crate::{Classifier, ModelError};
 
 /// Penultimate features, `[batch, features]`, and logits, `[batch, classes]`, of images `[batch, channels, height,
 /// width]`.
 ///
 /// Penultimate is what enters the last layer with weights; where that is a convolution, the mean over its places.
-pub fn embed<N: Classifier>(network: &N, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
-    let [_, channels, height, width] = images.dims();
-    let weighted = |kind: &str| matches!(kind, "Conv2d" | "Linear");
-    let last = layers(network, [channels, height, width]).into_iter().rfind(|layer| weighted(layer.summary.kind));
-    let last = last.expect("a classifier ends in a layer with weights").id();
-    let network = network.valid();
-    let kept = Rc::new(RefCell::new(None));
-    let keep = Rc::clone(&kept);
-    let callback = move |record: &Record, input: Tensor<4>| {
-        if record.id == last {
-            *keep.borrow_mut() = Some(input.clone());
+///
+/// # Errors
+/// The network does not take such images.
+pub fn embed<N: Classifier>(network: &N, images: Tensor<4>) -> Result<(Tensor<2>, Tensor<2>), ModelError> {
+    struct Penultimate {
+        node: usize,
+        input: Option<Tensor<4>>,
+    }
+
+    impl Observer for Penultimate {
+        fn input(&mut self, step: Step, input: Tensor<4>) -> Tensor<4> {
+            if step.node == self.node {
+                self.input = Some(input.clone());
+            }
+            input
         }
-        input
-    };
-    let logits = watch(Mode::Inputs, callback, || network.forward(images.without_autodiff()));
-    let input = kept.take().expect("a pass runs the same layers on shapes as on values");
-    (input.mean_dims(&[2, 3]).flatten(1, 3), logits)
+    }
+    let [_, channels, height, width] = images.dims();
+    let graph = network.graph([channels, height, width])?;
+    let weighted = |operation: &Operation| matches!(operation, Operation::Conv2d { .. } | Operation::Linear { .. });
+    let last = graph.nodes().iter().rposition(|node| weighted(&node.operation));
+    let node = last.expect("a classifier ends in a layer with weights");
+    let mut penultimate = Penultimate { node, input: None };
+    let network = network.valid();
+    let logits = observe(&mut penultimate, images.without_autodiff(), |images| network.forward(images));
+    let input = penultimate.input.expect("a pass runs the operations of its graph");
+    Ok((input.mean_dims(&[2, 3]).flatten(1, 3), logits))
 }
 
 /// Why features cannot be written or read again.

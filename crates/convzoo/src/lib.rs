@@ -22,8 +22,8 @@ pub mod tensor_file;
 pub mod visualize;
 
 pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
-pub use convzoo_blocks as blocks;
 pub use convzoo_data as data;
+pub use convzoo_graph as graph;
 pub use convzoo_models::*;
 pub use convzoo_report as report;
 pub use convzoo_train as train;

@@ -10,8 +10,7 @@ use burn::module::Module;
 use burn::tensor::module::conv_transpose2d;
 use burn::tensor::ops::ConvTransposeOptions;
 use burn::tensor::{Device, Distribution, Tensor};
-use convzoo::blocks::observe::Rectification;
-use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Pool, PoolConfig};
+use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig, Rectification};
 use convzoo::data::load_image;
 use convzoo::visualize::{
     Cell, Colours, Occluder, View, VisualizeError, deconvnet, features, filters, grad_cam, gradient, guided_grad_cam,
@@ -31,7 +30,7 @@ struct Plain {
 }
 
 impl Classifier for Plain {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let maps = self.convs.iter().fold(images, |x, conv| conv.forward(x));
         match &self.pool {
             Some(pool) => pool.forward(maps),
@@ -39,8 +38,8 @@ impl Classifier for Plain {
         }
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.mean.forward(features).flatten(1, 3)
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.mean.forward(features).flatten()
     }
 
     fn replace_head(self, _: usize) -> Self {
@@ -118,7 +117,7 @@ fn a_projection_rectifies_on_its_way_back_and_goes_where_maxima_came_from() {
     let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 3).padded(1);
     let network = plain(&[conv(2, 6), conv(6, 4)], Some(PoolConfig::max(2, 2)), &device);
     let image = image([1, 2, 8, 8], &device);
-    let layer = layers(&network, [2, 8, 8]).last().unwrap().clone();
+    let layer = layers(&network, [2, 8, 8]).unwrap().last().unwrap().clone();
     assert_eq!((layer.summary.kind, layer.output()), ("AdaptiveAvgPool2d", [4, 1, 1]));
     let (cell, value) = peaks(&network, image.clone(), "pool").unwrap().remove(0)[3];
     let projection = deconvnet(&network, image.clone(), "pool", &[cell]).unwrap().remove(0);
@@ -197,7 +196,7 @@ fn every_family_can_be_seen_with_random_weights() {
         assert!(cam.values.iter().all(|value| value.is_finite()) && cam.values.len() > 1, "{}", variant.name);
         let guided = gradient(&network, image.clone(), 0, Some(Rectification::Guided)).unwrap();
         assert_eq!((guided.channels, guided.height, guided.width), (channels, height, width), "{}", variant.name);
-        let all = layers(&network, network.input());
+        let all = layers(&network, network.input()).unwrap();
         let layer = all.iter().rfind(|layer| layer.summary.kind == "Conv2d").unwrap();
         let (cell, value) = peaks(&network, image.clone(), &layer.summary.name).unwrap()[0][0];
         let projection = deconvnet(&network, image.clone(), &layer.summary.name, &[cell]).unwrap().remove(0);

@@ -162,7 +162,7 @@ fn features_are_written_row_by_row_in_both_formats() {
     for image in told["images"].as_array().unwrap() {
         let file = path.join(image["image"].as_str().unwrap());
         let view = View::new(&network, &convzoo::data::load_image(&file).unwrap()).unwrap();
-        let (features, logits) = embed(&network, view.input());
+        let (features, logits) = embed(&network, view.input()).unwrap();
         let features: Vec<f32> = features.into_data().try_into_vec().unwrap();
         let row = &values[84 * image["row"].as_u64().unwrap() as usize..][..84];
         assert!(features.iter().zip(row).all(|(a, b)| (a - b).abs() < 1e-5), "{image}");

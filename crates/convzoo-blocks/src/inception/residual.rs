@@ -1,11 +1,10 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 
 use super::{BranchConfig, Inception, InceptionConfig};
-use crate::join::{add, scale};
-use crate::observe::Fork;
-use crate::{Activation, ConvUnit, ConvUnitConfig};
+use crate::features::FeatureMap;
+use crate::{Activation, ConvUnit, ConvUnitConfig, Scale};
 
 /// Configures an [`InceptionResidual`] module.
 #[derive(Config, Debug)]
@@ -49,7 +48,7 @@ impl InceptionResidualConfig {
     pub fn init(&self, device: &Device) -> InceptionResidual {
         InceptionResidual {
             mixed: self.mixed.init(device),
-            // Not normalised, so that the sum keeps its scale: hence the factor.
+            // Not normalized, so that the sum keeps its scale: hence the factor.
             project: ConvUnitConfig::square(self.mixed.outputs(), self.channels, 1).linear().init(device),
             scale: self.scale,
             activation: self.activation,
@@ -70,16 +69,16 @@ pub struct InceptionResidual {
 
 impl InceptionResidual {
     /// Keeps the shape, `[batch, channels, height, width]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let mut fork = Fork::new();
-        let residual = fork.branch(|| self.project.forward(self.mixed.forward(input.clone())));
-        let shortcut = fork.branch(|| input);
-        self.activation.forward(add(shortcut, scale(residual, self.scale)))
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        let residual = self.project.forward(self.mixed.forward(input.clone()));
+        (input + residual.layer(&Scale(self.scale))).activation(self.activation)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Tensor;
+
     use super::*;
 
     #[test]

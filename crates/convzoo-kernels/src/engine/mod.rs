@@ -17,6 +17,7 @@
 //! ```
 
 mod choose;
+mod compile;
 mod fold;
 mod graph;
 mod memory;
@@ -24,6 +25,7 @@ mod network;
 mod plan;
 mod profile;
 
+pub use compile::{CompileError, compile};
 pub use graph::{Graph, Value};
 pub use network::{Network, Output};
 pub use plan::Plan;

@@ -2,10 +2,8 @@
 //! [arXiv:1404.5997](https://arxiv.org/abs/1404.5997), 2014: the single-tower network that torchvision calls AlexNet.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Published};
@@ -78,15 +76,15 @@ impl AlexNet {
 }
 
 impl Classifier for AlexNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.pool1.forward(self.conv1.forward(images));
         let x = self.pool2.forward(self.conv2.forward(x));
         let x = self.conv4.forward(self.conv3.forward(x));
         self.pool5.forward(self.conv5.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -6,10 +6,8 @@
 //! two groups. The paper speaks of 224×224 images; its 55×55 maps need 227×227.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
@@ -86,15 +84,15 @@ impl AlexNet2012 {
 }
 
 impl Classifier for AlexNet2012 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.pool1.forward(self.norm1.forward(self.conv1.forward(images)));
         let x = self.pool2.forward(self.norm2.forward(self.conv2.forward(x)));
         let x = self.conv4.forward(self.conv3.forward(x));
         self.pool5.forward(self.conv5.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(features.flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(features.flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -6,11 +6,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Inception, InceptionConfig, Linear, LinearConfig, NormConfig, Pool,
-    PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
@@ -119,15 +116,15 @@ impl BnInception {
 }
 
 impl Classifier for BnInception {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.pool1.forward(self.conv1.forward(images));
         let x = self.pool2.forward(self.conv2.forward(self.conv2_reduce.forward(x)));
         self.inception.iter().fold(x, |x, module| module.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let features = self.avgpool.forward(features).flatten(1, 3);
-        self.fc.forward(self.dropout.forward(features))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.avgpool.forward(features).flatten();
+        self.fc.forward(features.layer(&self.dropout))
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -3,11 +3,8 @@
 //! bottlenecks and compression.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    Activation, AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock,
-    DenseBlockConfig, Init, Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Published};
@@ -98,13 +95,13 @@ impl DenseNet {
 }
 
 impl Classifier for DenseNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.pool.forward(self.stem.forward(images));
-        Activation::Relu.forward(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
+        self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)).relu()
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {
@@ -123,7 +120,7 @@ impl Classifier for DenseNet {
 
 /// Dense blocks with a transition behind each but the last, `[batch, channels, height, width]` to
 /// `[batch, channels', height', width']`.
-pub(super) fn forward_dense(blocks: &[DenseBlock], transitions: &[Transition], input: Tensor<4>) -> Tensor<4> {
+pub(super) fn forward_dense<M: FeatureMap>(blocks: &[DenseBlock], transitions: &[Transition], input: M) -> M {
     blocks.iter().enumerate().fold(input, |x, (i, block)| {
         let x = block.forward(x);
         match transitions.get(i) {

@@ -5,11 +5,8 @@
 //! features with probability 0.2 ([`Options::dropout`](crate::Options::dropout)).
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    Activation, AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock,
-    DenseBlockConfig, Init, Linear, LinearConfig, Transition, TransitionConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Linear, LinearConfig, Transition, TransitionConfig};
 
 use super::densenet::{BOTTLENECK, dense_names, forward_dense};
 use crate::registry::{Opt, Sizes, Spec, Variant};
@@ -93,13 +90,13 @@ impl DenseNetCifar {
 }
 
 impl Classifier for DenseNetCifar {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.stem.forward(images);
-        Activation::Relu.forward(self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)))
+        self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)).relu()
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

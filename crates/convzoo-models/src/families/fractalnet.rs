@@ -7,10 +7,8 @@
 //! 38.6M, and stands here.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    ConvUnit, ConvUnitConfig, FractalBlock, FractalBlockConfig, Init, Linear, LinearConfig, Paths, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{ConvUnit, ConvUnitConfig, FeatureMap, FractalBlock, FractalBlockConfig, Init, Linear, LinearConfig, Paths, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, Preprocessing};
@@ -73,11 +71,10 @@ impl FractalNet {
 
 impl Classifier for FractalNet {
     /// In training, with drop path: global ones take the same column through all blocks.
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
-        let device = images.device();
-        let paths = match device.is_autodiff() && self.drop_path > 0.0 {
-            true => Paths::draw(self.drop_path, COLUMNS, &device),
-            false => Paths::All,
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
+        let paths = match images.training_device() {
+            Some(device) if self.drop_path > 0.0 => Paths::draw(self.drop_path, COLUMNS, &device),
+            _ => Paths::All,
         };
         self.stages.iter().fold(images, |x, stage| {
             let x = match &stage.widen {
@@ -88,8 +85,8 @@ impl Classifier for FractalNet {
         })
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(features.flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(features.flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -7,11 +7,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, Inception, InceptionConfig, Init,
-    Linear, LinearConfig, LocalResponseNorm, NormConfig, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Init, Linear, LinearConfig, LocalResponseNorm, NormConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
@@ -140,12 +137,12 @@ impl GoogLeNet {
     }
 
     /// The maps behind modules 4a, 4d and 5b: where the auxiliary classifiers stand, and the last.
-    fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 3] {
-        let response_norm = |norm: &Option<LocalResponseNorm>, x| match norm {
+    fn maps<M: FeatureMap>(&self, images: M) -> [M; 3] {
+        let response_norm = |norm: &Option<LocalResponseNorm>, x: M| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
-        let stage = |modules: &[Inception], x| modules.iter().fold(x, |x, module| module.forward(x));
+        let stage = |modules: &[Inception], x: M| modules.iter().fold(x, |x, module| module.forward(x));
 
         let x = response_norm(&self.norm1, self.maxpool1.forward(self.conv1.forward(images)));
         let x = self.conv3.forward(self.conv2.forward(x));
@@ -158,7 +155,7 @@ impl GoogLeNet {
     }
 
     /// A single cell, all that is left of images under 31 pixels, is its own maximum.
-    fn pool4(&self, map: Tensor<4>) -> Tensor<4> {
+    fn pool4<M: FeatureMap>(&self, map: M) -> M {
         match map.dims() {
             [_, _, 1, _] | [_, _, _, 1] => map,
             _ => self.maxpool4.forward(map),
@@ -167,18 +164,18 @@ impl GoogLeNet {
 }
 
 impl Classifier for GoogLeNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let [_, _, features] = self.maps(images);
         features
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let features = self.avgpool.forward(features).flatten(1, 3);
-        self.fc.forward(self.dropout.forward(features))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.avgpool.forward(features).flatten();
+        self.fc.forward(features.layer(&self.dropout))
     }
 
     /// The paper adds the losses of both auxiliary classifiers with weight 0.3.
-    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+    fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
         let [behind_4a, behind_4d, features] = self.maps(images);
         let auxiliary = vec![self.aux1.forward(behind_4a), self.aux2.forward(behind_4d)];
         Outputs { logits: self.forward_head(features), auxiliary }

@@ -4,11 +4,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    Activation, AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Inception, InceptionConfig, InceptionResidual,
-    InceptionResidualConfig, Linear, LinearConfig, NormConfig, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{Activation, AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, Interpolation, NameRules, Preprocessing};
@@ -107,8 +104,8 @@ impl InceptionResNetV2 {
 }
 
 impl Classifier for InceptionResNetV2 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
-        let repeat = |blocks: &[InceptionResidual], x| blocks.iter().fold(x, |x, block| block.forward(x));
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
+        let repeat = |blocks: &[InceptionResidual], x: M| blocks.iter().fold(x, |x, block| block.forward(x));
         let x = self.conv2b.forward(self.conv2a.forward(self.conv1a.forward(images)));
         let x = self.conv4a.forward(self.conv3b.forward(self.maxpool3a.forward(x)));
         let x = repeat(&self.block35, self.mixed5b.forward(self.maxpool5a.forward(x)));
@@ -117,9 +114,9 @@ impl Classifier for InceptionResNetV2 {
         self.conv7b.forward(self.last.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let features = self.avgpool.forward(features).flatten(1, 3);
-        self.fc.forward(self.dropout.forward(features))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.avgpool.forward(features).flatten();
+        self.fc.forward(features.layer(&self.dropout))
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -3,11 +3,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, Inception, InceptionConfig,
-    Init, Linear, LinearConfig, NormConfig, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Init, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
@@ -132,8 +129,8 @@ impl InceptionV3 {
     }
 
     /// The maps behind modules 6e and 7c: where the auxiliary classifier stands, and the last.
-    fn maps(&self, images: Tensor<4>) -> [Tensor<4>; 2] {
-        let stage = |modules: &[Inception], x| modules.iter().fold(x, |x, module| module.forward(x));
+    fn maps<M: FeatureMap>(&self, images: M) -> [M; 2] {
+        let stage = |modules: &[Inception], x: M| modules.iter().fold(x, |x, module| module.forward(x));
         let x = self.conv2b.forward(self.conv2a.forward(self.conv1a.forward(images)));
         let x = self.conv4a.forward(self.conv3b.forward(self.maxpool1.forward(x)));
         let x = stage(&self.mixed5, self.maxpool2.forward(x));
@@ -143,18 +140,18 @@ impl InceptionV3 {
 }
 
 impl Classifier for InceptionV3 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let [_, features] = self.maps(images);
         features
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let features = self.avgpool.forward(features).flatten(1, 3);
-        self.fc.forward(self.dropout.forward(features))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.avgpool.forward(features).flatten();
+        self.fc.forward(features.layer(&self.dropout))
     }
 
     /// The auxiliary classifier's map is too small where a side of the images is under 299: they train without it.
-    fn forward_train(&self, images: Tensor<4>) -> Outputs {
+    fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
         let [behind_6e, features] = self.maps(images);
         let [_, _, height, width] = behind_6e.dims();
         let fits = height.min(width) >= AuxiliaryHeadV3::SMALLEST;

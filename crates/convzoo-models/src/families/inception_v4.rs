@@ -3,10 +3,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Inception, InceptionConfig, Linear, LinearConfig, NormConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Linear, LinearConfig, NormConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, Interpolation, NameRules, Preprocessing};
@@ -89,14 +87,14 @@ impl InceptionV4 {
 }
 
 impl Classifier for InceptionV4 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.stem.iter().fold(images, |x, conv| conv.forward(x));
         self.mixed.iter().fold(x, |x, module| module.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let features = self.avgpool.forward(features).flatten(1, 3);
-        self.fc.forward(self.dropout.forward(features))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.avgpool.forward(features).flatten();
+        self.fc.forward(features.layer(&self.dropout))
     }
 
     fn replace_head(self, classes: usize) -> Self {

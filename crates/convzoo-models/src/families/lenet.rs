@@ -4,8 +4,8 @@
 //! output layer in place of radial basis functions: 61,706 parameters on one channel, 62,006 on three.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{Activation, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Pool, PoolConfig};
+use burn::tensor::Device;
+use convzoo_blocks::{Activation, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
@@ -60,13 +60,13 @@ impl LeNet5 {
 }
 
 impl Classifier for LeNet5 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.s2.forward(self.c1.forward(images));
         self.s4.forward(self.c3.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(features.flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(features.flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

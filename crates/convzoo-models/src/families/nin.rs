@@ -3,8 +3,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{AdaptiveAvgPool2d, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, FeatureMap, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
@@ -82,21 +82,21 @@ impl Nin {
 
 impl Classifier for Nin {
     /// The maps of the classes: `[batch, classes, height, width]`.
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let last = self.pools.len() - 1;
         self.blocks.iter().enumerate().fold(images, |x, (i, block)| {
             let x = block.forward(x);
             match self.pools.get(i) {
                 // For ImageNet in front of the last block alone, for CIFAR behind every pooling.
-                Some(pool) if self.cifar || i == last => self.dropout.forward(pool.forward(x)),
+                Some(pool) if self.cifar || i == last => pool.forward(x).layer(&self.dropout),
                 Some(pool) => pool.forward(x),
                 None => x,
             }
         })
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.avgpool.forward(features).flatten(1, 3)
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.avgpool.forward(features).flatten()
     }
 
     fn replace_head(mut self, classes: usize) -> Self {

@@ -8,11 +8,8 @@
 //! [arXiv:1605.07146](https://arxiv.org/abs/1605.07146), 2016), whose bottlenecks are twice as wide inside.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, Init, Linear,
-    LinearConfig, Pool, PoolConfig, ResidualBlock,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Linear, LinearConfig, Pool, PoolConfig, ResidualBlock};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Published};
@@ -185,14 +182,14 @@ impl Block {
 }
 
 impl Classifier for ResNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.maxpool.forward(self.conv1.forward(images));
         let blocks = [&self.layer1, &self.layer2, &self.layer3, &self.layer4].into_iter().flatten();
         blocks.fold(x, |x, block| block.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.fc.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

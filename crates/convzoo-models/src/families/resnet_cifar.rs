@@ -14,11 +14,8 @@
 //!   [arXiv:1611.05431](https://arxiv.org/abs/1611.05431), 2016, section 5.3.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    Activation, AdaptiveAvgPool2d, BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, Init,
-    Linear, LinearConfig, Norm, NormConfig, ResidualBlock, ShortcutKind,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Linear, LinearConfig, Norm, NormConfig, ResidualBlock, ShortcutKind};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Preprocessing};
@@ -249,17 +246,17 @@ impl Block {
 }
 
 impl Classifier for CifarResNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let blocks = [&self.layer1, &self.layer2, &self.layer3].into_iter().flatten();
         let x = blocks.fold(self.conv1.forward(images), |x, block| block.forward(x));
         match &self.norm {
-            Some(norm) => Activation::Relu.forward(norm.forward(x)),
+            Some(norm) => norm.forward(x).relu(),
             None => x,
         }
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.linear.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.linear.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -3,11 +3,8 @@
 //! 3×3 convolution and a 1×1 convolution as classifier.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    Activation, AdaptiveAvgPool2d, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, Init, Norm, NormConfig, Pool,
-    PoolConfig, PreActBottleneck,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Norm, NormConfig, Pool, PoolConfig, PreActBottleneck};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, Interpolation, NameRules, Preprocessing};
@@ -87,14 +84,14 @@ impl ResNetV2 {
 }
 
 impl Classifier for ResNetV2 {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.pool.forward(self.stem.forward(images));
         let x = self.stages.iter().flatten().fold(x, |x, block| block.forward(x));
-        Activation::Relu.forward(self.norm.forward(x))
+        self.norm.forward(x).relu()
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.global_pool.forward(features)).flatten(1, 3)
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.fc.forward(self.global_pool.forward(features)).flatten()
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -4,8 +4,8 @@
 
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Fire, FireConfig, Init, Pool, PoolConfig};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Fire, FireConfig, Init, Pool, PoolConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Published};
@@ -85,16 +85,16 @@ impl SqueezeNet {
 }
 
 impl Classifier for SqueezeNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         self.stages.iter().fold(self.stem.forward(images), |x, stage| {
             let x = stage.pool.forward(x);
             stage.fires.iter().fold(x, |x, fire| fire.forward(x))
         })
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        let maps = self.classifier.forward(self.dropout.forward(features));
-        self.avgpool.forward(maps).flatten(1, 3)
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let maps = self.classifier.forward(features.layer(&self.dropout));
+        self.avgpool.forward(maps).flatten()
     }
 
     fn replace_head(self, classes: usize) -> Self {

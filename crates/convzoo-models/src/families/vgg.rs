@@ -2,10 +2,8 @@
 //! [arXiv:1409.1556](https://arxiv.org/abs/1409.1556), 2014; with batch normalisation as torchvision adds it.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, Init, NormConfig, VggBlock, VggBlockConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, FeatureMap, Init, NormConfig, VggBlock, VggBlockConfig};
 
 use crate::registry::{Opt, Sizes, Spec, Variant};
 use crate::{Classifier, NameRules, Published};
@@ -92,12 +90,12 @@ impl Vgg {
 }
 
 impl Classifier for Vgg {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         self.blocks.iter().fold(images, |x, block| block.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(self.avgpool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(self.avgpool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

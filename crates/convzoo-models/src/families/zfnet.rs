@@ -7,10 +7,8 @@
 //! poolings, is Krizhevsky's local response normalisation.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{
-    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, Pool, PoolConfig,
-};
+use burn::tensor::Device;
+use convzoo_blocks::{ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool, PoolConfig};
 
 use super::alexnet_2012::{NAMES, local_response_norm};
 use crate::registry::{Opt, Sizes, Spec, Variant};
@@ -71,15 +69,15 @@ impl ZfNet {
 }
 
 impl Classifier for ZfNet {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.norm1.forward(self.pool1.forward(self.conv1.forward(images)));
         let x = self.norm2.forward(self.pool2.forward(self.conv2.forward(x)));
         let x = self.conv4.forward(self.conv3.forward(x));
         self.pool5.forward(self.conv5.forward(x))
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.classifier.forward(features.flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.classifier.forward(features.flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

@@ -1,8 +1,8 @@
 //! The network of `fixtures/make.py`.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Linear, LinearConfig};
+use burn::tensor::Device;
+use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig};
 use convzoo_models::Classifier;
 
 #[derive(Module, Debug)]
@@ -23,12 +23,12 @@ impl Tiny {
 }
 
 impl Classifier for Tiny {
-    fn forward_features(&self, images: Tensor<4>) -> Tensor<4> {
+    fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         self.unit.forward(images)
     }
 
-    fn forward_head(&self, features: Tensor<4>) -> Tensor<2> {
-        self.fc.forward(self.pool.forward(features).flatten(1, 3))
+    fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
+        self.fc.forward(self.pool.forward(features).flatten())
     }
 
     fn replace_head(self, classes: usize) -> Self {

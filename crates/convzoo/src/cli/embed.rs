@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let inputs: Vec<_> = read.iter().filter_map(|input| input.as_ref().ok().cloned()).collect();
         let mut taken_for = Vec::new();
         if !inputs.is_empty() {
-            let (features, logits) = embed(&network, Tensor::cat(inputs, 0));
+            let (features, logits) = embed(&network, Tensor::cat(inputs, 0))?;
             let [_, width] = features.dims();
             let file = match &mut file {
                 Some(file) => file,

@@ -78,19 +78,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let (_, device) = args.device.open()?;
     let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
-    let network = args.linear.fuse(network, true)?;
+    let inference = args.linear.for_inference(network)?;
+    let network = inference.network();
     let data = args.source.open(&args.data)?;
     let classes = data.classes();
     if classes.len() != network.classes() {
         let (own, name) = (network.classes(), &args.data);
         bail!("the weights tell {own} classes apart and '{name}' has {}", classes.len());
     }
-    let preprocess = preprocess(&network, &network.preprocessing(), &*data.test)?;
+    let preprocess = preprocess(network, &network.preprocessing(), &*data.test)?;
     let bar = progress(data.test.len(), "images");
     let count = |images: usize| bar.set_position(images as u64);
     let views = if args.ten_crop { Views::TenCrops } else { Views::Centre };
     let (test, batch_size) = (Arc::clone(&data.test), args.batch_size as usize);
-    let evaluation = evaluate(&network, test, &preprocess, views, batch_size, &device, count)?;
+    let evaluation = evaluate(&inference, test, &preprocess, views, batch_size, &device, count)?;
     bar.finish_and_clear();
 
     if let Some(path) = &args.confusion_png {

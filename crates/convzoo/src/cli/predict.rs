@@ -3,7 +3,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use convzoo::data::Image;
-use convzoo::{Network, Prediction, classify_batch, classify_ten_crops};
+use convzoo::{Inference, Prediction, classify_batch, classify_ten_crops};
 use image::{DynamicImage, RgbImage};
 use serde::Serialize;
 
@@ -59,8 +59,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let network = args.trained.network(args.model.as_deref().unwrap_or("lenet5"))?;
     let images = expand(&args.images)?;
-    // Fusing takes about as long as it saves on a few images.
-    let network = args.linear.fuse(network, images.len() >= 8)?;
+    let network = args.linear.for_inference(network)?;
     let bar = progress(images.len(), "images");
     let mut answers = Vec::new();
     for chunk in images.chunks(args.batch_size as usize) {
@@ -98,7 +97,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn predict(args: &Args, network: &Network, images: &[Image]) -> Result<Vec<Vec<Prediction>>> {
+fn predict(args: &Args, network: &Inference, images: &[Image]) -> Result<Vec<Vec<Prediction>>> {
     let top = args.top as usize;
     if args.ten_crop {
         return images.iter().map(|image| Ok(classify_ten_crops(network, image, top)?)).collect();
@@ -125,5 +124,5 @@ fn text(answers: &[Answer]) -> String {
             rows.push(vec![name, format!("{:.2}%", 100.0 * prediction.probability), label]);
         }
     }
-    table(&["image", "certainty", "class"], &[1], rows)
+    table(&["image", "probability", "class"], &[1], rows)
 }

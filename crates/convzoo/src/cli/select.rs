@@ -10,8 +10,8 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Network, Options, Precision, Preprocessing, Published, SERVER, create, create_from, data, pretrained,
-    published, train, variant,
+    Classifier, Inference, Network, Options, Precision, Preprocessing, Published, SERVER, create, create_from, data,
+    pretrained, published, train, variant,
 };
 use convzoo_kernels::{Isa, extension};
 use serde::{Deserialize, Serialize};
@@ -76,25 +76,24 @@ pub enum Linear {
 }
 
 impl Linear {
-    /// Fuses a network with such layers, where its device can.
-    pub fn fuse(self, network: Network) -> Result<Network> {
-        match self {
-            Self::F32 => Ok(network.fuse()),
-            Self::F16 => {
-                let network = network.fuse_with(Precision::Half);
-                if network.fused().is_none() {
-                    bail!("--linear f16 needs --device flex with its kernels on");
-                }
-                Ok(network)
-            }
+    /// The network in its fastest form, with such layers.
+    pub fn for_inference(self, network: Network) -> Result<Inference> {
+        let precision = match self {
+            Self::F32 => Precision::Single,
+            Self::F16 => Precision::Half,
+        };
+        let inference = Inference::new(network, precision)?;
+        if self == Self::F16 && inference.fused().is_none() {
+            bail!("--linear f16 needs --device flex with its kernels on");
         }
+        Ok(inference)
     }
 }
 
 impl LinearArgs {
-    /// Fuses a network as was asked for, where it is `worthwhile` or f16 was asked for.
-    pub fn fuse(self, network: Network, worthwhile: bool) -> Result<Network> {
-        if worthwhile || self.linear == Linear::F16 { self.linear.fuse(network) } else { Ok(network) }
+    /// The network in its fastest form, as was asked for.
+    pub fn for_inference(self, network: Network) -> Result<Inference> {
+        self.linear.for_inference(network)
     }
 }
 

@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::value_parser;
-use convzoo::blocks::arithmetic::{Padding, Slide};
+use convzoo::graph::arithmetic::{Padding, Slide};
 use serde::Serialize;
 
 use super::output::{print, print_json};

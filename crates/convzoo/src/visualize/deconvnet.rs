@@ -1,9 +1,5 @@
-use std::cell::RefCell;
-use std::rc::Rc;
-
-use burn::module::ParamId;
 use burn::tensor::{Int, Tensor, TensorData};
-use convzoo_blocks::observe::{Mode, Record, Rectification, watch};
+use convzoo_blocks::{Observer, Rectification, Step, observe};
 
 use super::gradient::{backward, tracked};
 use super::layers::find_layer;
@@ -30,9 +26,8 @@ pub fn peaks<N: Classifier>(
     layer: &str,
 ) -> Result<Vec<Vec<(Cell, f32)>>, VisualizeError> {
     let [_, channels, height, width] = images.dims();
-    let id = find_layer(&layers(network, [channels, height, width]), layer)?.id();
-    let network = network.valid();
-    let output = at_layer(id, Mode::Values, || network.forward(images.without_autodiff()));
+    let node = find_layer(&layers(network, [channels, height, width])?, layer)?.node();
+    let output = at_node(&network.valid(), node, images.without_autodiff(), None);
     let [_, channels, height, width] = output.dims();
     let (values, places) = output.reshape([0, channels as i64, -1]).max_dim_with_indices(2);
     let (values, places): (Vec<f32>, Vec<i64>) = (values.try_into_vec_as()?, places.try_into_vec_as()?);
@@ -59,7 +54,7 @@ pub fn deconvnet<N: Classifier>(
     cells: &[Cell],
 ) -> Result<Vec<Colours>, VisualizeError> {
     let [_, channels, height, width] = image.dims();
-    let layers = layers(network, [channels, height, width]);
+    let layers = layers(network, [channels, height, width])?;
     let layer = find_layer(&layers, layer)?;
     let output @ [_, rows, columns] = layer.output();
     for &Cell { channel, at: [row, column] } in cells {
@@ -74,8 +69,7 @@ pub fn deconvnet<N: Classifier>(
     let network = network.valid();
     // One copy of the image for each cell: images do not mix in evaluation.
     let images = tracked(image.repeat_dim(0, cells.len()));
-    let mode = Mode::Rectified(Rectification::Deconvnet);
-    let maps = at_layer(layer.id(), mode, || network.forward(images.clone()));
+    let maps = at_node(&network, layer.node(), images.clone(), Some(Rectification::Deconvnet));
     let places = cells.iter().map(|cell| ((cell.channel * rows + cell.at[0]) * columns + cell.at[1]) as i64);
     let places = TensorData::new(places.collect::<Vec<_>>(), [cells.len(), 1]);
     let places = Tensor::<2, Int>::from_data(places, &images.device());
@@ -84,18 +78,29 @@ pub fn deconvnet<N: Classifier>(
     projections.split(1, 0).into_iter().map(|projection| Colours::from_tensor(projection.squeeze_dim(0))).collect()
 }
 
-/// The output of a layer in a pass. Behind it, the pass goes on without gradients.
-fn at_layer(layer: ParamId, mode: Mode, pass: impl FnOnce() -> Tensor<2>) -> Tensor<4> {
-    let kept = Rc::new(RefCell::new(None));
-    let keep = Rc::clone(&kept);
-    let callback = move |record: &Record, output: Tensor<4>| {
-        if record.id != layer {
-            return output;
+/// The output of a node of the graph in a pass. After it, the pass continues without gradients.
+fn at_node<N: Classifier>(network: &N, node: usize, images: Tensor<4>, rule: Option<Rectification>) -> Tensor<4> {
+    struct Keep {
+        node: usize,
+        rule: Option<Rectification>,
+        output: Option<Tensor<4>>,
+    }
+
+    impl Observer for Keep {
+        fn output(&mut self, step: Step, output: Tensor<4>) -> Tensor<4> {
+            match step.node == self.node {
+                true => self.output.insert(output).clone().without_autodiff(),
+                false => output,
+            }
         }
-        keep.borrow_mut().insert(output).clone().without_autodiff()
-    };
-    watch(mode, callback, pass);
-    kept.take().expect("a pass runs the same layers on shapes as on values")
+
+        fn rectification(&self) -> Option<Rectification> {
+            self.rule
+        }
+    }
+    let mut keep = Keep { node, rule, output: None };
+    observe(&mut keep, images, |images| network.forward(images));
+    keep.output.expect("a pass runs the operations of its graph")
 }
 
 /// The images that excite each channel of a layer most, of as many as there may be: it keeps where they were and not

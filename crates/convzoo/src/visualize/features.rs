@@ -1,9 +1,6 @@
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use burn::tensor::activation::relu;
 use burn::tensor::{Int, Tensor};
-use convzoo_blocks::observe::{Mode, Record, watch};
+use convzoo_blocks::{Observer, Step, observe};
 use convzoo_report::{Grid, ReportError};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
@@ -35,9 +32,8 @@ pub struct Glimpse {
 /// What a layer answers to an image `[1, channels, height, width]`: its output as it is, in front of its activation.
 pub fn features<N: Classifier>(network: &N, image: Tensor<4>, layer: &str) -> Result<Features, VisualizeError> {
     let [_, channels, height, width] = image.dims();
-    let layer = find_layer(&layers(network, [channels, height, width]), layer)?.clone();
-    let id = layer.id();
-    let outputs = outputs(network, image, move |record, output| (record.id == id).then_some(output));
+    let layer = find_layer(&layers(network, [channels, height, width])?, layer)?.clone();
+    let outputs = outputs(network, image, |node, output| (node == layer.node()).then_some(output));
     let output = outputs.into_iter().next().expect("a pass runs the same layers on shapes as on values");
     Ok(Features { layer: layer.summary, maps: maps(output)? })
 }
@@ -46,13 +42,12 @@ pub fn features<N: Classifier>(network: &N, image: Tensor<4>, layer: &str) -> Re
 /// Layers that only normalise are left out, and so is what has one cell a channel.
 pub fn overview<N: Classifier>(network: &N, image: Tensor<4>) -> Result<Vec<Glimpse>, VisualizeError> {
     let [_, channels, height, width] = image.dims();
-    let mut layers = layers(network, [channels, height, width]);
-    let shown =
-        |output: [usize; 2], kind: &str| output != [1, 1] && !kind.ends_with("Norm") && !kind.ends_with("Norm2d");
-    layers.retain(|layer| shown([layer.output()[1], layer.output()[2]], layer.summary.kind));
-    let strongest = outputs(network, image, move |record, output| {
+    let mut layers = layers(network, [channels, height, width])?;
+    let normalizes = |kind: &str| kind.ends_with("Norm") || kind.ends_with("Norm2d");
+    layers.retain(|layer| layer.output()[1..] != [1, 1] && !normalizes(layer.summary.kind));
+    let strongest = outputs(network, image, |node, output| {
         let [_, channels, height, width] = output.dims();
-        shown([height, width], record.kind).then(|| {
+        layers.iter().any(|layer| layer.node() == node).then(|| {
             let strength = relu(output.clone().reshape([channels, height * width])).mean_dim(1);
             let channel = strength.argmax(0);
             (channel.clone(), output.select(1, channel.reshape([1])))
@@ -65,21 +60,20 @@ pub fn overview<N: Classifier>(network: &N, image: Tensor<4>) -> Result<Vec<Glim
     layers.into_iter().zip(strongest).map(glimpse).collect()
 }
 
-/// What `choose` takes of the layers' outputs, in the order of their calls.
-fn outputs<N: Classifier, T: 'static>(
-    network: &N,
-    image: Tensor<4>,
-    choose: impl Fn(&Record, Tensor<4>) -> Option<T> + 'static,
-) -> Vec<T> {
+/// What `choose` takes of the outputs of the graph's nodes, in the order in which they run.
+fn outputs<N: Classifier, T>(network: &N, image: Tensor<4>, choose: impl Fn(usize, Tensor<4>) -> Option<T>) -> Vec<T> {
+    struct Outputs<F, T>(F, Vec<T>);
+
+    impl<T, F: Fn(usize, Tensor<4>) -> Option<T>> Observer for Outputs<F, T> {
+        fn output(&mut self, step: Step, output: Tensor<4>) -> Tensor<4> {
+            self.1.extend((self.0)(step.node, output.clone()));
+            output
+        }
+    }
+    let mut outputs = Outputs(choose, Vec::new());
     let network = network.valid();
-    let chosen = Rc::new(RefCell::new(Vec::new()));
-    let sink = Rc::clone(&chosen);
-    let callback = move |record: &Record, output: Tensor<4>| {
-        sink.borrow_mut().extend(choose(record, output.clone()));
-        output
-    };
-    watch(Mode::Values, callback, || network.forward(image.without_autodiff()));
-    chosen.take()
+    observe(&mut outputs, image.without_autodiff(), |image| network.forward(image));
+    outputs.1
 }
 
 /// The channels of `[1, channels, height, width]`.

@@ -1,4 +1,4 @@
-use burn::module::{ModuleVisitor, Param, ParamId};
+use burn::module::{ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use convzoo_report::{Grid, ReportError};
 use image::{Rgb, RgbImage};
@@ -20,7 +20,7 @@ pub struct Filters {
 /// The kernels of a convolution; without a `layer`, of the first one. `input`, `[channels, height, width]`, is what
 /// the network takes.
 pub fn filters<N: Classifier>(network: &N, input: [usize; 3], layer: Option<&str>) -> Result<Filters, VisualizeError> {
-    let layers = layers(network, input);
+    let layers = layers(network, input)?;
     let convolutions = || layers.iter().filter(|layer| layer.summary.kind == "Conv2d");
     let layer = match layer {
         Some(name) => find_layer(&layers, name)?,
@@ -29,7 +29,9 @@ pub fn filters<N: Classifier>(network: &N, input: [usize; 3], layer: Option<&str
             .ok_or_else(|| VisualizeError::Layer { name: "the first convolution".to_owned(), nearest: Vec::new() })?,
     };
     let (name, kind) = (layer.summary.name.clone(), layer.summary.kind);
-    let mut weight = Weight { id: layer.id(), found: None };
+    let graph = network.graph(input)?;
+    let id = graph.nodes()[layer.node()].parameters.first().map(|parameter| parameter.id);
+    let mut weight = Weight { id, found: None };
     network.visit(&mut weight);
     let Some(weight) = weight.found.filter(|_| kind == "Conv2d") else {
         let convolutions = nearest(&name, convolutions().map(|layer| layer.summary.name.clone()));
@@ -43,13 +45,13 @@ pub fn filters<N: Classifier>(network: &N, input: [usize; 3], layer: Option<&str
 
 /// Looks for the weight of a convolution.
 struct Weight {
-    id: ParamId,
+    id: Option<u64>,
     found: Option<Tensor<4>>,
 }
 
 impl ModuleVisitor for Weight {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.id == self.id && D == 4 {
+        if Some(param.id.val()) == self.id && D == 4 {
             let weight = param.val();
             let shape: [usize; 4] = std::array::from_fn(|i| weight.dims()[i]);
             self.found = Some(weight.reshape(shape));

@@ -1,9 +1,6 @@
-use std::cell::RefCell;
-use std::rc::Rc;
-
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use convzoo_blocks::observe::{Mode, Record, Rectification, watch};
+use convzoo_blocks::{Observer, Rectification, Step, observe};
 
 use super::gradient::{backward, score, tracked};
 use super::layers::find_layer;
@@ -24,7 +21,7 @@ pub fn grad_cam<N: Classifier>(
 ) -> Result<Map, VisualizeError> {
     let [_, channels, height, width] = image.dims();
     let (network, image) = (network.valid(), image.without_autodiff());
-    let layers = layers(&network, [channels, height, width]);
+    let layers = layers(&network, [channels, height, width])?;
     let (maps, logits) = match layer {
         Some(name) => through_layer(&network, image, find_layer(&layers, name)?),
         None => {
@@ -47,14 +44,22 @@ pub fn grad_cam<N: Classifier>(
 
 /// A layer's output, from which gradients are tracked on, and the logits.
 fn through_layer<N: Classifier>(network: &N, image: Tensor<4>, layer: &SeenLayer) -> (Tensor<4>, Tensor<2>) {
-    let kept = Rc::new(RefCell::new(None));
-    let (keep, layer) = (Rc::clone(&kept), layer.id());
-    let callback = move |record: &Record, output: Tensor<4>| match record.id == layer {
-        true => keep.borrow_mut().insert(tracked(output)).clone(),
-        false => output,
-    };
-    let logits = watch(Mode::Values, callback, || network.forward(image));
-    (kept.take().expect("a pass runs the same layers on shapes as on values"), logits)
+    struct Track {
+        node: usize,
+        output: Option<Tensor<4>>,
+    }
+
+    impl Observer for Track {
+        fn output(&mut self, step: Step, output: Tensor<4>) -> Tensor<4> {
+            match step.node == self.node {
+                true => self.output.insert(tracked(output)).clone(),
+                false => output,
+            }
+        }
+    }
+    let mut track = Track { node: layer.node(), output: None };
+    let logits = observe(&mut track, image, |image| network.forward(image));
+    (track.output.expect("a pass runs the operations of its graph"), logits)
 }
 
 /// [`grad_cam`] to the pixel: the guided gradient ([Springenberg et al., 2014](https://arxiv.org/abs/1412.6806)) where

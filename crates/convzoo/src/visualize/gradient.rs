@@ -1,5 +1,5 @@
 use burn::tensor::Tensor;
-use convzoo_blocks::observe::{Mode, Rectification, watch};
+use convzoo_blocks::{Observer, Rectification, observe};
 
 use super::{Colours, Map, VisualizeError};
 use crate::Classifier;
@@ -14,10 +14,18 @@ pub fn gradient<N: Classifier>(
 ) -> Result<Colours, VisualizeError> {
     let network = network.valid();
     let image = tracked(image);
-    let mode = rule.map_or(Mode::Values, Mode::Rectified);
-    let logits = watch(mode, |_, output| output, || network.forward(image.clone()));
+    let logits = observe(Rule(rule), image.clone(), |image| network.forward(image));
     let gradient = backward(score(logits, class)?, &image);
     Colours::from_tensor(gradient.squeeze_dim(0))
+}
+
+/// A rule for the backward pass at each ReLU, where it is not the derivative.
+struct Rule(Option<Rectification>);
+
+impl Observer for Rule {
+    fn rectification(&self) -> Option<Rectification> {
+        self.0
+    }
 }
 
 /// How much a pixel of an image `[1, channels, height, width]` can change a class's score: the largest magnitude of

@@ -1,9 +1,6 @@
-use burn::module::ParamId;
-use burn::tensor::Tensor;
-use convzoo_blocks::observe::{self, Mode, ReceptiveField};
+use convzoo_graph::ReceptiveField;
 
 use super::VisualizeError;
-use crate::classify::device_of;
 use crate::{Classifier, LayerSummary, Summary};
 
 /// A layer that a forward pass runs through.
@@ -11,7 +8,7 @@ use crate::{Classifier, LayerSummary, Summary};
 pub struct SeenLayer {
     /// Its name, kind, output shape and receptive field.
     pub summary: LayerSummary,
-    id: ParamId,
+    node: usize,
     field: ReceptiveField,
 }
 
@@ -30,13 +27,15 @@ pub struct Patch {
 
 /// The layers that an image of `input`, `[channels, height, width]`, passes, in the order of their calls. Nothing is
 /// computed.
-pub fn layers<N: Classifier>(network: &N, input: [usize; 3]) -> Vec<SeenLayer> {
-    let [channels, height, width] = input;
-    let image = || Tensor::zeros([1, channels, height, width], &device_of(network));
-    let (_, records) = observe::records(Mode::Shapes, || network.forward(image()));
-    let summary = Summary::from_records(network, input, &records);
-    let seen = |(record, summary): (&observe::Record, _)| SeenLayer { summary, id: record.id, field: record.field };
-    records.iter().zip(summary.layers).map(seen).collect()
+///
+/// # Errors
+/// The network does not take such images.
+pub fn layers<N: Classifier>(network: &N, input: [usize; 3]) -> Result<Vec<SeenLayer>, VisualizeError> {
+    let graph = network.graph(input)?;
+    let fields = graph.receptive_fields();
+    let layers = Summary::new(&graph, network).layers;
+    let seen = |((node, _), summary)| SeenLayer { summary, node, field: fields[node] };
+    Ok(graph.layers().zip(layers).map(seen).collect())
 }
 
 /// The layer of this name, or an error that says the nearest names.
@@ -60,9 +59,9 @@ pub(super) fn nearest(name: &str, names: impl Iterator<Item = String>) -> Vec<St
 }
 
 impl SeenLayer {
-    /// What the observer knows it by.
-    pub(crate) fn id(&self) -> ParamId {
-        self.id
+    /// Its node in the network's graph.
+    pub(crate) fn node(&self) -> usize {
+        self.node
     }
 
     /// Channels, height and width of the output; a vector has maps of 1×1.
@@ -71,7 +70,7 @@ impl SeenLayer {
         [side(0), side(1), side(2)]
     }
 
-    /// What of an image of `[height, width]` the cell of the output at `[row, column]` sees.
+    /// The receptive field of the cell of the output at `[row, column]` on an image of `[height, width]`.
     pub fn sees(&self, cell: [usize; 2], image: [usize; 2]) -> Patch {
         let span = |i: usize| match self.field.size[i] {
             None => (0, image[i]),

@@ -1,6 +1,6 @@
 //! What a network sees: its filters, its feature maps, and which pixels of an image matter to it.
 //!
-//! Every method reads the one observer of the forward pass, [`observe`](convzoo_blocks::observe), so that it works for
+//! Every method reads the network's graph, or its forward pass under an [`Observer`](convzoo_blocks::Observer), so that it works for
 //! every network of the zoo and for those of your own. Functions take any [`Classifier`](crate::Classifier) and images
 //! as tensors, and answer with numbers ([`Map`], [`Colours`]) that draw themselves as pictures; [`View`] prepares an
 //! image as a network of the zoo takes it.

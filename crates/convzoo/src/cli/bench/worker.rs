@@ -1,6 +1,7 @@
 //! A process that measures one network on one device.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -11,10 +12,12 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
-use convzoo::blocks::observe::{self, Record};
+use convzoo::blocks::{Observer, Step, observe};
 use convzoo::device::DeviceName;
 use convzoo::train::{Recipe, Sgd};
-use convzoo::{Classifier, Fused, FusedProfile, FusedStage, Network, Options, Summary, create};
+use convzoo::{
+    Classifier, Fused, FusedProfile, FusedStage, Inference, Network, Options, Predict, Summary, create, record,
+};
 use convzoo_kernels::engine::Kind;
 use convzoo_kernels::{Isa, peak};
 
@@ -121,10 +124,15 @@ fn open(job: &Job) -> Result<Device> {
 
 /// What is measured: a network and all that a pass needs.
 struct Subject {
-    network: Network,
+    form: Form,
     images: Tensor<4>,
-    training: Option<Training>,
     device: Device,
+}
+
+/// A network in the form that its mode asks for.
+enum Form {
+    Infer(Box<Inference>),
+    Train(Box<Network>, Training),
 }
 
 struct Training {
@@ -153,30 +161,32 @@ impl Subject {
         let options = Options::default().with_classes(job.classes).with_channels(channels);
         let network = create(&job.model, &options, &device)?;
         network.visit(&mut Draw);
-        let network = match (job.mode, job.precision, job.linear) {
-            (Mode::Infer, Precision::F32, linear) => linear.fuse(network)?,
-            (_, _, Linear::F32) => network,
+        let form = match (job.mode, job.precision, job.linear) {
+            (Mode::Infer, Precision::F32, linear) => Form::Infer(Box::new(linear.for_inference(network)?)),
             (_, _, Linear::F16) => bail!("--linear f16 is for inference with --precision f32"),
+            (Mode::Infer, _, Linear::F32) => Form::Infer(Box::new(Inference::plain(network))),
+            (Mode::Train, _, Linear::F32) => Form::Train(Box::new(network), Training::new(job, &device)),
         };
         let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
-        let training = (job.mode == Mode::Train).then(|| Training::new(job, &device));
-        Ok(Self { network, images, training, device })
+        Ok(Self { form, images, device })
     }
 
     /// One pass to its end: the result is read, and the device has nothing left to do.
     fn pass(self) -> Result<Self> {
-        let Self { mut network, images, mut training, device } = self;
-        let result: Vec<f32> = match &mut training {
-            None => network.forward(images.clone()).try_into_vec_as()?,
-            Some(training) => {
-                let loss;
-                (network, loss) = training.step(network, images.clone());
-                loss.try_into_vec_as()?
+        let Self { form, images, device } = self;
+        let (form, result) = match form {
+            Form::Infer(inference) => {
+                let logits = inference.predict(images.clone())?.try_into_vec_as::<f32>()?;
+                (Form::Infer(inference), logits)
+            }
+            Form::Train(network, mut training) => {
+                let (network, loss) = training.step(*network, images.clone());
+                (Form::Train(Box::new(network), training), loss.try_into_vec_as()?)
             }
         };
         debug_assert!(!result.is_empty());
         device.sync()?;
-        Ok(Self { network, images, training, device })
+        Ok(Self { form, images, device })
     }
 
     /// One pass and its milliseconds.
@@ -207,9 +217,12 @@ impl Subject {
 
     /// The forward pass in its parts, over some passes, and what is between them.
     fn profile(&self, passes: usize) -> Result<Profile> {
-        match (&self.training, self.network.fused()) {
-            (None, Some(fused)) => self.stages(fused, passes),
-            _ => Ok(Profile { layers: self.layers(passes), peak: None }),
+        match &self.form {
+            Form::Infer(inference) => match inference.fused() {
+                Some(fused) => self.stages(fused, passes),
+                None => Ok(Profile { layers: self.layers(inference.network(), false, passes)?, peak: None }),
+            },
+            Form::Train(network, _) => Ok(Profile { layers: self.layers(network, true, passes)?, peak: None }),
         }
     }
 
@@ -253,24 +266,27 @@ impl Subject {
         Ok(Profile { layers: layers.chain([answer]).collect(), peak: Some(peak) })
     }
 
-    /// The median time of each layer, and of what is between the layers.
-    fn layers(&self, passes: usize) -> Vec<LayerTime> {
-        let forward = || match &self.training {
-            None => self.network.forward(self.images.clone()),
-            Some(_) => self.network.forward_train(self.images.clone()).logits,
-        };
+    /// The median time of each layer of the forward pass, and of what is between the layers.
+    fn layers(&self, network: &Network, trains: bool, passes: usize) -> Result<Vec<LayerTime>> {
+        let [batch, channels, height, width] = self.images.dims();
+        let graph = record(network, [channels, height, width], |images| match trains {
+            true => network.forward_train(images).logits,
+            false => network.forward(images),
+        })?;
         let runs = (0..passes).map(|_| {
             let start = Instant::now();
-            let (_, records) = observe::records(observe::Mode::Timed, forward);
-            (ms(start), records)
+            let mut timer = Timer { device: self.device.clone(), started: None, times: HashMap::new() };
+            observe(&mut timer, self.images.clone(), |images| match trains {
+                true => network.forward_train(images).logits,
+                false => network.forward(images),
+            });
+            (ms(start), timer.times)
         });
         let runs: Vec<_> = runs.collect();
-        let Some((_, first)) = runs.first() else { return Vec::new() };
-        let [batch, channels, height, width] = self.images.dims();
-        let summary = Summary::from_records(&self.network, [channels, height, width], first);
-        let time = |record: &Record| 1e3 * record.time.as_secs_f64();
-        let layers = summary.layers.into_iter().enumerate().map(|(index, layer)| {
-            let times: Vec<_> = runs.iter().map(|(_, records)| time(&records[index])).collect();
+        let summary = Summary::new(&graph, network);
+        let layers = graph.layers().zip(summary.layers).map(|((_, node), layer)| {
+            let time = |times: &HashMap<u64, f64>| node.layer.and_then(|id| times.get(&id).copied()).unwrap_or(0.0);
+            let times: Vec<_> = runs.iter().map(|(_, times)| time(times)).collect();
             let median_ms = median(&times);
             LayerTime {
                 name: layer.name,
@@ -284,8 +300,38 @@ impl Subject {
                 least_ms: None,
             }
         });
-        let rest: Vec<_> = runs.iter().map(|(pass, records)| pass - records.iter().map(time).sum::<f64>()).collect();
-        layers.chain([unnamed("between layers", median(&rest))]).collect()
+        let rest: Vec<_> = runs.iter().map(|(pass, times)| pass - times.values().sum::<f64>()).collect();
+        Ok(layers.chain([unnamed("between layers", median(&rest))]).collect())
+    }
+}
+
+/// Takes the time of each layer's own computation, the device synchronized around it.
+struct Timer {
+    device: Device,
+    started: Option<Instant>,
+    /// Milliseconds by the layer's identity.
+    times: HashMap<u64, f64>,
+}
+
+impl Timer {
+    fn sync(&self) {
+        self.device.sync().expect("a device that computes can be waited for");
+    }
+}
+
+impl Observer for Timer {
+    fn input(&mut self, _: Step, input: Tensor<4>) -> Tensor<4> {
+        self.sync();
+        self.started = Some(Instant::now());
+        input
+    }
+
+    fn output(&mut self, step: Step, output: Tensor<4>) -> Tensor<4> {
+        if let (Some(layer), Some(started)) = (step.layer, self.started.take()) {
+            self.sync();
+            *self.times.entry(layer.val()).or_default() += ms(started);
+        }
+        output
     }
 }
 

@@ -265,12 +265,12 @@ fn square(patch: &RgbImage) -> RgbImage {
 }
 
 fn find(network: &Network, name: &str) -> Result<SeenLayer, VisualizeError> {
-    find_layer(&layers(network, network.input()), name).cloned()
+    find_layer(&layers(network, network.input())?, name).cloned()
 }
 
-/// The last convolution that answers with maps, in front of the layer that gives the classes.
+/// The last convolution that gives maps, before the layer that gives the classes.
 fn last_convolution(network: &Network) -> Result<SeenLayer> {
-    let mut layers = layers(network, network.input());
+    let mut layers = layers(network, network.input())?;
     if let Some(last) = layers.iter().rposition(|layer| layer.summary.params > 0 && layer.summary.kind != "BatchNorm2d")
     {
         layers.truncate(last);
@@ -278,7 +278,7 @@ fn last_convolution(network: &Network) -> Result<SeenLayer> {
     let convolution = layers.into_iter().rfind(|layer| layer.summary.kind == "Conv2d" && layer.output()[1..] != [1, 1]);
     match convolution {
         Some(layer) => Ok(layer),
-        None => bail!("{} has no convolution in front of its classes: name a layer", network.name()),
+        None => bail!("{} has no convolution before its classes: name a layer", network.name()),
     }
 }
 

@@ -1,0 +1,94 @@
+use std::cell::RefCell;
+use std::ops::Add;
+use std::rc::Rc;
+
+use burn::tensor::Device;
+use convzoo_graph::{Builder, Graph, GraphError, Operation};
+
+use crate::features::{FeatureMap, FeatureVector, Features, Layer};
+
+/// A feature map (`D` = 4) or vector (`D` = 2) of which only the place in the graph is known: what a pass does with it
+/// is recorded, and nothing is computed.
+///
+/// ```
+/// use burn::tensor::Device;
+/// use convzoo_blocks::{ConvUnitConfig, Symbol};
+///
+/// let unit = ConvUnitConfig::square(3, 8, 3).with_batch_norm().init(&Device::default());
+/// let graph = Symbol::record([3, 32, 32], |images| unit.forward(images))?;
+/// let kinds: Vec<_> = graph.nodes().iter().map(|node| node.operation.kind()).collect();
+/// assert_eq!(kinds, ["Input", "Conv2d", "BatchNorm2d", "ReLU"]);
+/// # Ok::<(), convzoo_blocks::graph::GraphError>(())
+/// ```
+#[derive(Clone)]
+pub struct Symbol<const D: usize> {
+    graph: Rc<RefCell<Builder>>,
+    node: usize,
+}
+
+impl Symbol<4> {
+    /// The graph of what `pass` does with images of `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// An operation does not take its inputs: the images are too small, say.
+    pub fn record<const D: usize>(
+        input: [usize; 3],
+        pass: impl FnOnce(Symbol<4>) -> Symbol<D>,
+    ) -> Result<Graph, GraphError> {
+        let graph = Rc::new(RefCell::new(Builder::new(input)));
+        let Symbol { graph, node } = pass(Self { graph, node: 0 });
+        let graph = graph.replace(Builder::new(input));
+        graph.finish(node)
+    }
+}
+
+impl<const D: usize> Symbol<D> {
+    fn add<const O: usize>(&self, operation: Operation, inputs: &[usize]) -> Symbol<O> {
+        let node = self.graph.borrow_mut().add(operation, inputs);
+        Symbol { graph: Rc::clone(&self.graph), node }
+    }
+}
+
+impl<const D: usize> Add for Symbol<D> {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Symbol::add(&self, Operation::Add, &[self.node, other.node])
+    }
+}
+
+impl<const D: usize> Features<D> for Symbol<D> {
+    fn layer(self, layer: &impl Layer<D>) -> Self {
+        let id = layer.id().map(|id| id.val());
+        let node = self.graph.borrow_mut().add_layer(layer.operation(), &[self.node], id, layer.parameters());
+        Self { node, ..self }
+    }
+}
+
+impl FeatureMap for Symbol<4> {
+    type Vector = Symbol<2>;
+
+    /// Of one image; 1×1 maps without channels after an operation that does not take its inputs.
+    fn dims(&self) -> [usize; 4] {
+        match self.graph.borrow().shape(self.node) {
+            Some(&[channels, height, width]) => [1, channels, height, width],
+            _ => [1, 0, 1, 1],
+        }
+    }
+
+    fn training_device(&self) -> Option<Device> {
+        None
+    }
+
+    fn concat(maps: Vec<Self>) -> Self {
+        let nodes: Vec<usize> = maps.iter().map(|map| map.node).collect();
+        let first = maps.first().expect("at least one map is concatenated");
+        Symbol::add(first, Operation::Concat, &nodes)
+    }
+
+    fn flatten(self) -> Symbol<2> {
+        Symbol::add(&self, Operation::Flatten, &[self.node])
+    }
+}
+
+impl FeatureVector for Symbol<2> {}

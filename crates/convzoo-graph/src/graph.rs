@@ -1,0 +1,144 @@
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::{Operation, ReceptiveField};
+
+/// A network's operations in the order in which they run; the last one gives the output.
+///
+/// Every node's inputs stand before it. Node 0 is the images.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Graph {
+    pub(crate) nodes: Vec<Node>,
+}
+
+/// An operation on the outputs of earlier nodes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Node {
+    /// What it computes.
+    pub operation: Operation,
+    /// The nodes whose outputs it takes.
+    pub inputs: Vec<usize>,
+    /// The shape of its output without the batch: `[channels, height, width]` or `[features]`.
+    pub shape: Vec<usize>,
+    /// The layer's name in the reference's state dict; empty where it is no layer.
+    pub name: String,
+    /// The identity of the layer in the module that the graph was recorded from.
+    #[serde(skip)]
+    pub layer: Option<u64>,
+    /// Its weights and statistics. Two nodes share a weight where these have the same identity.
+    pub parameters: Vec<Parameter>,
+}
+
+/// A tensor that an operation keeps: a weight or a statistic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Parameter {
+    /// Its name in the reference's state dict.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Whether training changes it by gradients; running statistics are not.
+    pub trainable: bool,
+    /// The identity of the tensor in the module that the graph was recorded from.
+    #[serde(skip)]
+    pub id: u64,
+}
+
+impl Parameter {
+    /// Numbers in it.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Node {
+    pub(crate) fn new(operation: Operation, inputs: Vec<usize>, shape: Vec<usize>) -> Self {
+        Self { operation, inputs, shape, name: String::new(), layer: None, parameters: Vec::new() }
+    }
+
+    /// Trainable parameters.
+    pub fn params(&self) -> usize {
+        self.parameters.iter().filter(|parameter| parameter.trainable).map(Parameter::elements).sum()
+    }
+
+    /// Multiply-adds for one image; only convolutions and linear layers are counted.
+    pub fn macs(&self) -> usize {
+        match (&self.operation, self.parameters.first()) {
+            (Operation::Conv2d { .. }, Some(weight)) => weight.elements() * self.shape[1] * self.shape[2],
+            (Operation::Linear { .. }, Some(weight)) => weight.elements(),
+            _ => 0,
+        }
+    }
+
+    /// Numbers in its output for one image.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+}
+
+impl Graph {
+    /// The operations in the order in which they run.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The node whose output is the network's.
+    pub fn output(&self) -> &Node {
+        self.nodes.last().expect("a graph has at least its images")
+    }
+
+    /// Channels, height and width of the images.
+    pub fn input(&self) -> [usize; 3] {
+        let shape = &self.nodes[0].shape;
+        [shape[0], shape[1], shape[2]]
+    }
+
+    /// The nodes that are layers in the sense of summaries, with their numbers.
+    pub fn layers(&self) -> impl Iterator<Item = (usize, &Node)> {
+        self.nodes.iter().enumerate().filter(|(_, node)| node.operation.is_layer())
+    }
+
+    /// Names layers and parameters: `layers` and `parameters` by the identities in the module it was recorded from.
+    pub fn named(mut self, layers: &HashMap<u64, String>, parameters: &HashMap<u64, String>) -> Self {
+        for node in &mut self.nodes {
+            node.name = node.layer.and_then(|layer| layers.get(&layer).cloned()).unwrap_or_default();
+            for parameter in &mut node.parameters {
+                parameter.name = parameters.get(&parameter.id).cloned().unwrap_or_default();
+            }
+        }
+        self
+    }
+
+    /// What a cell of each node's output sees of the images.
+    pub fn receptive_fields(&self) -> Vec<ReceptiveField> {
+        let mut fields: Vec<ReceptiveField> = Vec::with_capacity(self.nodes.len());
+        for node in &self.nodes {
+            let inputs = node.inputs.iter().map(|input| fields[*input]);
+            let joined = inputs.reduce(ReceptiveField::union).unwrap_or(ReceptiveField::PIXEL);
+            fields.push(joined.through(&node.operation));
+        }
+        fields
+    }
+
+    /// Which node's output each node's output is used by.
+    pub fn users(&self) -> Vec<Vec<usize>> {
+        let mut users = vec![Vec::new(); self.nodes.len()];
+        for (number, node) in self.nodes.iter().enumerate() {
+            node.inputs.iter().for_each(|input| users[*input].push(number));
+        }
+        users
+    }
+
+    /// The node that gives the output of a layer or block, `layer2` or `features.5`: the last node of that name, and
+    /// what follows it until the next layer begins (its sum, concatenation and activation).
+    pub fn end_of(&self, name: &str) -> Option<usize> {
+        let within =
+            |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        let last = self.nodes.iter().rposition(|node| within(&node.name))?;
+        let follows = |node: &Node| {
+            use Operation::*;
+            node.name.is_empty() && matches!(node.operation, Add | Concat | Activation(_) | Scale(_))
+        };
+        Some(last + self.nodes[last + 1..].iter().take_while(|node| follows(node)).count())
+    }
+}

@@ -1,0 +1,257 @@
+use serde::{Deserialize, Serialize};
+
+use crate::arithmetic::Slide;
+
+/// A sliding window, `[vertical, horizontal]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Height and width of the kernel.
+    pub kernel: [usize; 2],
+    /// Cells between windows.
+    pub stride: [usize; 2],
+    /// Zeros on each side.
+    pub padding: [usize; 2],
+    /// Cells between the kernel's taps.
+    pub dilation: [usize; 2],
+}
+
+impl Window {
+    /// A `size`×`size` window, stride 1, no padding.
+    pub const fn square(size: usize) -> Self {
+        Self { kernel: [size; 2], stride: [1; 2], padding: [0; 2], dilation: [1; 2] }
+    }
+
+    /// The same stride in both directions.
+    pub const fn strided(self, stride: usize) -> Self {
+        Self { stride: [stride; 2], ..self }
+    }
+
+    /// The same padding on all sides.
+    pub const fn padded(self, padding: usize) -> Self {
+        Self { padding: [padding; 2], ..self }
+    }
+
+    /// Height and width of the output for an input of `[height, width]`; 0 where no window fits. `ceil`: a last window
+    /// may hang over the end, as in pooling.
+    pub fn output(self, input: [usize; 2], ceil: bool) -> [usize; 2] {
+        [0, 1].map(|i| {
+            let slide = Slide { kernel: self.kernel[i], stride: self.stride[i], dilation: self.dilation[i] };
+            slide.output(input[i], [self.padding[i]; 2], ceil)
+        })
+    }
+}
+
+/// An element-wise function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Activation {
+    /// x.
+    Identity,
+    /// max(0, x).
+    Relu,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+}
+
+/// What a node computes. Shapes are without the batch: `[channels, height, width]` or `[features]`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub enum Operation {
+    /// The images.
+    Input,
+    /// Parameters `weight`, `[outputs, inputs / groups, height, width]`, and perhaps `bias`, `[outputs]`.
+    Conv2d {
+        /// Channels out.
+        outputs: usize,
+        /// The sliding window.
+        window: Window,
+        /// Groups that channels are divided into.
+        groups: usize,
+        /// Whether there is a bias.
+        bias: bool,
+    },
+    /// Batch normalization by the running statistics: `weight`, `bias`, `running_mean`, `running_var`, `[channels]`.
+    BatchNorm2d {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
+    LocalResponseNorm {
+        /// Channels in the window.
+        size: usize,
+        /// α.
+        alpha: f64,
+        /// β.
+        beta: f64,
+        /// k.
+        k: f64,
+    },
+    /// An element-wise function.
+    Activation(Activation),
+    /// The maximum of each window.
+    MaxPool2d {
+        /// The sliding window.
+        window: Window,
+        /// Whether a last window may hang over the end.
+        ceil_mode: bool,
+    },
+    /// The mean of each window.
+    AvgPool2d {
+        /// The sliding window.
+        window: Window,
+        /// Whether a last window may hang over the end.
+        ceil_mode: bool,
+        /// Whether the zeros of the padding count in the mean.
+        count_include_pad: bool,
+    },
+    /// The mean over as many equal windows as the output has cells; 1×1 is global average pooling.
+    AdaptiveAvgPool2d {
+        /// Height and width of the output.
+        output: [usize; 2],
+    },
+    /// The sum of its inputs.
+    Add,
+    /// The concatenation of its inputs along channels.
+    Concat,
+    /// Multiplication by a constant.
+    Scale(f64),
+    /// Option A of [He et al., 2015](https://arxiv.org/abs/1512.03385): every `stride`-th pixel, with channels of zeros
+    /// before and after.
+    PadShortcut {
+        /// Pixels between those that stay.
+        stride: usize,
+        /// Channels of zeros before and after the input's.
+        zeros: [usize; 2],
+    },
+    /// Dropout: the identity in inference.
+    Dropout {
+        /// Probability of dropping a feature in training.
+        probability: f64,
+    },
+    /// Stochastic depth: the identity in inference.
+    StochasticDepth {
+        /// Probability of dropping the path of an image in training.
+        probability: f64,
+    },
+    /// `[channels, height, width]` to `[channels · height · width]`, in that order.
+    Flatten,
+    /// Parameters `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
+    Linear {
+        /// Features out.
+        outputs: usize,
+    },
+    /// Computation that the graph does not know.
+    Opaque {
+        /// What it is called.
+        name: String,
+        /// The shape of its output, where it is not the input's.
+        output: Option<Vec<usize>>,
+    },
+}
+
+impl Operation {
+    /// PyTorch's name for the kind of layer, or the operation's own.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Input => "Input",
+            Self::Conv2d { .. } => "Conv2d",
+            Self::BatchNorm2d { .. } => "BatchNorm2d",
+            Self::LocalResponseNorm { .. } => "LocalResponseNorm",
+            Self::Activation(Activation::Identity) => "Identity",
+            Self::Activation(Activation::Relu) => "ReLU",
+            Self::Activation(Activation::Tanh) => "Tanh",
+            Self::Activation(Activation::Sigmoid) => "Sigmoid",
+            Self::MaxPool2d { .. } => "MaxPool2d",
+            Self::AvgPool2d { .. } => "AvgPool2d",
+            Self::AdaptiveAvgPool2d { .. } => "AdaptiveAvgPool2d",
+            Self::Add => "Add",
+            Self::Concat => "Concat",
+            Self::Scale(_) => "Scale",
+            Self::PadShortcut { .. } => "PadShortcut",
+            Self::Dropout { .. } => "Dropout",
+            Self::StochasticDepth { .. } => "StochasticDepth",
+            Self::Flatten => "Flatten",
+            Self::Linear { .. } => "Linear",
+            Self::Opaque { .. } => "Opaque",
+        }
+    }
+
+    /// Whether it is a layer in the sense of summaries: one with weights, a normalization or a pooling.
+    pub fn is_layer(&self) -> bool {
+        matches!(
+            self,
+            Self::Conv2d { .. }
+                | Self::BatchNorm2d { .. }
+                | Self::LocalResponseNorm { .. }
+                | Self::MaxPool2d { .. }
+                | Self::AvgPool2d { .. }
+                | Self::AdaptiveAvgPool2d { .. }
+                | Self::Linear { .. }
+        )
+    }
+
+    /// The shape of the output for inputs of these shapes, or what is wrong with them.
+    pub(crate) fn output(&self, inputs: &[&[usize]]) -> Result<Vec<usize>, String> {
+        match (self, inputs) {
+            (Self::Add, [first, others @ ..]) => match others.iter().find(|other| other != &first) {
+                None => Ok(first.to_vec()),
+                Some(other) => Err(format!("the shapes {first:?} and {other:?} cannot be added")),
+            },
+            (Self::Concat, inputs @ [[_, height, width], ..]) => {
+                let channels = inputs.iter().map(|shape| match shape {
+                    [channels, h, w] if (h, w) == (height, width) => Ok(*channels),
+                    _ => Err(format!("{shape:?} cannot be concatenated with maps of {height}×{width}")),
+                });
+                Ok(vec![channels.sum::<Result<usize, _>>()?, *height, *width])
+            }
+            (Self::Opaque { output: Some(output), .. }, _) => Ok(output.clone()),
+            (_, [input]) => self.output_of_one(input),
+            _ => Err(format!("{} does not take {} inputs", self.kind(), inputs.len())),
+        }
+    }
+
+    fn output_of_one(&self, input: &[usize]) -> Result<Vec<usize>, String> {
+        match (self, input) {
+            (
+                Self::Input
+                | Self::Activation(_)
+                | Self::Scale(_)
+                | Self::Dropout { .. }
+                | Self::StochasticDepth { .. }
+                | Self::Opaque { output: None, .. },
+                _,
+            ) => Ok(input.to_vec()),
+            (Self::BatchNorm2d { .. } | Self::LocalResponseNorm { .. }, [_, _, _]) => Ok(input.to_vec()),
+            (Self::Conv2d { outputs, window, .. }, &[_, height, width]) => {
+                fitting(window.output([height, width], false), input, |[height, width]| vec![*outputs, height, width])
+            }
+            (
+                Self::MaxPool2d { window, ceil_mode } | Self::AvgPool2d { window, ceil_mode, .. },
+                &[channels, height, width],
+            ) => fitting(window.output([height, width], *ceil_mode), input, |[height, width]| {
+                vec![channels, height, width]
+            }),
+            (Self::AdaptiveAvgPool2d { output: [height, width] }, [channels, _, _]) => {
+                fitting([*height, *width], input, |[height, width]| vec![*channels, height, width])
+            }
+            (Self::PadShortcut { stride, zeros: [before, after] }, [channels, height, width]) => {
+                Ok(vec![before + channels + after, height.div_ceil(*stride), width.div_ceil(*stride)])
+            }
+            (Self::Flatten, _) => Ok(vec![input.iter().product()]),
+            (Self::Linear { outputs }, [_]) => Ok(vec![*outputs]),
+            _ => Err(format!("it does not take an input of {input:?}")),
+        }
+    }
+}
+
+/// The output's shape, unless nothing is left of the input.
+fn fitting(
+    output: [usize; 2],
+    input: &[usize],
+    shape: impl FnOnce([usize; 2]) -> Vec<usize>,
+) -> Result<Vec<usize>, String> {
+    match output.contains(&0) || input.contains(&0) {
+        true => Err(format!("no window fits into a map of {}×{}", input[1], input[2])),
+        false => Ok(shape(output)),
+    }
+}

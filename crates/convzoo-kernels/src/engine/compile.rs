@@ -1,0 +1,172 @@
+use convzoo_graph as graph;
+use convzoo_graph::Operation;
+use thiserror::Error;
+
+use super::{Graph, Network, Value};
+use crate::conv::ConvShape;
+use crate::elementwise::{Activation, ScaleShift};
+use crate::linear::{Linear, Precision};
+use crate::lrn::LocalResponse;
+use crate::pool::{PoolKind, PoolShape};
+use crate::{KernelError, Values};
+
+/// Why a network cannot be compiled.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum CompileError {
+    /// An operation that the kernels do not know.
+    #[error("'{name}' (operation {node} of the network) is no operation that the kernels know")]
+    Opaque {
+        /// The node of the graph.
+        node: usize,
+        /// What the operation is called.
+        name: String,
+    },
+    /// The weights lack a tensor.
+    #[error("the weights of '{layer}' are not there or cannot be read")]
+    Weights {
+        /// The layer.
+        layer: String,
+    },
+    /// The kernels do not take a layer.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
+
+/// Compiles a network: batch norms are folded into convolutions, activations and sums computed with them. Linear layers
+/// keep their weights in `precision`; `values` gives each parameter of the graph.
+///
+/// Stages of a [profile](super::Plan::profile) are labelled with the nodes of the graph whose work they do.
+///
+/// # Errors
+/// The graph has an opaque operation, `values` lacks a parameter, or the kernels do not take a layer.
+pub fn compile(
+    graph: &graph::Graph,
+    precision: Precision,
+    values: impl FnMut(&graph::Parameter) -> Option<Values>,
+) -> Result<Network, CompileError> {
+    let mut compiler = Compiler { engine: Graph::new(graph.input()[0]), precision, values };
+    let mut made: Vec<Value> = Vec::with_capacity(graph.nodes().len());
+    for (number, node) in graph.nodes().iter().enumerate() {
+        let inputs: Vec<Value> = node.inputs.iter().map(|input| made[*input]).collect();
+        let channels = node.inputs.first().map_or(0, |input| graph.nodes()[*input].shape[0]);
+        let value = compiler.node(number, node, &inputs, channels)?;
+        if node.operation.is_layer() {
+            compiler.engine.label(value, number as u64);
+        }
+        made.push(value);
+    }
+    let output = made.last().copied().ok_or(KernelError::Missing("operation in the graph"))?;
+    Ok(compiler.engine.finish(output)?)
+}
+
+struct Compiler<F> {
+    engine: Graph,
+    precision: Precision,
+    values: F,
+}
+
+impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
+    /// Adds the work of one node on an input of `channels` (or features).
+    fn node(
+        &mut self,
+        number: usize,
+        node: &graph::Node,
+        inputs: &[Value],
+        channels: usize,
+    ) -> Result<Value, CompileError> {
+        let input = inputs.first().copied().unwrap_or(self.engine.input());
+        Ok(match &node.operation {
+            Operation::Input => self.engine.input(),
+            Operation::Dropout { .. } | Operation::StochasticDepth { .. } => input,
+            Operation::Conv2d { outputs, window, groups, .. } => {
+                let mut values = self.parameters(node)?.into_iter();
+                let weight = values.next().ok_or(KernelError::Missing("weight of a convolution"))?;
+                let bias = values.next().map(|bias| bias.to_vec());
+                self.engine.conv(input, conv_shape([channels, *outputs], *window, *groups), weight, bias)?
+            }
+            Operation::BatchNorm2d { epsilon } => {
+                let affine = fold_batch_norm(&self.parameters(node)?, *epsilon)?;
+                self.engine.scale_shift(input, affine)
+            }
+            Operation::Scale(factor) => {
+                let affine = ScaleShift { scale: vec![*factor as f32; channels], shift: vec![0.0; channels] };
+                self.engine.scale_shift(input, affine)
+            }
+            Operation::LocalResponseNorm { size, alpha, beta, k } => {
+                let (alpha, beta, k) = (*alpha as f32, *beta as f32, *k as f32);
+                self.engine.local_response(input, LocalResponse { size: *size, alpha, beta, k })
+            }
+            Operation::Activation(function) => self.engine.activation(input, activation(*function)),
+            Operation::MaxPool2d { window, ceil_mode } => {
+                self.engine.pool(input, pool_shape(PoolKind::Max, *window, *ceil_mode))
+            }
+            Operation::AvgPool2d { window, ceil_mode, count_include_pad } => {
+                let kind = PoolKind::Average { count_include_pad: *count_include_pad };
+                self.engine.pool(input, pool_shape(kind, *window, *ceil_mode))
+            }
+            Operation::AdaptiveAvgPool2d { output } => self.engine.pool(input, PoolShape::Adaptive(*output)),
+            Operation::Add => self.engine.add(inputs),
+            Operation::Concat => self.engine.concat(inputs),
+            Operation::PadShortcut { stride, zeros } => self.pad_shortcut(input, channels, *stride, *zeros)?,
+            Operation::Flatten => self.engine.flatten(input),
+            Operation::Linear { .. } => match self.parameters(node)?.as_slice() {
+                [weight, bias] => {
+                    let linear = Linear::new(weight.clone(), bias.to_vec(), channels, self.precision)?;
+                    self.engine.linear(input, linear)
+                }
+                _ => return Err(KernelError::Missing("bias of a linear layer").into()),
+            },
+            Operation::Opaque { name, .. } => return Err(CompileError::Opaque { node: number, name: name.clone() }),
+        })
+    }
+
+    fn parameters(&mut self, node: &graph::Node) -> Result<Vec<Values>, CompileError> {
+        let values: Option<Vec<_>> = node.parameters.iter().map(&mut self.values).collect();
+        values.ok_or_else(|| CompileError::Weights { layer: node.name.clone() })
+    }
+
+    /// The same as a strided 1×1 convolution whose filters each pass one channel.
+    fn pad_shortcut(
+        &mut self,
+        input: Value,
+        inputs: usize,
+        stride: usize,
+        [before, after]: [usize; 2],
+    ) -> Result<Value, KernelError> {
+        let outputs = before + inputs + after;
+        let shape = ConvShape { stride: [stride; 2], ..ConvShape::square(inputs, outputs, 1) };
+        let mut weight = vec![0.0; outputs * inputs];
+        (0..inputs).for_each(|channel| weight[(before + channel) * inputs + channel] = 1.0);
+        self.engine.conv(input, shape, weight, None)
+    }
+}
+
+/// Batch normalization by `weight`, `bias`, `running_mean` and `running_var` as a factor and a summand of each channel.
+fn fold_batch_norm(parameters: &[Values], epsilon: f64) -> Result<ScaleShift, KernelError> {
+    let [weight, bias, mean, var] = parameters else {
+        return Err(KernelError::Missing("statistic of a batch normalization"));
+    };
+    let scale = weight.iter().zip(&**var);
+    let scale: Vec<f64> = scale.map(|(weight, var)| f64::from(*weight) / (f64::from(*var) + epsilon).sqrt()).collect();
+    let terms = bias.iter().zip(&**mean).zip(&scale);
+    let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(*mean) * scale) as f32);
+    Ok(ScaleShift { shift: shift.collect(), scale: scale.iter().map(|scale| *scale as f32).collect() })
+}
+
+fn conv_shape(channels: [usize; 2], window: graph::Window, groups: usize) -> ConvShape {
+    let graph::Window { kernel, stride, padding, dilation } = window;
+    ConvShape { channels, kernel, stride, padding, dilation, groups }
+}
+
+fn pool_shape(kind: PoolKind, window: graph::Window, ceil: bool) -> PoolShape {
+    PoolShape::Sliding { kind, kernel: window.kernel, stride: window.stride, padding: window.padding, ceil }
+}
+
+fn activation(function: graph::Activation) -> Activation {
+    match function {
+        graph::Activation::Identity => Activation::Identity,
+        graph::Activation::Relu => Activation::Relu,
+        graph::Activation::Tanh => Activation::Tanh,
+        graph::Activation::Sigmoid => Activation::Sigmoid,
+    }
+}
