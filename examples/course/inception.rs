@@ -41,7 +41,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
 /// Outputs and multiply-adds, layer by layer and in all.
 fn costs(out: &mut dyn Write, title: &str, names: &[&str], graph: &Graph) -> Result<()> {
     let row = |(name, (_, node)): (&&str, (usize, &Node))| {
-        [(*name).to_owned(), shape(&node.shape), thousands(node.params()), thousands(node.macs())]
+        [(*name).to_owned(), shape(&node.shape), thousands(node.params()), thousands(node.macs)]
     };
     let mut rows: Vec<_> = names.iter().zip(graph.layers()).map(row).collect();
     let params = graph.nodes().iter().map(Node::params).sum();
@@ -50,7 +50,7 @@ fn costs(out: &mut dyn Write, title: &str, names: &[&str], graph: &Graph) -> Res
 }
 
 fn macs(graph: &Graph) -> usize {
-    graph.nodes().iter().map(Node::macs).sum()
+    graph.nodes().iter().map(|node| node.macs).sum()
 }
 
 fn million(macs: usize) -> f64 {

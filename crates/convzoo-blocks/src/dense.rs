@@ -60,7 +60,7 @@ impl DenseLayer {
             Some(bottleneck) => bottleneck.forward(features),
             None => features,
         };
-        self.conv.forward(features).layer(&self.dropout)
+        self.conv.forward(features).dropout(&self.dropout)
     }
 
     /// [`forward`](Self::forward) of the features in parts, recomputing in the backward pass.

@@ -15,6 +15,7 @@
 use std::ops::Add;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId, RunningState};
+use burn::nn::Dropout;
 use burn::tensor::{Device, Tensor, activation};
 use convzoo_graph::{Activation, Operation, Parameter};
 use convzoo_kernels::extension;
@@ -62,6 +63,11 @@ pub trait Features<const D: usize>: Clone + Add<Output = Self> {
     /// max(0, x).
     fn relu(self) -> Self {
         self.activation(Activation::Relu)
+    }
+
+    /// Dropout, where it drops anything.
+    fn dropout(self, layer: &Dropout) -> Self {
+        if layer.prob == 0.0 { self } else { self.layer(layer) }
     }
 }
 

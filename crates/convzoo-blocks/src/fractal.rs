@@ -135,7 +135,7 @@ impl FractalBlock {
         let mut outputs = Vec::with_capacity(live.len());
         if live[0] {
             let conv = &self.columns[first][index];
-            outputs.push(conv.forward(input.clone()).layer(&self.dropout));
+            outputs.push(conv.forward(input.clone()).dropout(&self.dropout));
         }
         if live[1..].contains(&true) {
             let half = self.join(input, first + 1, 2 * index, paths);

@@ -3,8 +3,8 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
 
-use crate::features::FeatureVector;
-use crate::{Activation, Init, Linear, LinearConfig};
+use crate::features::{FeatureMap, FeatureVector, Features};
+use crate::{Activation, AdaptiveAvgPool2d, Init, Linear, LinearConfig};
 
 /// Configures a [`ClassifierHead`].
 #[derive(Config, Debug)]
@@ -61,8 +61,8 @@ impl ClassifierHead {
         let last = self.layers.len() - 1;
         self.layers.iter().enumerate().fold(features, |x, (i, layer)| match i {
             _ if i == last => layer.forward(x),
-            _ if self.dropout_first => layer.forward(x.layer(&self.dropout)).activation(self.activation),
-            _ => layer.forward(x).activation(self.activation).layer(&self.dropout),
+            _ if self.dropout_first => layer.forward(x.dropout(&self.dropout)).activation(self.activation),
+            _ => layer.forward(x).activation(self.activation).dropout(&self.dropout),
         })
     }
 
@@ -73,4 +73,66 @@ impl ClassifierHead {
         }
         self
     }
+}
+
+/// Configures a [`PooledHead`].
+#[derive(Config, Debug)]
+pub struct PooledHeadConfig {
+    /// Channels of the last feature map.
+    pub features: usize,
+    /// Classes to tell apart; 0 leaves the linear layer out: the network then returns the pooled features.
+    pub classes: usize,
+    /// Probability of dropping a feature.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Weight initialization.
+    #[config(default = "Init::Torch")]
+    pub init: Init,
+}
+
+/// Global average pooling, dropout and one linear layer: the head of networks since GoogLeNet.
+#[derive(Module, Debug)]
+pub struct PooledHead {
+    /// Global average pooling.
+    pub pool: AdaptiveAvgPool2d,
+    dropout: Dropout,
+    /// To the logits.
+    pub fc: Option<Linear>,
+    features: usize,
+    #[module(skip)]
+    init: Init,
+}
+
+impl PooledHeadConfig {
+    /// Makes the head; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> PooledHead {
+        PooledHead {
+            pool: AdaptiveAvgPool2d::new([1, 1]),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            fc: linear(self.features, self.classes, self.init, device),
+            features: self.features,
+            init: self.init,
+        }
+    }
+}
+
+impl PooledHead {
+    /// `[batch, features, height, width]` to logits `[batch, classes]`.
+    pub fn forward<M: FeatureMap>(&self, features: M) -> M::Vector {
+        let features = self.pool.forward(features).flatten();
+        match &self.fc {
+            Some(fc) => fc.forward(features.dropout(&self.dropout)),
+            None => features,
+        }
+    }
+
+    /// Exchanges the linear layer for a fresh one of `classes` outputs, its weights drawn as this one's were.
+    pub fn replace_classes(self, classes: usize) -> Self {
+        let device = self.fc.as_ref().map_or_else(Device::default, |fc| fc.weight.lazy_device());
+        Self { fc: linear(self.features, classes, self.init, &device), ..self }
+    }
+}
+
+fn linear(features: usize, classes: usize, init: Init, device: &Device) -> Option<Linear> {
+    (classes > 0).then(|| LinearConfig::new(features, classes).with_init(init).init(device))
 }

@@ -210,7 +210,7 @@ mod tests {
     }
 
     fn macs(graph: &Graph) -> usize {
-        graph.nodes().iter().map(Node::macs).sum()
+        graph.nodes().iter().map(|node| node.macs).sum()
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub use drop_path::{DropPath, DropPathConfig};
 pub use features::{Composite, FeatureMap, FeatureVector, Features, Layer};
 pub use fire::{Fire, FireConfig};
 pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
-pub use head::{ClassifierHead, ClassifierHeadConfig};
+pub use head::{ClassifierHead, ClassifierHeadConfig, PooledHead, PooledHeadConfig};
 pub use inception::{BranchConfig, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig};
 pub use init::Init;
 pub use linear::{Linear, LinearConfig};

@@ -213,6 +213,12 @@ pub struct LocalResponseNorm {
 }
 
 impl LocalResponseNorm {
+    /// Krizhevsky's: x / (k + α Σx²)^β with k = 2, α = 1e-4, β = 0.75 over 5 channels.
+    pub fn alexnet() -> Self {
+        // The layer divides α by the number of channels in the window; the paper does not.
+        Self::new(5, 5.0 * 1e-4, 0.75, 2.0)
+    }
+
     /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
     pub fn new(size: usize, alpha: f64, beta: f64, k: f64) -> Self {
         Self { id: Param::from_bool(true), size, alpha, beta, k }

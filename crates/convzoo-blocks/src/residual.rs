@@ -1,13 +1,13 @@
 use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
+use burn::nn::{Dropout, DropoutConfig, Initializer};
 use burn::tensor::ops::{AvgPoolOptions, PadMode};
 use burn::tensor::{Device, Tensor};
 use convzoo_graph::Operation;
 use convzoo_kernels::extension::average_pool2d;
 
 use crate::features::{FeatureMap, Layer};
-use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, PreActUnit};
+use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, Norm, NormConfig, PreActUnit};
 
 /// How a shortcut follows its block to another shape, by the letters of
 /// [He et al., 2015](https://arxiv.org/abs/1512.03385).
@@ -133,6 +133,10 @@ pub struct BasicBlockConfig {
     /// Probability of dropping the residual.
     #[config(default = 0.0)]
     pub drop_path: f64,
+    /// Whether the last norm's γ is 0 at first, so that the block begins as the identity
+    /// ([Goyal et al., 2017](https://arxiv.org/abs/1706.02677)).
+    #[config(default = false)]
+    pub zero_init: bool,
     /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
@@ -144,7 +148,7 @@ impl BasicBlockConfig {
         let [conv1, conv2] = self.convs();
         BasicBlock {
             conv1: conv1.init(device),
-            conv2: conv2.linear().init(device),
+            conv2: last(conv2.linear().init(device), self.zero_init),
             shortcut: self.shortcut(Some(NormConfig::BATCH), device),
             dropout: DropoutConfig::new(self.dropout).init(),
             drop_path: DropPathConfig::new(self.drop_path).init(),
@@ -205,6 +209,10 @@ pub struct BottleneckConfig {
     /// Probability of dropping the residual.
     #[config(default = 0.0)]
     pub drop_path: f64,
+    /// Whether the last norm's γ is 0 at first, so that the block begins as the identity
+    /// ([Goyal et al., 2017](https://arxiv.org/abs/1706.02677)).
+    #[config(default = false)]
+    pub zero_init: bool,
     /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
@@ -217,7 +225,7 @@ impl BottleneckConfig {
         Bottleneck {
             conv1: conv1.init(device),
             conv2: conv2.init(device),
-            conv3: conv3.linear().init(device),
+            conv3: last(conv3.linear().init(device), self.zero_init),
             shortcut: self.shortcut(Some(NormConfig::BATCH), device),
             drop_path: DropPathConfig::new(self.drop_path).init(),
         }
@@ -251,6 +259,14 @@ impl BottleneckConfig {
     }
 }
 
+/// A block's last unit, whose norm may multiply by 0 at first.
+fn last(mut unit: ConvUnit, zero_init: bool) -> ConvUnit {
+    if let (Some(Norm::Batch(norm)), true) = (&mut unit.norm, zero_init) {
+        norm.weight = Initializer::Zeros.init(norm.weight.lazy_shape(), &norm.weight.lazy_device());
+    }
+    unit
+}
+
 /// A batch-normalized convolution that keeps the size of the map as far as its stride does.
 fn same_size(inputs: usize, outputs: usize, size: usize, init: Init) -> ConvUnitConfig {
     ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm().with_init(init)
@@ -269,7 +285,7 @@ pub struct BasicBlock {
 impl BasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let x = self.conv1.forward(input.clone()).layer(&self.dropout);
+        let x = self.conv1.forward(input.clone()).dropout(&self.dropout);
         let residual = self.drop_path.forward(self.conv2.forward(x));
         residual.add_relu(follow(&self.shortcut, input))
     }
@@ -330,7 +346,7 @@ impl PreActBasicBlock {
         let activated = self.conv1.activate(input.clone());
         let start = if self.shared_activation { activated.clone() } else { input };
         let shortcut = follow(&self.shortcut, start);
-        let x = self.conv2.activate(self.conv1.convolve(activated)).layer(&self.dropout);
+        let x = self.conv2.activate(self.conv1.convolve(activated)).dropout(&self.dropout);
         shortcut + self.drop_path.forward(self.conv2.convolve(x))
     }
 }

@@ -3,7 +3,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use crate::features::FeatureMap;
-use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
+use crate::{ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, NormConfig, Pool, PoolConfig};
 
 /// Configures a [`VggBlock`].
 #[derive(Config, Debug)]
@@ -14,6 +14,12 @@ pub struct VggBlockConfig {
     pub convolutions: usize,
     /// What follows each convolution, if anything.
     pub norm: Option<NormConfig>,
+    /// Height and width of the last convolution's kernel: 1 in the paper's configuration C.
+    #[config(default = 3)]
+    pub last_kernel: usize,
+    /// Local response normalization before the pooling: the paper's configuration A-LRN.
+    #[config(default = false)]
+    pub response_norm: bool,
     /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
@@ -24,6 +30,7 @@ pub struct VggBlockConfig {
 #[derive(Module, Debug)]
 pub struct VggBlock {
     convs: Vec<ConvUnit>,
+    norm: Option<LocalResponseNorm>,
     pool: Pool,
 }
 
@@ -33,9 +40,15 @@ impl VggBlockConfig {
         let [inputs, outputs] = self.channels;
         let convs = (0..self.convolutions).map(|i| {
             let inputs = if i == 0 { inputs } else { outputs };
-            ConvUnitConfig::square(inputs, outputs, 3).padded(1).with_norm(self.norm).with_init(self.init).init(device)
+            let size = if i + 1 == self.convolutions { self.last_kernel } else { 3 };
+            let conv = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2);
+            conv.with_norm(self.norm).with_init(self.init).init(device)
         });
-        VggBlock { convs: convs.collect(), pool: PoolConfig::max(2, 2).init() }
+        VggBlock {
+            convs: convs.collect(),
+            norm: self.response_norm.then(LocalResponseNorm::alexnet),
+            pool: PoolConfig::max(2, 2).init(),
+        }
     }
 }
 
@@ -43,6 +56,9 @@ impl VggBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let output = self.convs.iter().fold(input, |x, conv| conv.forward(x));
-        self.pool.forward(output)
+        self.pool.forward(match &self.norm {
+            Some(norm) => norm.forward(output),
+            None => output,
+        })
     }
 }

@@ -47,7 +47,8 @@ impl Builder {
             self.failure = Some(GraphError::Shape { node: number, kind: operation.kind(), reason });
             Vec::new()
         });
-        self.nodes.push(Node { layer, parameters, ..Node::new(operation, inputs.to_vec(), shape) });
+        let macs = macs(&operation, shapes.first().copied().unwrap_or_default(), &shape);
+        self.nodes.push(Node { macs, layer, parameters, ..Node::new(operation, inputs.to_vec(), shape) });
         number
     }
 
@@ -74,6 +75,18 @@ impl Builder {
                 Ok(Graph { nodes: self.nodes })
             }
         }
+    }
+}
+
+/// Multiply-adds of an operation from one shape to another.
+fn macs(operation: &Operation, input: &[usize], output: &[usize]) -> usize {
+    match (operation, input, output) {
+        (Operation::Conv2d { window, groups, .. }, [channels, ..], output) => {
+            let filter = channels / groups * window.kernel[0] * window.kernel[1];
+            output.iter().product::<usize>() * filter
+        }
+        (Operation::Linear { .. }, [inputs], [outputs]) => inputs * outputs,
+        _ => 0,
     }
 }
 

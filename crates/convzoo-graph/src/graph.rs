@@ -21,6 +21,8 @@ pub struct Node {
     pub inputs: Vec<usize>,
     /// The shape of its output without the batch: `[channels, height, width]` or `[features]`.
     pub shape: Vec<usize>,
+    /// Multiply-adds for one image; only convolutions and linear layers are counted.
+    pub macs: usize,
     /// The layer's name in the reference's state dict; empty where it is no layer.
     pub name: String,
     /// The identity of the layer in the module that the graph was recorded from.
@@ -53,21 +55,12 @@ impl Parameter {
 
 impl Node {
     pub(crate) fn new(operation: Operation, inputs: Vec<usize>, shape: Vec<usize>) -> Self {
-        Self { operation, inputs, shape, name: String::new(), layer: None, parameters: Vec::new() }
+        Self { operation, inputs, shape, macs: 0, name: String::new(), layer: None, parameters: Vec::new() }
     }
 
     /// Trainable parameters.
     pub fn params(&self) -> usize {
         self.parameters.iter().filter(|parameter| parameter.trainable).map(Parameter::elements).sum()
-    }
-
-    /// Multiply-adds for one image; only convolutions and linear layers are counted.
-    pub fn macs(&self) -> usize {
-        match (&self.operation, self.parameters.first()) {
-            (Operation::Conv2d { .. }, Some(weight)) => weight.elements() * self.shape[1] * self.shape[2],
-            (Operation::Linear { .. }, Some(weight)) => weight.elements(),
-            _ => 0,
-        }
     }
 
     /// Numbers in its output for one image.

@@ -15,7 +15,7 @@
 //! let maps = graph.add(Operation::Activation(Activation::Relu), &[maps]);
 //! let graph = graph.finish(maps)?;
 //! assert_eq!(graph.output().shape, [8, 32, 32]);
-//! assert_eq!(graph.nodes()[1].macs(), 8 * 3 * 3 * 3 * 32 * 32);
+//! assert_eq!(graph.nodes()[1].macs, 8 * 3 * 3 * 3 * 32 * 32);
 //! # Ok::<(), convzoo_graph::GraphError>(())
 //! ```
 

@@ -5,7 +5,7 @@ use convzoo_blocks::{FeatureMap, Symbol};
 use serde::Serialize;
 
 use crate::ModelError;
-use crate::names::{self, NameRules};
+use crate::names;
 use crate::weights::Metadata;
 
 /// What all networks of the zoo do, and what a network of your own must do to be trained, inspected and compiled like
@@ -52,9 +52,20 @@ pub trait Classifier: Module {
         None
     }
 
-    /// How paths in the module tree are spelled in the reference's state dict, where they differ.
-    fn names(&self) -> NameRules {
-        NameRules::default()
+    /// The reference's name of the tensor at a path of the module tree, `["conv1", "norm", "weight"]` say, where it is
+    /// not the path itself. Layers without tensors have a path of their own, too, that ends in `id`.
+    fn reference_name(&self, path: &[&str]) -> String {
+        path.join(".")
+    }
+
+    /// The reference's name of a tensor in a file that may spell it in an older way.
+    fn respell(&self, name: &str) -> String {
+        name.to_owned()
+    }
+
+    /// Layers that files may lack, since only training uses them, by the reference's names.
+    fn optional_layers(&self) -> &'static [&'static str] {
+        &[]
     }
 }
 

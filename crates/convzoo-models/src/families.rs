@@ -1,17 +1,34 @@
 //! One file per family of networks.
 
 use burn::module::Module;
+use burn::tensor::Device;
 use convzoo_blocks::FeatureMap;
 
-use crate::registry::Variant;
-use crate::{Classifier, NameRules, Outputs, Preprocessing};
+use crate::registry::{Spec, Variant};
+use crate::{Classifier, Outputs, Preprocessing};
 
-/// Declares the families: for each, its file, its network, and thereby its names in the registry. A new family is
-/// its file and one line here.
+pub mod alexnet;
+pub mod alexnet_2012;
+pub mod bn_inception;
+pub mod densenet;
+pub mod densenet_cifar;
+pub mod fractalnet;
+pub mod googlenet;
+pub mod inception_resnet_v2;
+pub mod inception_v3;
+pub mod inception_v4;
+pub mod lenet;
+pub mod nin;
+pub mod resnet;
+pub mod resnet_cifar;
+pub mod resnetv2;
+pub mod squeezenet;
+pub mod vgg;
+pub mod zfnet;
+
+/// Puts the families into the registry: for each, its module, its network and its configuration.
 macro_rules! families {
-    ($($(#[$doc:meta])* $module:ident::$network:ident,)*) => {
-        $($(#[$doc])* pub mod $module;)*
-
+    ($($module:ident::{$network:ident, $config:ident},)*) => {
         /// A network of any family.
         #[derive(Module, Debug)]
         #[allow(clippy::large_enum_variant)] // one network exists at a time; boxing would not shrink it
@@ -19,11 +36,18 @@ macro_rules! families {
             $($network($module::$network),)*
         }
 
-        $(impl From<$module::$network> for Family {
-            fn from(network: $module::$network) -> Self {
-                Self::$network(network)
+        /// The configuration of a variant.
+        #[derive(Clone, Copy)]
+        pub(crate) enum Build {
+            $($network(fn() -> $module::$config),)*
+        }
+
+        impl Build {
+            /// Makes the network that the configuration and the options describe.
+            pub fn init(self, spec: &Spec, device: &Device) -> Family {
+                match self { $(Self::$network(config) => Family::$network(config().with_spec(spec).init(device)),)* }
             }
-        })*
+        }
 
         impl Classifier for Family {
             fn forward_features<M: FeatureMap>(&self, images: M) -> M {
@@ -44,8 +68,14 @@ macro_rules! families {
             fn preprocessing(&self) -> Preprocessing {
                 match self { $(Self::$network(network) => network.preprocessing(),)* }
             }
-            fn names(&self) -> NameRules {
-                match self { $(Self::$network(network) => network.names(),)* }
+            fn reference_name(&self, path: &[&str]) -> String {
+                match self { $(Self::$network(network) => network.reference_name(path),)* }
+            }
+            fn respell(&self, name: &str) -> String {
+                match self { $(Self::$network(network) => network.respell(name),)* }
+            }
+            fn optional_layers(&self) -> &'static [&'static str] {
+                match self { $(Self::$network(network) => network.optional_layers(),)* }
             }
         }
 
@@ -54,22 +84,22 @@ macro_rules! families {
 }
 
 families! {
-    lenet::LeNet5,
-    alexnet_2012::AlexNet2012,
-    zfnet::ZfNet,
-    nin::Nin,
-    alexnet::AlexNet,
-    vgg::Vgg,
-    googlenet::GoogLeNet,
-    bn_inception::BnInception,
-    inception_v3::InceptionV3,
-    inception_v4::InceptionV4,
-    inception_resnet_v2::InceptionResNetV2,
-    resnet::ResNet,
-    resnet_cifar::CifarResNet,
-    resnetv2::ResNetV2,
-    squeezenet::SqueezeNet,
-    fractalnet::FractalNet,
-    densenet::DenseNet,
-    densenet_cifar::DenseNetCifar,
+    lenet::{LeNet5, LeNet5Config},
+    alexnet_2012::{AlexNet2012, AlexNet2012Config},
+    zfnet::{ZfNet, ZfNetConfig},
+    nin::{Nin, NinConfig},
+    alexnet::{AlexNet, AlexNetConfig},
+    vgg::{Vgg, VggConfig},
+    googlenet::{GoogLeNet, GoogLeNetConfig},
+    bn_inception::{BnInception, BnInceptionConfig},
+    inception_v3::{InceptionV3, InceptionV3Config},
+    inception_v4::{InceptionV4, InceptionV4Config},
+    inception_resnet_v2::{InceptionResNetV2, InceptionResNetV2Config},
+    resnet::{ResNet, ResNetConfig},
+    resnet_cifar::{CifarResNet, CifarResNetConfig},
+    resnetv2::{ResNetV2, ResNetV2Config},
+    squeezenet::{SqueezeNet, SqueezeNetConfig},
+    fractalnet::{FractalNet, FractalNetConfig},
+    densenet::{DenseNet, DenseNetConfig},
+    densenet_cifar::{CifarDenseNet, CifarDenseNetConfig},
 }

@@ -1,84 +1,40 @@
-use std::borrow::Cow;
+//! From paths in the module tree to names in the reference's state dict.
+//!
+//! The tree cannot spell `features.0` or put a norm beside its convolution rather than inside their unit;
+//! [`Classifier::reference_name`] says what to write instead. It serves in both directions, since files are matched
+//! against the names that the tree gives.
+
 use std::collections::HashMap;
 
-use burn::module::{Flag, Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Flag, ModuleVisitor, Param, ParamId};
 use burn::tensor::Tensor;
-use regex::Regex;
-
 use convzoo_blocks::graph::Graph;
 
 use crate::Classifier;
 
-/// How paths in the module tree become names in the reference's state dict: regular expressions and their
-/// replacements, applied in order.
-///
-/// The tree cannot spell `features.0` or put a norm beside its convolution rather than inside their unit; one table
-/// beside each family says what to write instead. It serves in both directions, since files are matched against the
-/// names that the tree gives.
-#[derive(Debug, Clone, Default)]
-pub struct NameRules {
-    rules: Rules,
-    older: Rules,
-    optional: Vec<&'static str>,
-}
-
-/// Regular expressions and what replaces their first match.
-type Rules = Vec<(Cow<'static, str>, Cow<'static, str>)>;
-
-impl NameRules {
-    /// A table that is known beforehand.
-    pub fn table(rules: &[(&'static str, &'static str)]) -> Self {
-        let rules = rules.iter().map(|&(from, to)| (from.into(), to.into())).collect();
-        Self { rules, ..Self::default() }
-    }
-
-    /// Adds a rule.
-    pub fn rule(mut self, from: impl Into<Cow<'static, str>>, to: impl Into<Cow<'static, str>>) -> Self {
-        self.rules.push((from.into(), to.into()));
-        self
-    }
-
-    /// Adds a rule for files: from the spelling that some are published with to the reference's.
-    pub fn older(mut self, from: &'static str, to: &'static str) -> Self {
-        self.older.push((from.into(), to.into()));
-        self
-    }
-
-    /// Says that files may lack the layer of this name altogether, since only training uses it.
-    pub fn optional(mut self, layer: &'static str) -> Self {
-        self.optional.push(layer);
-        self
-    }
-
-    /// The same table for a module held in a field.
-    pub(crate) fn inside(mut self, field: &str) -> Self {
-        self.rules.insert(0, (format!(r"^{field}\.").into(), "".into()));
-        self
-    }
-
-    /// How the reference spells a name of a file.
-    pub(crate) fn respelling(&self) -> impl Fn(&str) -> String + use<'_> {
-        let rules = compile(&self.older);
-        move |name| rename(&rules, name)
-    }
-
-    /// The layer, of those that files may lack, which the tensor of this name belongs to.
-    pub(crate) fn optional_layer(&self, name: &str) -> Option<&'static str> {
-        let within = |layer: &str| name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
-        self.optional.iter().copied().find(|layer| within(layer))
+/// The name of a tensor in a layer: `["layer1", "0"]` and `weight` to `layer1.0.weight`.
+pub(crate) fn rename(layer: &[&str], tensor: &str) -> String {
+    match layer {
+        [] => tensor.to_owned(),
+        _ => format!("{}.{tensor}", layer.join(".")),
     }
 }
 
-fn compile(rules: &Rules) -> Vec<(Regex, &str)> {
-    let regex = |from| Regex::new(from).expect("families write valid expressions, and tests use them all");
-    rules.iter().map(|(from, to)| (regex(from), &**to)).collect()
+/// The number that a part of a path ends with: 3 of `3` and of `conv3`; 0 where there is none.
+pub(crate) fn index(part: &str) -> usize {
+    let digits = part.trim_start_matches(|letter: char| !letter.is_ascii_digit());
+    digits.parse().unwrap_or(0)
 }
 
-fn rename(rules: &[(Regex, &str)], name: &str) -> String {
-    rules.iter().fold(name.to_owned(), |name, (from, to)| match from.replace(&name, *to) {
-        Cow::Borrowed(_) => name,
-        Cow::Owned(renamed) => renamed,
-    })
+/// A module's number as a letter: `a` for 0.
+pub(crate) fn letter(number: &str) -> char {
+    char::from(b'a' + index(number) as u8)
+}
+
+/// A path whose norms are called `bn`.
+pub(crate) fn bn(path: &[&str]) -> String {
+    let parts: Vec<&str> = path.iter().map(|part| if *part == "norm" { "bn" } else { part }).collect();
+    parts.join(".")
 }
 
 /// One tensor of a network's state.
@@ -104,12 +60,11 @@ pub(crate) struct NamedTree {
     pub layers: HashMap<ParamId, String>,
 }
 
-/// Walks a module and spells its paths by `rules`.
-pub(crate) fn name_tree<M: Module>(module: &M, rules: &NameRules) -> NamedTree {
+/// Walks a network and spells its paths as its reference does.
+pub(crate) fn name_tree<N: Classifier>(network: &N) -> NamedTree {
     let mut walk = Walk::default();
-    module.visit(&mut walk);
-    let rules = compile(&rules.rules);
-    let rename = |path: &str| rename(&rules, path);
+    network.visit(&mut walk);
+    let rename = |path: &str| network.reference_name(&path.split('.').collect::<Vec<_>>());
     let layer_of = |name: &str| name.rsplit_once('.').map_or("", |(layer, _)| layer).to_owned();
 
     let mut layers = HashMap::new();
@@ -126,12 +81,18 @@ pub(crate) fn name_tree<M: Module>(module: &M, rules: &NameRules) -> NamedTree {
 
 /// The layer, in the reference's names, that each tensor and flag of `network` belongs to.
 pub fn layer_names<N: Classifier>(network: &N) -> HashMap<ParamId, String> {
-    name_tree(network, &network.names()).layers
+    name_tree(network).layers
+}
+
+/// The layer, of those that files may lack, which the tensor of this name belongs to.
+pub(crate) fn optional_layer<N: Classifier>(network: &N, name: &str) -> Option<&'static str> {
+    let within = |layer: &str| name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));
+    network.optional_layers().iter().copied().find(|layer| within(layer))
 }
 
 /// Names the layers and parameters of a graph that was recorded from `network`.
 pub(crate) fn name_graph<N: Classifier>(network: &N, graph: Graph) -> Graph {
-    let NamedTree { state, layers } = name_tree(network, &network.names());
+    let NamedTree { state, layers } = name_tree(network);
     let layers = layers.into_iter().map(|(id, name)| (id.val(), name)).collect();
     let parameters = state.into_iter().map(|entry| (entry.id.val(), entry.name)).collect();
     graph.named(&layers, &parameters)

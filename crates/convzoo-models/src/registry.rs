@@ -3,11 +3,12 @@ use burn::tensor::Device;
 use convzoo_blocks::{Activation, FeatureMap};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::families::Build;
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, Inference, InferenceError, ModelError, NameRules, Outputs, Precision, Preprocessing, Published,
-    StateEntry, Summary, names, summarize,
+    Classifier, Inference, InferenceError, ModelError, Outputs, Precision, Preprocessing, Published, StateEntry,
+    Summary, names, summarize,
 };
 
 /// One named network: what is known of it before it is made.
@@ -30,8 +31,8 @@ pub struct Variant {
     pub takes: &'static [Opt],
     /// The published weights of its family; [`published`](crate::published) gives its own.
     pub weights: &'static [Published],
-    /// Makes it.
-    pub(crate) build: fn(&Spec, &Device) -> Family,
+    /// Its configuration.
+    pub(crate) build: Build,
 }
 
 /// Which image sizes a network takes.
@@ -116,9 +117,8 @@ impl Options {
     }
 }
 
-/// What a family's constructor is given: a name of its own table, and the options with classes and channels filled in.
+/// What a variant's configuration is adapted to: the options, with classes and channels filled in.
 pub(crate) struct Spec<'a> {
-    pub name: &'static str,
     pub classes: usize,
     pub channels: usize,
     pub options: &'a Options,
@@ -165,7 +165,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
     if channels == 0 {
         return Err(ModelError::NoChannels { name });
     }
-    let family = (variant.build)(&Spec { name, classes, channels, options }, device);
+    let family = variant.build.init(&Spec { classes, channels, options }, device);
     Ok(Network {
         family,
         variant: Known(variant),
@@ -313,7 +313,7 @@ impl Network {
 
     /// Every tensor of its state, by the reference's names.
     pub fn state(&self) -> Vec<StateEntry> {
-        names::name_tree(self, &self.names()).state
+        names::name_tree(self).state
     }
 }
 
@@ -349,8 +349,16 @@ impl Classifier for Network {
             labels: self.labels.clone(),
         })
     }
-    fn names(&self) -> NameRules {
-        // The wrapper's own field goes first; the family's table is written without it.
-        self.family.names().inside("family")
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["family", path @ ..] => self.family.reference_name(path),
+            _ => path.join("."),
+        }
+    }
+    fn respell(&self, name: &str) -> String {
+        self.family.respell(name)
+    }
+    fn optional_layers(&self) -> &'static [&'static str] {
+        self.family.optional_layers()
     }
 }

@@ -1,4 +1,4 @@
-use convzoo_blocks::graph::{Graph, Node, ReceptiveField};
+use convzoo_blocks::graph::{Graph, ReceptiveField};
 use serde::Serialize;
 
 use crate::names::name_tree;
@@ -68,19 +68,19 @@ impl Summary {
                 kind: node.operation.kind(),
                 output: node.shape.clone(),
                 params: node.params(),
-                macs: node.macs(),
+                macs: node.macs,
                 receptive_field: size,
                 receptive_stride: stride,
                 receptive_center: center,
                 activation_bytes: node.elements() * size_of::<f32>(),
             }
         });
-        let state = name_tree(network, &network.names()).state;
+        let state = name_tree(network).state;
         let parameters = state.iter().filter(|entry| entry.parameter);
         Self {
             input: graph.input(),
             params: parameters.map(|entry| entry.shape.iter().product::<usize>()).sum(),
-            macs: graph.nodes().iter().map(Node::macs).sum(),
+            macs: graph.nodes().iter().map(|node| node.macs).sum(),
             layers: layers.collect(),
         }
     }

@@ -1,7 +1,7 @@
 //! Weights in and out of networks, in the names that PyTorch users know.
 //!
 //! [`load`] tells PyTorch's checkpoints, safetensors and Burn's own pack apart by content and matches entries against
-//! the names that the network's tree gives ([`Classifier::names`]); wrappers (`state_dict`, `model`, `module.`) and
+//! the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`, `model`, `module.`) and
 //! `num_batches_tracked` are seen through. [`save`] writes safetensors that `load_state_dict` takes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -18,8 +18,8 @@ use burn::tensor::{DType, TensorData};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::names::name_tree;
-use crate::{Classifier, ModelError, NameRules, Options};
+use crate::names::{name_tree, optional_layer};
+use crate::{Classifier, ModelError, Options};
 
 /// Why weights cannot be read or written.
 #[derive(Debug, Error)]
@@ -221,11 +221,10 @@ impl Checkpoint {
 
     /// Puts the tensors into `network`, converted to f32, or says what does not fit and changes nothing.
     pub fn apply<N: Classifier>(mut self, network: N) -> Result<N, WeightsError> {
-        let names = network.names();
-        self.respell(&names);
-        let state = name_tree(&network, &names).state;
-        let in_file = |layer: &str| self.tensors.keys().any(|name| names.optional_layer(name) == Some(layer));
-        let absent = |name: &str| names.optional_layer(name).is_some_and(|layer| !in_file(layer));
+        self.respell(&network);
+        let state = name_tree(&network).state;
+        let in_file = |layer: &str| self.tensors.keys().any(|name| optional_layer(&network, name) == Some(layer));
+        let absent = |name: &str| optional_layer(&network, name).is_some_and(|layer| !in_file(layer));
         let absent: HashSet<_> = state.iter().map(|entry| entry.name.clone()).filter(|name| absent(name)).collect();
 
         let mut mismatch = Mismatch::default();
@@ -262,9 +261,9 @@ impl Checkpoint {
     }
 
     /// Gives tensors in an older spelling the network's.
-    fn respell(&mut self, names: &NameRules) {
-        let spell = names.respelling();
-        let spelled = std::mem::take(&mut self.tensors).into_iter().map(|(name, tensor)| (spell(&name), tensor));
+    fn respell<N: Classifier>(&mut self, network: &N) {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let spelled = tensors.map(|(name, tensor)| (network.respell(&name), tensor));
         self.tensors = spelled.collect();
     }
 }
@@ -339,7 +338,7 @@ struct Rename {
 
 impl Rename {
     fn of<N: Classifier>(network: &N, precision: Precision) -> Self {
-        let tree = name_tree(network, &network.names());
+        let tree = name_tree(network);
         Self { names: tree.state.into_iter().map(|entry| (entry.path, entry.name)).collect(), precision }
     }
 }

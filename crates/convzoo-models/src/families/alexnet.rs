@@ -1,12 +1,16 @@
 //! AlexNet: Krizhevsky, *One weird trick for parallelizing convolutional neural networks*,
 //! [arXiv:1404.5997](https://arxiv.org/abs/1404.5997), 2014: the single-tower network that torchvision calls AlexNet.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig};
+use convzoo_blocks::{
+    AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Published};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Published};
 
 /// Published by torchvision.
 const WEIGHTS: &[Published] =
@@ -22,22 +26,22 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::From(63),
     takes: &[Opt::Dropout],
     weights: WEIGHTS,
-    build: |spec, device| AlexNet::new(spec, device).into(),
+    build: Build::AlexNet(AlexNetConfig::new),
 }];
 
-const NAMES: &[(&str, &str)] = &[
-    (r"^conv1\.conv", "features.0"),
-    (r"^pool1", "features.2"),
-    (r"^conv2\.conv", "features.3"),
-    (r"^pool2", "features.5"),
-    (r"^conv3\.conv", "features.6"),
-    (r"^conv4\.conv", "features.8"),
-    (r"^conv5\.conv", "features.10"),
-    (r"^pool5", "features.12"),
-    (r"^classifier\.layers\.0", "classifier.1"),
-    (r"^classifier\.layers\.1", "classifier.4"),
-    (r"^classifier\.layers\.2", "classifier.6"),
-];
+/// Configures an [`AlexNet`].
+#[derive(Config, Debug)]
+pub struct AlexNetConfig {
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before each hidden fully-connected layer.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+}
 
 /// Five convolutions, three overlapping max-poolings, three fully-connected layers.
 #[derive(Module, Debug)]
@@ -54,12 +58,18 @@ pub struct AlexNet {
     classifier: ClassifierHead,
 }
 
-impl AlexNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl AlexNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> AlexNet {
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size);
         let pool = || PoolConfig::max(3, 2).init();
-        Self {
-            conv1: conv(spec.channels, 64, 11).strided(4).padded(2).init(device),
+        AlexNet {
+            conv1: conv(self.channels, 64, 11).strided(4).padded(2).init(device),
             pool1: pool(),
             conv2: conv(64, 192, 5).padded(2).init(device),
             pool2: pool(),
@@ -68,8 +78,8 @@ impl AlexNet {
             conv5: conv(256, 256, 3).padded(1).init(device),
             pool5: pool(),
             avgpool: AdaptiveAvgPool2d::new([6, 6]),
-            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, spec.classes])
-                .with_dropout(spec.options.dropout.unwrap_or(0.5))
+            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, self.classes])
+                .with_dropout(self.dropout)
                 .init(device),
         }
     }
@@ -91,7 +101,18 @@ impl Classifier for AlexNet {
         Self { classifier: self.classifier.replace_classes(classes), ..self }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    /// torchvision numbers convolutions, activations and poolings in one sequence, `features`, and dropouts, linear
+    /// layers and activations in another, `classifier`.
+    fn reference_name(&self, path: &[&str]) -> String {
+        const CONVS: [&str; 5] = ["0", "3", "6", "8", "10"];
+        const LINEARS: [&str; 3] = ["1", "4", "6"];
+        match path {
+            ["classifier", "layers", layer, tensor] => rename(&["classifier", LINEARS[index(layer)]], tensor),
+            ["pool1", tensor] => rename(&["features.2"], tensor),
+            ["pool2", tensor] => rename(&["features.5"], tensor),
+            ["pool5", tensor] => rename(&["features.12"], tensor),
+            [conv, "conv", tensor] => rename(&["features", CONVS[index(conv) - 1]], tensor),
+            _ => path.join("."),
+        }
     }
 }

@@ -5,12 +5,17 @@
 //! Two towers, one on each GPU, that see each other's maps in the third convolution only: convolutions 2, 4 and 5 have
 //! two groups. The paper speaks of 224×224 images; its 55×55 maps need 227×227.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool, PoolConfig};
+use convzoo_blocks::{
+    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool,
+    PoolConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Preprocessing};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "alexnet_2012",
@@ -22,21 +27,24 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout],
     weights: &[],
-    build: |spec, device| AlexNet2012::new(spec, device).into(),
+    build: Build::AlexNet2012(AlexNet2012Config::new),
 }];
 
-/// Caffe's names: `conv1` … `conv5`, `fc6` … `fc8`.
-pub(super) const NAMES: &[(&str, &str)] = &[
-    (r"^(conv\d)\.conv", "$1"),
-    (r"^classifier\.layers\.0", "fc6"),
-    (r"^classifier\.layers\.1", "fc7"),
-    (r"^classifier\.layers\.2", "fc8"),
-];
-
-/// The paper's normalisation: x / (k + α Σx²)^β with k = 2, n = 5, α = 1e-4, β = 0.75.
-pub(super) fn local_response_norm() -> LocalResponseNorm {
-    // The layer divides α by the number of channels in the window; the paper does not.
-    LocalResponseNorm::new(5, 5.0 * 1e-4, 0.75, 2.0)
+/// Configures an [`AlexNet2012`] for images of 227×227.
+#[derive(Config, Debug)]
+pub struct AlexNet2012Config {
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature after each hidden fully-connected layer.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+    /// Towers: 2 as in the paper, with 60,965,224 parameters; 1 as courses show it, with 62,378,344.
+    #[config(default = 2)]
+    pub groups: usize,
 }
 
 /// Five convolutions in two towers, three overlapping max-poolings, three fully-connected layers.
@@ -55,29 +63,35 @@ pub struct AlexNet2012 {
     classifier: ClassifierHead,
 }
 
-impl AlexNet2012 {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl AlexNet2012Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> AlexNet2012 {
         // Biases of 1 where that keeps the ReLUs of early training alive.
-        let [dark, bright] = [0.0, 1.0].map(|bias| Init::NormalBias { std: 0.01, bias });
-        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(dark);
-        let towers = |inputs, outputs, size| conv(inputs, outputs, size).with_groups(2).with_init(bright);
+        let [zero, one] = [0.0, 1.0].map(|bias| Init::NormalBias { std: 0.01, bias });
+        let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(zero);
+        let towers = |inputs, outputs, size| conv(inputs, outputs, size).with_groups(self.groups).with_init(one);
         let pool = || PoolConfig::max(3, 2).init();
-        Self {
-            conv1: conv(spec.channels, 96, 11).strided(4).init(device),
-            norm1: local_response_norm(),
+        AlexNet2012 {
+            conv1: conv(self.channels, 96, 11).strided(4).init(device),
+            norm1: LocalResponseNorm::alexnet(),
             pool1: pool(),
             conv2: towers(96, 256, 5).padded(2).init(device),
-            norm2: local_response_norm(),
+            norm2: LocalResponseNorm::alexnet(),
             pool2: pool(),
             conv3: conv(256, 384, 3).padded(1).init(device),
             conv4: towers(384, 384, 3).padded(1).init(device),
             conv5: towers(384, 256, 3).padded(1).init(device),
             pool5: pool(),
-            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, spec.classes])
-                .with_dropout(spec.options.dropout.unwrap_or(0.5))
+            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, self.classes])
+                .with_dropout(self.dropout)
                 .with_dropout_first(false)
-                .with_init(bright)
-                .with_last_init(Some(dark))
+                .with_init(one)
+                .with_last_init(Some(zero))
                 .init(device),
         }
     }
@@ -103,7 +117,16 @@ impl Classifier for AlexNet2012 {
         Preprocessing { size: [227; 2], ..Preprocessing::IMAGENET }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    fn reference_name(&self, path: &[&str]) -> String {
+        caffe_name(path)
+    }
+}
+
+/// Caffe's names: `conv1` … `conv5`, `fc6` … `fc8`.
+pub(super) fn caffe_name(path: &[&str]) -> String {
+    match path {
+        [conv, "conv", tensor] => rename(&[conv], tensor),
+        ["classifier", "layers", layer, tensor] => rename(&[["fc6", "fc7", "fc8"][index(layer)]], tensor),
+        _ => path.join("."),
     }
 }

@@ -2,15 +2,19 @@
 //! Reducing Internal Covariate Shift*, [arXiv:1502.03167](https://arxiv.org/abs/1502.03167), 2015.
 //!
 //! The network of the paper's Figure 5 as its Caffe port has it, whose weights are the published ones: convolutions
-//! have a bias in front of the norm, and the pool projections of 4c and 4d are 128 wide where the figure says 96.
+//! have a bias before the norm, and the pool projections of 4c and 4d are 128 wide where the figure says 96.
 
+use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
+use convzoo_blocks::{
+    ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, NormConfig, Pool, PoolConfig, PooledHead,
+    PooledHeadConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Preprocessing};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "bn_inception",
@@ -23,7 +27,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::MultiplesOf(32),
     takes: &[Opt::Dropout],
     weights: &[],
-    build: |spec, device| BnInception::new(spec, device).into(),
+    build: Build::BnInception(BnInceptionConfig::new),
 }];
 
 /// A module, by its widths.
@@ -49,26 +53,19 @@ const MODULES: &[(&str, Widths)] = &[
     ("5b", Widths::Max([352, 192, 320, 192, 224, 128])),
 ];
 
-/// The Caffe port's names, behind those of the modules. A halving module has no 1×1 path.
-const NAMES: &[(&str, &str)] = &[
-    (r"^conv1", "conv1_7x7_s2"),
-    (r"^conv2_reduce", "conv2_3x3_reduce"),
-    (r"^conv2\.", "conv2_3x3."),
-    (r"^pool(\d)", "pool${1}_3x3_s2"),
-    (r"\.branches\.\d\.pool", "_pool"),
-    (r"^(inception_3c|inception_4e)\.branches\.1", "$1.branches.2"),
-    (r"^(inception_3c|inception_4e)\.branches\.0", "$1.branches.1"),
-    (r"\.branches\.0\.convs\.0", "_1x1"),
-    (r"\.branches\.1\.convs\.0", "_3x3_reduce"),
-    (r"\.branches\.1\.convs\.1", "_3x3"),
-    (r"\.branches\.2\.convs\.0", "_double_3x3_reduce"),
-    (r"\.branches\.2\.convs\.([12])", "_double_3x3_$1"),
-    (r"\.branches\.3\.convs\.0", "_pool_proj"),
-    (r"\.conv\.", "."),
-    (r"\.norm\.", "_bn."),
-    (r"^avgpool", "global_pool"),
-    (r"^fc", "last_linear"),
-];
+/// Configures a [`BnInception`].
+#[derive(Config, Debug)]
+pub struct BnInceptionConfig {
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the classifier.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
 
 /// Three convolutions, ten Inception modules of 3×3 convolutions, one fully-connected layer.
 #[derive(Module, Debug)]
@@ -79,13 +76,17 @@ pub struct BnInception {
     conv2: ConvUnit,
     pool2: Pool,
     inception: Vec<Inception>,
-    avgpool: AdaptiveAvgPool2d,
-    dropout: Dropout,
-    fc: Linear,
+    head: PooledHead,
 }
 
-impl BnInception {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl BnInceptionConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> BnInception {
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_norm(Some(NormConfig::BATCH))
         };
@@ -101,16 +102,14 @@ impl BnInception {
             channels = config.outputs();
             config.with_bias(true).init(device)
         });
-        Self {
+        BnInception {
             inception: inception.collect(),
-            conv1: conv(spec.channels, 64, 7).strided(2).init(device),
+            conv1: conv(self.channels, 64, 7).strided(2).init(device),
             pool1: pool(),
             conv2_reduce: conv(64, 64, 1).init(device),
             conv2: conv(64, 192, 3).init(device),
             pool2: pool(),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.0)).init(),
-            fc: LinearConfig::new(1024, spec.classes).init(device),
+            head: PooledHeadConfig::new(1024, self.classes).with_dropout(self.dropout).init(device),
         }
     }
 }
@@ -123,12 +122,11 @@ impl Classifier for BnInception {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let features = self.avgpool.forward(features).flatten();
-        self.fc.forward(features.layer(&self.dropout))
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { fc: self.fc.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
     /// The published weights take 0…255 with these means, and channels in the order blue, green, red: reverse the
@@ -138,10 +136,43 @@ impl Classifier for BnInception {
         Preprocessing { mean, std: [1.0 / 255.0; 3], ..Preprocessing::IMAGENET }
     }
 
-    fn names(&self) -> NameRules {
-        let modules = MODULES.iter().enumerate().fold(NameRules::default(), |rules, (index, (name, _))| {
-            rules.rule(format!(r"^inception\.{index}\."), format!("inception_{name}."))
-        });
-        NAMES.iter().fold(modules, |rules, &(from, to)| rules.rule(from, to))
+    /// The Caffe port's names: a norm is called as its convolution, with `_bn`.
+    fn reference_name(&self, path: &[&str]) -> String {
+        let unit = |layer: &str, rest: &[&str]| match rest {
+            ["norm", tensor] => rename(&[&format!("{layer}_bn")], tensor),
+            [.., tensor] => rename(&[layer], tensor),
+            [] => layer.to_owned(),
+        };
+        match path {
+            ["conv1", rest @ ..] => unit("conv1_7x7_s2", rest),
+            ["conv2_reduce", rest @ ..] => unit("conv2_3x3_reduce", rest),
+            ["conv2", rest @ ..] => unit("conv2_3x3", rest),
+            [pool @ ("pool1" | "pool2"), tensor] => rename(&[&format!("{pool}_3x3_s2")], tensor),
+            ["inception", module, "branches", branch, rest @ ..] => {
+                let (name, widths) = &MODULES[index(module)];
+                // A halving module has no 1×1 path.
+                let branch = index(branch) + usize::from(matches!(widths, Widths::Halving(_)));
+                let (layer, rest) = branch_layer(branch, rest);
+                unit(&format!("inception_{name}_{layer}"), rest)
+            }
+            ["head", "pool", tensor] => rename(&["global_pool"], tensor),
+            ["head", "fc", tensor] => rename(&["last_linear"], tensor),
+            _ => path.join("."),
+        }
+    }
+}
+
+/// A layer of a module, and what of its path is left.
+fn branch_layer<'a, 'b>(branch: usize, path: &'b [&'a str]) -> (&'static str, &'b [&'a str]) {
+    match (branch, path) {
+        (_, ["pool", rest @ ..]) => ("pool", rest),
+        (0, [_, _, rest @ ..]) => ("1x1", rest),
+        (1, [_, "0", rest @ ..]) => ("3x3_reduce", rest),
+        (1, [_, _, rest @ ..]) => ("3x3", rest),
+        (2, [_, "0", rest @ ..]) => ("double_3x3_reduce", rest),
+        (2, [_, "1", rest @ ..]) => ("double_3x3_1", rest),
+        (2, [_, _, rest @ ..]) => ("double_3x3_2", rest),
+        (_, [_, _, rest @ ..]) => ("pool_proj", rest),
+        (_, rest) => ("", rest),
     }
 }

@@ -2,33 +2,19 @@
 //! [arXiv:1608.06993](https://arxiv.org/abs/1608.06993), 2016: the networks for ImageNet, all of the form BC, with
 //! bottlenecks and compression.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Linear, LinearConfig, Pool, PoolConfig, Transition, TransitionConfig};
+use convzoo_blocks::{
+    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Pool,
+    PoolConfig, PooledHead, PooledHeadConfig, Transition, TransitionConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Published};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Published};
 
-/// Channels of the first convolution, growth rate, and layers of each dense block.
-const TABLE: &[(&str, usize, usize, [usize; 4])] = &[
-    ("densenet121", 64, 32, [6, 12, 24, 16]),
-    ("densenet169", 64, 32, [6, 12, 32, 32]),
-    ("densenet201", 64, 32, [6, 12, 48, 32]),
-    ("densenet161", 96, 48, [6, 12, 36, 24]),
-];
-
-/// Width of the 1×1 convolutions in growth rates.
-pub(super) const BOTTLENECK: usize = 4;
-
-/// Published by torchvision.
-const WEIGHTS: &[Published] = &[
-    Published::new("densenet121", "imagenet1k_v1", "densenet121-a639ec97.pth", 74.434, 91.972, 256),
-    Published::new("densenet161", "imagenet1k_v1", "densenet161-8d451a50.pth", 77.138, 93.56, 256),
-    Published::new("densenet169", "imagenet1k_v1", "densenet169-b2777c0a.pth", 75.6, 92.806, 256),
-    Published::new("densenet201", "imagenet1k_v1", "densenet201-c1103571.pth", 76.896, 93.37, 256),
-];
-
-const fn variant(name: &'static str) -> Variant {
+const fn variant(name: &'static str, config: fn() -> DenseNetConfig) -> Variant {
     Variant {
         name,
         family: "densenet",
@@ -39,12 +25,51 @@ const fn variant(name: &'static str) -> Variant {
         sizes: Sizes::From(29),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
         weights: WEIGHTS,
-        build: |spec, device| DenseNet::new(spec, device).into(),
+        build: Build::DenseNet(config),
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] =
-    &[variant("densenet121"), variant("densenet161"), variant("densenet169"), variant("densenet201")];
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("densenet121", || DenseNetConfig::new([6, 12, 24, 16], 32)),
+    variant("densenet161", || DenseNetConfig::new([6, 12, 36, 24], 48).with_width(96)),
+    variant("densenet169", || DenseNetConfig::new([6, 12, 32, 32], 32)),
+    variant("densenet201", || DenseNetConfig::new([6, 12, 48, 32], 32)),
+];
+
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("densenet121", "imagenet1k_v1", "densenet121-a639ec97.pth", 74.434, 91.972, 256),
+    Published::new("densenet161", "imagenet1k_v1", "densenet161-8d451a50.pth", 77.138, 93.56, 256),
+    Published::new("densenet169", "imagenet1k_v1", "densenet169-b2777c0a.pth", 75.6, 92.806, 256),
+    Published::new("densenet201", "imagenet1k_v1", "densenet201-c1103571.pth", 76.896, 93.37, 256),
+];
+
+/// Configures a [`DenseNet`].
+#[derive(Config, Debug)]
+pub struct DenseNetConfig {
+    /// Layers of each of the four dense blocks.
+    pub depths: [usize; 4],
+    /// Channels that each layer adds.
+    pub growth_rate: usize,
+    /// Channels of the first convolution.
+    #[config(default = 64)]
+    pub width: usize,
+    /// Width of the 1×1 convolutions in growth rates.
+    #[config(default = 4)]
+    pub bottleneck: usize,
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a new feature.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether training recomputes normalized features rather than keep a copy for every layer.
+    #[config(default = false)]
+    pub memory_efficient: bool,
+}
 
 /// Four dense blocks with transitions that halve channels and map between them.
 #[derive(Module, Debug)]
@@ -54,42 +79,42 @@ pub struct DenseNet {
     blocks: Vec<DenseBlock>,
     transitions: Vec<Transition>,
     norm: BatchNorm2d,
-    avgpool: AdaptiveAvgPool2d,
-    classifier: Linear,
+    head: PooledHead,
 }
 
-impl DenseNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let row = TABLE.iter().find(|(name, ..)| *name == spec.name);
-        let &(_, width, growth_rate, depths) = row.expect("variants stand in the table");
+impl DenseNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        let memory_efficient = spec.options.memory_efficient.unwrap_or(self.memory_efficient);
+        let config = self.with_classes(spec.classes).with_channels(spec.channels);
+        config.with_dropout(dropout).with_memory_efficient(memory_efficient)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> DenseNet {
         let mut blocks = Vec::new();
         let mut transitions = Vec::new();
-        let mut channels = width;
-        for depth in depths {
+        let mut channels = self.width;
+        for depth in self.depths {
             if !blocks.is_empty() {
                 transitions.push(TransitionConfig::new([channels, channels / 2]).init(device));
                 channels /= 2;
             }
-            let block = DenseBlockConfig::new(channels, depth, growth_rate)
-                .with_bottleneck(Some(BOTTLENECK))
-                .with_dropout(spec.options.dropout.unwrap_or(0.0))
-                .with_memory_efficient(spec.options.memory_efficient.unwrap_or(false));
+            let block = DenseBlockConfig::new(channels, depth, self.growth_rate)
+                .with_bottleneck(Some(self.bottleneck))
+                .with_dropout(self.dropout)
+                .with_memory_efficient(self.memory_efficient);
             blocks.push(block.init(device));
             channels = block.outputs();
         }
-        Self {
-            stem: ConvUnitConfig::square(spec.channels, width, 7)
-                .strided(2)
-                .padded(3)
-                .with_batch_norm()
-                .with_init(Init::KaimingNormalFanIn)
-                .init(device),
+        let stem = ConvUnitConfig::square(self.channels, self.width, 7).strided(2).padded(3).with_batch_norm();
+        DenseNet {
+            stem: stem.with_init(Init::KaimingNormalFanIn).init(device),
             pool: PoolConfig::max(3, 2).with_padding([1, 1]).init(),
             blocks,
             transitions,
             norm: BatchNorm2dConfig::new(channels).init(device),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            classifier: LinearConfig::new(channels, spec.classes).with_init(Init::TorchZeroBias).init(device),
+            head: PooledHeadConfig::new(channels, self.classes).with_init(Init::TorchZeroBias).init(device),
         }
     }
 }
@@ -101,24 +126,35 @@ impl Classifier for DenseNet {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        self.classifier.forward(self.avgpool.forward(features).flatten())
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { classifier: self.classifier.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
-    fn names(&self) -> NameRules {
-        dense_names(&self.blocks)
-            .rule(r"^stem\.(conv|norm)", "features.${1}0")
-            .rule(r"^pool", "features.pool0")
-            .rule(r"^norm", "features.norm5")
-            // torchvision's published files are older than its names.
-            .older(r"(\.denselayer\d+\.(?:norm|conv))\.([12])\.", "$1$2.")
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["stem", part, tensor] => rename(&[&format!("features.{part}0")], tensor),
+            ["pool", tensor] => rename(&["features.pool0"], tensor),
+            ["norm", tensor] => rename(&["features.norm5"], tensor),
+            _ => dense_name(path),
+        }
+    }
+
+    /// torchvision's published files are older than its names: `norm.1` for `norm1`.
+    fn respell(&self, name: &str) -> String {
+        match name.split_once(".denselayer") {
+            Some((block, layer)) => {
+                let layer = layer.replacen(".1.", "1.", 1).replacen(".2.", "2.", 1);
+                format!("{block}.denselayer{layer}")
+            }
+            None => name.to_owned(),
+        }
     }
 }
 
-/// Dense blocks with a transition behind each but the last, `[batch, channels, height, width]` to
+/// Dense blocks with a transition after each but the last, `[batch, channels, height, width]` to
 /// `[batch, channels', height', width']`.
 pub(super) fn forward_dense<M: FeatureMap>(blocks: &[DenseBlock], transitions: &[Transition], input: M) -> M {
     blocks.iter().enumerate().fold(input, |x, (i, block)| {
@@ -131,16 +167,18 @@ pub(super) fn forward_dense<M: FeatureMap>(blocks: &[DenseBlock], transitions: &
 }
 
 /// torchvision counts blocks, layers, norms and convolutions from one.
-pub(super) fn dense_names(blocks: &[DenseBlock]) -> NameRules {
-    let mut rules = NameRules::default();
-    for (i, block) in blocks.iter().enumerate() {
-        rules = rules
-            .rule(format!(r"^blocks\.{i}\."), format!("features.denseblock{}.", i + 1))
-            .rule(format!(r"^transitions\.{i}\.(unit\.)?"), format!("features.transition{}.", i + 1));
-        for layer in 0..block.layers.len() {
-            let path = format!(r"^features\.denseblock{}\.layers\.{layer}\.", i + 1);
-            rules = rules.rule(path, format!("features.denseblock{}.denselayer{}.", i + 1, layer + 1));
+pub(super) fn dense_name(path: &[&str]) -> String {
+    let block = |kind: &str, number: &str| format!("features.{kind}{}", index(number) + 1);
+    match path {
+        ["blocks", number, "layers", layer, unit, part, tensor] => {
+            let unit = if *unit == "bottleneck" { 1 } else { 2 };
+            let layer = format!("denselayer{}.{part}{unit}", index(layer) + 1);
+            rename(&[&block("denseblock", number), &layer], tensor)
         }
+        ["transitions", number, "unit", part, tensor] => rename(&[&block("transition", number), part], tensor),
+        ["transitions", number, "pool", tensor] => rename(&[&block("transition", number), "pool"], tensor),
+        ["head", "pool", tensor] => rename(&["avgpool"], tensor),
+        ["head", "fc", tensor] => rename(&["classifier"], tensor),
+        _ => path.join("."),
     }
-    rules.rule(r"\.bottleneck\.(norm|conv)", ".${1}1").rule(r"(denselayer\d+)\.conv\.(norm|conv)", "${1}.${2}2")
 }

@@ -4,22 +4,20 @@
 //! 1.0M, 7.0M and, with bottlenecks and compression, 0.8M parameters. Trained without augmentation, the paper drops
 //! features with probability 0.2 ([`Options::dropout`](crate::Options::dropout)).
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Linear, LinearConfig, Transition, TransitionConfig};
+use convzoo_blocks::{
+    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init,
+    PooledHead, PooledHeadConfig, Transition, TransitionConfig,
+};
 
-use super::densenet::{BOTTLENECK, dense_names, forward_dense};
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Preprocessing};
+use super::densenet::{dense_name, forward_dense};
+use crate::names::rename;
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
 
-/// Depth, growth rate, and whether layers have bottlenecks and transitions compress (BC).
-const TABLE: &[(&str, usize, usize, bool)] =
-    &[("densenet40_k12", 40, 12, false), ("densenet100_k12", 100, 12, false), ("densenet_bc100_k12", 100, 12, true)];
-
-/// As the authors' Torch code draws convolutions.
-const INIT: Init = Init::KaimingNormalFanOut;
-
-const fn variant(name: &'static str) -> Variant {
+const fn variant(name: &'static str, config: fn() -> CifarDenseNetConfig) -> Variant {
     Variant {
         name,
         family: "densenet",
@@ -30,77 +28,107 @@ const fn variant(name: &'static str) -> Variant {
         sizes: Sizes::From(4),
         takes: &[Opt::Dropout, Opt::MemoryEfficient],
         weights: &[],
-        build: |spec, device| DenseNetCifar::new(spec, device).into(),
+        build: Build::CifarDenseNet(config),
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] =
-    &[variant("densenet40_k12"), variant("densenet100_k12"), variant("densenet_bc100_k12")];
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("densenet40_k12", || CifarDenseNetConfig::new(40, 12)),
+    variant("densenet100_k12", || CifarDenseNetConfig::new(100, 12)),
+    variant("densenet_bc100_k12", || CifarDenseNetConfig::new(100, 12).with_bc(true)),
+];
+
+/// As the authors' Torch code draws convolutions.
+const INIT: Init = Init::KaimingNormalFanOut;
+
+/// Configures a [`CifarDenseNet`].
+#[derive(Config, Debug)]
+pub struct CifarDenseNetConfig {
+    /// Layers in all, 3 · n + 4.
+    pub depth: usize,
+    /// Channels that each layer adds.
+    pub growth_rate: usize,
+    /// Whether layers have bottlenecks and transitions compress: the form BC.
+    #[config(default = false)]
+    pub bc: bool,
+    /// Classes to tell apart.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a new feature.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+    /// Whether training recomputes normalized features rather than keep a copy for every layer.
+    #[config(default = false)]
+    pub memory_efficient: bool,
+}
 
 /// Three dense blocks of equal depth.
 #[derive(Module, Debug)]
-pub struct DenseNetCifar {
+pub struct CifarDenseNet {
     stem: ConvUnit,
     blocks: Vec<DenseBlock>,
     transitions: Vec<Transition>,
     norm: BatchNorm2d,
-    avgpool: AdaptiveAvgPool2d,
-    classifier: Linear,
+    head: PooledHead,
 }
 
-impl DenseNetCifar {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let row = TABLE.iter().find(|(name, ..)| *name == spec.name);
-        let &(_, depth, growth_rate, bc) = row.expect("variants stand in the table");
+impl CifarDenseNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        let memory_efficient = spec.options.memory_efficient.unwrap_or(self.memory_efficient);
+        let config = self.with_classes(spec.classes).with_channels(spec.channels);
+        config.with_dropout(dropout).with_memory_efficient(memory_efficient)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> CifarDenseNet {
         // The first convolution, two transitions and the classifier count too; a layer with bottleneck counts twice.
-        let layers = (depth - 4) / 3 / if bc { 2 } else { 1 };
-        let width = if bc { 2 * growth_rate } else { 16 };
+        let layers = (self.depth - 4) / 3 / if self.bc { 2 } else { 1 };
+        let width = if self.bc { 2 * self.growth_rate } else { 16 };
         let mut blocks = Vec::new();
         let mut transitions = Vec::new();
         let mut channels = width;
         for _ in 0..3 {
             if !blocks.is_empty() {
-                let compressed = if bc { channels / 2 } else { channels };
+                let compressed = if self.bc { channels / 2 } else { channels };
                 transitions.push(TransitionConfig::new([channels, compressed]).with_init(INIT).init(device));
                 channels = compressed;
             }
-            let block = DenseBlockConfig::new(channels, layers, growth_rate)
-                .with_bottleneck(bc.then_some(BOTTLENECK))
-                .with_dropout(spec.options.dropout.unwrap_or(0.0))
-                .with_memory_efficient(spec.options.memory_efficient.unwrap_or(false))
+            let block = DenseBlockConfig::new(channels, layers, self.growth_rate)
+                .with_bottleneck(self.bc.then_some(4))
+                .with_dropout(self.dropout)
+                .with_memory_efficient(self.memory_efficient)
                 .with_init(INIT);
             blocks.push(block.init(device));
             channels = block.outputs();
         }
-        Self {
-            // Every dense layer begins with a norm of its own: none follows the first convolution.
-            stem: ConvUnitConfig::square(spec.channels, width, 3)
-                .padded(1)
-                .with_bias(false)
-                .linear()
-                .with_init(INIT)
-                .init(device),
+        // Every dense layer begins with a norm of its own: none follows the first convolution.
+        let stem = ConvUnitConfig::square(self.channels, width, 3).padded(1).with_bias(false).linear();
+        CifarDenseNet {
+            stem: stem.with_init(INIT).init(device),
             blocks,
             transitions,
             norm: BatchNorm2dConfig::new(channels).init(device),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            classifier: LinearConfig::new(channels, spec.classes).with_init(Init::TorchZeroBias).init(device),
+            head: PooledHeadConfig::new(channels, self.classes).with_init(Init::TorchZeroBias).init(device),
         }
     }
 }
 
-impl Classifier for DenseNetCifar {
+impl Classifier for CifarDenseNet {
     fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let x = self.stem.forward(images);
         self.norm.forward(forward_dense(&self.blocks, &self.transitions, x)).relu()
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        self.classifier.forward(self.avgpool.forward(features).flatten())
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { classifier: self.classifier.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
     fn preprocessing(&self) -> Preprocessing {
@@ -108,7 +136,11 @@ impl Classifier for DenseNetCifar {
     }
 
     /// As torchvision names the larger ones.
-    fn names(&self) -> NameRules {
-        dense_names(&self.blocks).rule(r"^stem\.conv", "features.conv0").rule(r"^norm", "features.norm4")
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["stem", "conv", tensor] => rename(&["features.conv0"], tensor),
+            ["norm", tensor] => rename(&["features.norm4"], tensor),
+            _ => dense_name(path),
+        }
     }
 }

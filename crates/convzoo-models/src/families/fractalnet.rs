@@ -3,20 +3,19 @@
 //!
 //! The depth, 20, is the longest path: 5 blocks of 2² convolutions, hence 3 columns (4 would make 40 layers). The paper
 //! gives blocks, widths and 38.6M parameters, but not where the channels double. If the first convolution of every
-//! column did it, there would be 33.7M; a 1×1 convolution in front of each block whose width differs makes the paper's
+//! column did it, there would be 33.7M; a 1×1 convolution before each block whose width differs makes the paper's
 //! 38.6M, and stands here.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{ConvUnit, ConvUnitConfig, FeatureMap, FractalBlock, FractalBlockConfig, Init, Linear, LinearConfig, Paths, Pool, PoolConfig};
+use convzoo_blocks::{
+    ConvUnit, ConvUnitConfig, FeatureMap, FractalBlock, FractalBlockConfig, Init, Linear, LinearConfig, Paths, Pool,
+    PoolConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
 use crate::{Classifier, Preprocessing};
-
-const COLUMNS: usize = 3;
-
-/// Channels of each block, and the probability of dropping a feature behind its convolutions.
-const BLOCKS: [(usize, f64); 5] = [(64, 0.0), (128, 0.1), (256, 0.2), (512, 0.3), (512, 0.4)];
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "fractalnet20",
@@ -28,43 +27,75 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout, Opt::DropPath],
     weights: &[],
-    build: |spec, device| FractalNet::new(spec, device).into(),
+    build: Build::FractalNet(FractalNetConfig::new),
 }];
+
+/// Configures a [`FractalNet`] for images of 32×32.
+#[derive(Config, Debug)]
+pub struct FractalNetConfig {
+    /// Columns of each block: the deepest has 2^(columns − 1) convolutions.
+    #[config(default = 3)]
+    pub columns: usize,
+    /// Channels of each of the five blocks.
+    #[config(default = "[64, 128, 256, 512, 512]")]
+    pub widths: [usize; 5],
+    /// Probability of dropping a feature after the convolutions of each block.
+    #[config(default = "[0.0, 0.1, 0.2, 0.3, 0.4]")]
+    pub dropout: [f64; 5],
+    /// Probability that a join drops one of its inputs.
+    #[config(default = 0.15)]
+    pub drop_path: f64,
+    /// Classes to tell apart.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+}
 
 /// Five fractal blocks, each followed by a maximum that halves the map, down to 1×1.
 #[derive(Module, Debug)]
 pub struct FractalNet {
-    stages: Vec<Stage>,
+    stages: Vec<FractalStage>,
     classifier: Linear,
+    columns: usize,
     drop_path: f64,
 }
 
 #[derive(Module, Debug)]
-struct Stage {
+struct FractalStage {
     /// 1×1, where the channels change.
     widen: Option<ConvUnit>,
     fractal: FractalBlock,
     pool: Pool,
 }
 
-impl FractalNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let drop_path = spec.options.drop_path.unwrap_or(0.15);
-        let mut inputs = spec.channels;
-        let stages = BLOCKS.map(|(width, dropout)| {
+impl FractalNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.map_or(self.dropout, |dropout| [dropout; 5]);
+        let drop_path = spec.options.drop_path.unwrap_or(self.drop_path);
+        let config = self.with_classes(spec.classes).with_channels(spec.channels);
+        config.with_dropout(dropout).with_drop_path(drop_path)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> FractalNet {
+        let mut inputs = self.channels;
+        let stages = self.widths.into_iter().zip(self.dropout).map(|(width, dropout)| {
             let widen = ConvUnitConfig::square(inputs, width, 1).with_batch_norm().with_init(Init::XavierUniform);
             let widen = (inputs != width).then(|| widen.init(device));
             inputs = width;
-            let fractal = FractalBlockConfig::new([width, width], COLUMNS)
-                .with_drop_path(drop_path)
-                .with_dropout(spec.options.dropout.unwrap_or(dropout))
+            let fractal = FractalBlockConfig::new([width, width], self.columns)
+                .with_drop_path(self.drop_path)
+                .with_dropout(dropout)
                 .init(device);
-            Stage { widen, fractal, pool: PoolConfig::max(2, 2).init() }
+            FractalStage { widen, fractal, pool: PoolConfig::max(2, 2).init() }
         });
-        Self {
-            stages: stages.into(),
-            classifier: LinearConfig::new(inputs, spec.classes).with_init(Init::XavierUniform).init(device),
-            drop_path,
+        FractalNet {
+            stages: stages.collect(),
+            classifier: LinearConfig::new(inputs, self.classes).with_init(Init::XavierUniform).init(device),
+            columns: self.columns,
+            drop_path: self.drop_path,
         }
     }
 }
@@ -73,7 +104,7 @@ impl Classifier for FractalNet {
     /// In training, with drop path: global ones take the same column through all blocks.
     fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let paths = match images.training_device() {
-            Some(device) if self.drop_path > 0.0 => Paths::draw(self.drop_path, COLUMNS, &device),
+            Some(device) if self.drop_path > 0.0 => Paths::draw(self.drop_path, self.columns, &device),
             _ => Paths::All,
         };
         self.stages.iter().fold(images, |x, stage| {

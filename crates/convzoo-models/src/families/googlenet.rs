@@ -1,22 +1,21 @@
 //! GoogLeNet: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich, *Going Deeper with
 //! Convolutions*, [arXiv:1409.4842](https://arxiv.org/abs/1409.4842), 2014.
 //!
-//! By default torchvision's network, which normalises by batches and has 3×3 where the paper has 5×5. With
-//! [`Options::batch_norm`](crate::Options::batch_norm) off it is the paper's: 5×5, local response normalisation around
+//! By default torchvision's network, which normalizes by batches and has 3×3 where the paper has 5×5. With
+//! [`GoogLeNetConfig::batch_norm`] off it is the paper's: 5×5, local response normalization around
 //! the stem, dropout 0.4.
 
+use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Init, Linear, LinearConfig, LocalResponseNorm, NormConfig, Pool, PoolConfig};
+use convzoo_blocks::{
+    AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, Init,
+    LocalResponseNorm, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
-
-/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
-/// `transform_input`), as this network's `preprocessing` says.
-const WEIGHTS: &[Published] =
-    &[Published::new("googlenet", "imagenet1k_v1", "googlenet-1378be20.pth", 69.778, 89.53, 256)];
+use crate::names::{bn, index, letter, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Outputs, Preprocessing, Published};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "googlenet",
@@ -28,8 +27,13 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::From(15),
     takes: &[Opt::Dropout, Opt::BatchNorm],
     weights: WEIGHTS,
-    build: |spec, device| GoogLeNet::new(spec, device).into(),
+    build: Build::GoogLeNet(GoogLeNetConfig::new),
 }];
+
+/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
+/// `transform_input`), as this network's `preprocessing` says.
+const WEIGHTS: &[Published] =
+    &[Published::new("googlenet", "imagenet1k_v1", "googlenet-1378be20.pth", 69.778, 89.53, 256)];
 
 // Table 1 of the paper: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 
@@ -48,21 +52,22 @@ const STAGE_4: &[[usize; 6]] = &[
 /// Modules 5a and 5b.
 const STAGE_5: &[[usize; 6]] = &[[256, 160, 320, 32, 128, 128], [384, 192, 384, 48, 128, 128]];
 
-const NAMES: &[(&str, &str)] = &[
-    (r"^inception(\d)\.0", "inception${1}a"),
-    (r"^inception(\d)\.1", "inception${1}b"),
-    (r"^inception(\d)\.2", "inception${1}c"),
-    (r"^inception(\d)\.3", "inception${1}d"),
-    (r"^inception(\d)\.4", "inception${1}e"),
-    (r"\.branches\.0\.convs\.0", ".branch1"),
-    (r"\.branches\.1\.convs", ".branch2"),
-    (r"\.branches\.2\.convs", ".branch3"),
-    (r"\.branches\.3\.pool", ".branch4.0"),
-    (r"\.branches\.3\.convs\.0", ".branch4.1"),
-    (r"\.norm\b", ".bn"),
-    (r"^(aux\d)\.classifier\.layers\.0", "$1.fc1"),
-    (r"^(aux\d)\.classifier\.layers\.1", "$1.fc2"),
-];
+/// Configures a [`GoogLeNet`].
+#[derive(Config, Debug)]
+pub struct GoogLeNetConfig {
+    /// torchvision's network, which normalizes by batches, or the paper's.
+    #[config(default = true)]
+    pub batch_norm: bool,
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the classifiers; without it 0.7 before the auxiliary ones, and 0.2
+    /// (torchvision) or 0.4 (the paper) before the last.
+    pub dropout: Option<f64>,
+}
 
 /// Three convolutions, nine Inception modules, one fully-connected layer, and two auxiliary classifiers for training.
 #[derive(Module, Debug)]
@@ -81,16 +86,22 @@ pub struct GoogLeNet {
     inception5: Vec<Inception>,
     aux1: AuxiliaryHead,
     aux2: AuxiliaryHead,
-    avgpool: AdaptiveAvgPool2d,
-    dropout: Dropout,
-    fc: Linear,
+    head: PooledHead,
 }
 
-impl GoogLeNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let batch_norm = spec.options.batch_norm.unwrap_or(true);
+impl GoogLeNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let batch_norm = spec.options.batch_norm.unwrap_or(self.batch_norm);
+        let dropout = spec.options.dropout.or(self.dropout);
+        let config = self.with_classes(spec.classes).with_channels(spec.channels);
+        config.with_batch_norm(batch_norm).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> GoogLeNet {
+        let batch_norm = self.batch_norm;
         let norm = batch_norm.then_some(NormConfig::Batch { epsilon: 1e-3 });
-        // The paper does not say how it begins; its replications without batch norm need Glorot's.
+        // The paper does not give its initialization; its replications without batch norm need Glorot's.
         let init = if batch_norm { Init::NormalWeight(0.01) } else { Init::XavierUniform };
         let (large, dropout) = if batch_norm { (3, 0.2) } else { (5, 0.4) };
 
@@ -108,15 +119,11 @@ impl GoogLeNet {
             widths.iter().map(module).collect()
         };
         let aux = |inputs| {
-            AuxiliaryHeadConfig::new(inputs, spec.classes)
-                .with_norm(norm)
-                .with_bias(!batch_norm)
-                .with_dropout(spec.options.dropout.unwrap_or(0.7))
-                .with_init(init)
-                .init(device)
+            let config = AuxiliaryHeadConfig::new(inputs, self.classes).with_norm(norm).with_bias(!batch_norm);
+            config.with_dropout(self.dropout.unwrap_or(0.7)).with_init(init).init(device)
         };
-        Self {
-            conv1: unit(conv(spec.channels, 64, 7).strided(2)),
+        GoogLeNet {
+            conv1: unit(conv(self.channels, 64, 7).strided(2)),
             maxpool1: pool(3),
             norm1: response_norm(),
             conv2: unit(conv(64, 64, 1)),
@@ -130,13 +137,16 @@ impl GoogLeNet {
             inception5: stage(STAGE_5),
             aux1: aux(512),
             aux2: aux(528),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(dropout)).init(),
-            fc: LinearConfig::new(channels, spec.classes).with_init(init).init(device),
+            head: PooledHeadConfig::new(channels, self.classes)
+                .with_dropout(self.dropout.unwrap_or(dropout))
+                .with_init(init)
+                .init(device),
         }
     }
+}
 
-    /// The maps behind modules 4a, 4d and 5b: where the auxiliary classifiers stand, and the last.
+impl GoogLeNet {
+    /// The maps after modules 4a, 4d and 5b: where the auxiliary classifiers stand, and the last.
     fn maps<M: FeatureMap>(&self, images: M) -> [M; 3] {
         let response_norm = |norm: &Option<LocalResponseNorm>, x: M| match norm {
             Some(norm) => norm.forward(x),
@@ -148,10 +158,10 @@ impl GoogLeNet {
         let x = self.conv3.forward(self.conv2.forward(x));
         let x = self.maxpool2.forward(response_norm(&self.norm2, x));
         let x = self.maxpool3.forward(stage(&self.inception3, x));
-        let behind_4a = stage(&self.inception4[..1], x);
-        let behind_4d = stage(&self.inception4[1..4], behind_4a.clone());
-        let x = self.pool4(stage(&self.inception4[4..], behind_4d.clone()));
-        [behind_4a, behind_4d, stage(&self.inception5, x)]
+        let after_4a = stage(&self.inception4[..1], x);
+        let after_4d = stage(&self.inception4[1..4], after_4a.clone());
+        let x = self.pool4(stage(&self.inception4[4..], after_4d.clone()));
+        [after_4a, after_4d, stage(&self.inception5, x)]
     }
 
     /// A single cell, all that is left of images under 31 pixels, is its own maximum.
@@ -170,14 +180,13 @@ impl Classifier for GoogLeNet {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let features = self.avgpool.forward(features).flatten();
-        self.fc.forward(features.layer(&self.dropout))
+        self.head.forward(features)
     }
 
     /// The paper adds the losses of both auxiliary classifiers with weight 0.3.
     fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
-        let [behind_4a, behind_4d, features] = self.maps(images);
-        let auxiliary = vec![self.aux1.forward(behind_4a), self.aux2.forward(behind_4d)];
+        let [after_4a, after_4d, features] = self.maps(images);
+        let auxiliary = vec![self.aux1.forward(after_4a), self.aux2.forward(after_4d)];
         Outputs { logits: self.forward_head(features), auxiliary }
     }
 
@@ -185,19 +194,38 @@ impl Classifier for GoogLeNet {
         Self {
             aux1: self.aux1.replace_classes(classes),
             aux2: self.aux2.replace_classes(classes),
-            fc: self.fc.replace_outputs(classes),
+            head: self.head.replace_classes(classes),
             ..self
         }
     }
 
-    /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores behind
-    /// ImageNet's normalisation; here the images are normalised so at once.
+    /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores after
+    /// ImageNet's normalization; here the images are normalized so at once.
     fn preprocessing(&self) -> Preprocessing {
         Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..Preprocessing::IMAGENET }
     }
 
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["head", "pool", tensor] => rename(&["avgpool"], tensor),
+            ["head", "fc", tensor] => rename(&["fc"], tensor),
+            [aux, "classifier", "layers", layer, tensor] => rename(&[aux, ["fc1", "fc2"][index(layer)]], tensor),
+            [stage, module, "branches", branch @ ..] => {
+                let (layer, rest) = match branch {
+                    ["0", "convs", _, rest @ ..] => ("branch1".to_owned(), rest),
+                    ["3", "pool", rest @ ..] => ("branch4.0".to_owned(), rest),
+                    ["3", "convs", _, rest @ ..] => ("branch4.1".to_owned(), rest),
+                    [number, "convs", conv, rest @ ..] => (format!("branch{}.{conv}", index(number) + 1), rest),
+                    _ => (branch.join("."), &[][..]),
+                };
+                rename(&[&format!("{stage}{}", letter(module)), &layer], &bn(rest))
+            }
+            _ => bn(path),
+        }
+    }
+
     /// torchvision's `aux_logits=False` leaves the auxiliary classifiers out.
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES).optional("aux1").optional("aux2")
+    fn optional_layers(&self) -> &'static [&'static str] {
+        &["aux1", "aux2"]
     }
 }

@@ -2,13 +2,17 @@
 //! Connections on Learning*, [arXiv:1602.07261](https://arxiv.org/abs/1602.07261), 2016; as timm has it, whose stem is
 //! Inception v3's and whose modules are twice as many as the paper's.
 
+use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{Activation, AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
+use convzoo_blocks::{
+    Activation, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, InceptionResidual,
+    InceptionResidualConfig, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Interpolation, NameRules, Preprocessing};
+use crate::names::{bn, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Interpolation, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_resnet_v2",
@@ -20,30 +24,25 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::From(75),
     takes: &[Opt::Dropout],
     weights: &[],
-    build: |spec, device| InceptionResNetV2::new(spec, device).into(),
+    build: Build::InceptionResNetV2(InceptionResNetV2Config::new),
 }];
 
-/// timm's names: a path of one layer has no number of its own.
-const NAMES: &[(&str, &str)] = &[
-    (r"^conv(\d[ab])", "conv2d_$1"),
-    (r"^maxpool(\da)", "maxpool_$1"),
-    (r"^mixed(\d[ab])", "mixed_$1"),
-    (r"^block35", "repeat"),
-    (r"^block17", "repeat_1"),
-    (r"^block8", "repeat_2"),
-    (r"^last", "block8"),
-    (r"\.mixed\.branches", ".branches"),
-    (r"\.project\.conv", ".conv2d"),
-    (r"^(mixed_5b)\.branches\.3\.pool", "$1.branch3.0"),
-    (r"^(mixed_5b)\.branches\.3\.convs\.0", "$1.branch3.1"),
-    (r"\.branches\.(\d)\.pool", ".branch$1"),
-    (r"^(mixed_7a)\.branches\.0\.convs", "$1.branch0"),
-    (r"\.branches\.0\.convs\.0", ".branch0"),
-    (r"\.branches\.(\d)\.convs", ".branch$1"),
-    (r"\.norm\b", ".bn"),
-    (r"^avgpool", "global_pool.pool"),
-    (r"^fc", "classif"),
-];
+/// Configures an [`InceptionResNetV2`].
+#[derive(Config, Debug)]
+pub struct InceptionResNetV2Config {
+    /// How many residual modules A, B and C.
+    #[config(default = "[10, 20, 10]")]
+    pub depths: [usize; 3],
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the classifier.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
 
 /// A stem as Inception v3's, ten residual modules A, twenty B, ten C with reductions between them, and one
 /// fully-connected layer.
@@ -64,13 +63,17 @@ pub struct InceptionResNetV2 {
     block8: Vec<InceptionResidual>,
     last: InceptionResidual,
     conv7b: ConvUnit,
-    avgpool: AdaptiveAvgPool2d,
-    dropout: Dropout,
-    fc: Linear,
+    head: PooledHead,
 }
 
-impl InceptionResNetV2 {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl InceptionResNetV2Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> InceptionResNetV2 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).with_norm(Some(norm)).with_bias(false)
@@ -79,8 +82,9 @@ impl InceptionResNetV2 {
         let repeat = |times: usize, block: InceptionResidualConfig| -> Vec<InceptionResidual> {
             (0..times).map(|_| block.init(device)).collect()
         };
-        Self {
-            conv1a: conv(spec.channels, 32, 3).strided(2).init(device),
+        let [a, b, c] = self.depths;
+        InceptionResNetV2 {
+            conv1a: conv(self.channels, 32, 3).strided(2).init(device),
             conv2a: conv(32, 32, 3).init(device),
             conv2b: conv(32, 64, 3).padded(1).init(device),
             maxpool3a: pool(),
@@ -88,17 +92,15 @@ impl InceptionResNetV2 {
             conv4a: conv(80, 192, 3).init(device),
             maxpool5a: pool(),
             mixed5b: InceptionConfig::resnet_stem(192).init(device),
-            block35: repeat(10, InceptionResidualConfig::a(320)),
+            block35: repeat(a, InceptionResidualConfig::a(320)),
             mixed6a: InceptionConfig::reduction_a(320, [256, 256, 384, 384]).init(device),
-            block17: repeat(20, InceptionResidualConfig::b(1088)),
+            block17: repeat(b, InceptionResidualConfig::b(1088)),
             mixed7a: InceptionConfig::resnet_reduction_b(1088).init(device),
-            block8: repeat(9, InceptionResidualConfig::c(2080)),
+            block8: repeat(c.saturating_sub(1), InceptionResidualConfig::c(2080)),
             // The last sum is neither scaled nor rectified.
             last: InceptionResidualConfig::c(2080).with_scale(1.0).with_activation(Activation::Identity).init(device),
             conv7b: conv(2080, 1536, 1).init(device),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.0)).init(),
-            fc: LinearConfig::new(1536, spec.classes).init(device),
+            head: PooledHeadConfig::new(1536, self.classes).with_dropout(self.dropout).init(device),
         }
     }
 }
@@ -115,12 +117,11 @@ impl Classifier for InceptionResNetV2 {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let features = self.avgpool.forward(features).flatten();
-        self.fc.forward(features.layer(&self.dropout))
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { fc: self.fc.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
     fn preprocessing(&self) -> Preprocessing {
@@ -133,7 +134,50 @@ impl Classifier for InceptionResNetV2 {
         }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    /// timm's names: a path of one layer has no number of its own.
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["head", "pool", tensor] => rename(&["global_pool.pool"], tensor),
+            ["head", "fc", tensor] => rename(&["classif"], tensor),
+            ["last", rest @ ..] => rename(&["block8"], &residual_layer(rest)),
+            ["block35", number, rest @ ..] => rename(&["repeat", number], &residual_layer(rest)),
+            ["block17", number, rest @ ..] => rename(&["repeat_1", number], &residual_layer(rest)),
+            ["block8", number, rest @ ..] => rename(&["repeat_2", number], &residual_layer(rest)),
+            [module, "branches", branch @ ..] => {
+                let (layer, rest) = match (*module, branch) {
+                    ("mixed5b", ["3", "pool", rest @ ..]) => ("branch3.0".to_owned(), rest),
+                    ("mixed5b", ["3", "convs", _, rest @ ..]) => ("branch3.1".to_owned(), rest),
+                    (_, [number, "pool", rest @ ..]) => (format!("branch{number}"), rest),
+                    ("mixed7a", ["0", _, conv, rest @ ..]) => (format!("branch0.{conv}"), rest),
+                    (_, branch) => branch_layer(branch),
+                };
+                rename(&[&module.replace("mixed", "mixed_"), &layer], &bn(rest))
+            }
+            [layer, rest @ ..] => {
+                let layer = layer.replace("conv", "conv2d_").replace("maxpool", "maxpool_");
+                rename(&[&layer], &bn(rest))
+            }
+            [] => String::new(),
+        }
+    }
+}
+
+fn residual_layer(path: &[&str]) -> String {
+    match path {
+        ["mixed", "branches", branch @ ..] => {
+            let (layer, rest) = branch_layer(branch);
+            rename(&[&layer], &bn(rest))
+        }
+        ["project", "conv", tensor] => rename(&["conv2d"], tensor),
+        _ => path.join("."),
+    }
+}
+
+/// The first path has one convolution, the others more.
+fn branch_layer<'a, 'b>(path: &'b [&'a str]) -> (String, &'b [&'a str]) {
+    match path {
+        ["0", _, _, rest @ ..] => ("branch0".to_owned(), rest),
+        [number, _, conv, rest @ ..] => (format!("branch{number}.{conv}"), rest),
+        rest => (String::new(), rest),
     }
 }

@@ -1,18 +1,17 @@
 //! Inception v3: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, *Rethinking the Inception Architecture for Computer Vision*,
 //! [arXiv:1512.00567](https://arxiv.org/abs/1512.00567), 2015; as torchvision has it.
 
+use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Init, Linear, LinearConfig, NormConfig, Pool, PoolConfig};
+use convzoo_blocks::{
+    AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, Init,
+    NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Outputs, Preprocessing, Published};
-
-/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
-/// `transform_input`), as this network's `preprocessing` says.
-const WEIGHTS: &[Published] =
-    &[Published::new("inception_v3", "imagenet1k_v1", "inception_v3_google-0cc3c7bd.pth", 77.294, 93.45, 342)];
+use crate::names::{bn, index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Outputs, Preprocessing, Published};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_v3",
@@ -24,51 +23,29 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::From(75),
     takes: &[Opt::Dropout],
     weights: WEIGHTS,
-    build: |spec, device| InceptionV3::new(spec, device).into(),
+    build: Build::InceptionV3(InceptionV3Config::new),
 }];
+
+/// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
+/// `transform_input`), as this network's `preprocessing` says.
+const WEIGHTS: &[Published] =
+    &[Published::new("inception_v3", "imagenet1k_v1", "inception_v3_google-0cc3c7bd.pth", 77.294, 93.45, 342)];
 
 const INIT: Init = Init::NormalWeight(0.1);
 
-const NAMES: &[(&str, &str)] = &[
-    (r"^conv1a", "Conv2d_1a_3x3"),
-    (r"^conv2a", "Conv2d_2a_3x3"),
-    (r"^conv2b", "Conv2d_2b_3x3"),
-    (r"^conv3b", "Conv2d_3b_1x1"),
-    (r"^conv4a", "Conv2d_4a_3x3"),
-    (r"^mixed5\.0", "Mixed_5b"),
-    (r"^mixed5\.1", "Mixed_5c"),
-    (r"^mixed5\.2", "Mixed_5d"),
-    (r"^mixed([67])\.0", "Mixed_${1}a"),
-    (r"^mixed([67])\.1", "Mixed_${1}b"),
-    (r"^mixed([67])\.2", "Mixed_${1}c"),
-    (r"^mixed6\.3", "Mixed_6d"),
-    (r"^mixed6\.4", "Mixed_6e"),
-    (r"^aux", "AuxLogits"),
-    (r"\.branches\.\d\.pool", ".pool"),
-    // A path's name, to be followed by the number of its convolution.
-    (r"^(Mixed_5.)\.branches\.1\.convs", "$1.branch5x5_"),
-    (r"^(Mixed_5.)\.branches\.2\.convs", "$1.branch3x3dbl_"),
-    (r"^(Mixed_6a)\.branches\.0\.convs\.0", "$1.branch3x3"),
-    (r"^(Mixed_6a)\.branches\.1\.convs", "$1.branch3x3dbl_"),
-    (r"^(Mixed_6.)\.branches\.1\.convs", "$1.branch7x7_"),
-    (r"^(Mixed_6.)\.branches\.2\.convs", "$1.branch7x7dbl_"),
-    (r"^(Mixed_7a)\.branches\.0\.convs", "$1.branch3x3_"),
-    (r"^(Mixed_7a)\.branches\.1\.convs", "$1.branch7x7x3_"),
-    (r"^(Mixed_7.)\.branches\.1\.convs", "$1.branch3x3_"),
-    (r"^(Mixed_7.)\.branches\.2\.convs", "$1.branch3x3dbl_"),
-    (r"\.branches\.0\.convs\.0", ".branch1x1"),
-    (r"\.branches\.3\.convs\.0", ".branch_pool"),
-    (r"\.branches\.1\.split\.0", ".branch3x3_2a"),
-    (r"\.branches\.1\.split\.1", ".branch3x3_2b"),
-    (r"\.branches\.2\.split\.0", ".branch3x3dbl_3a"),
-    (r"\.branches\.2\.split\.1", ".branch3x3dbl_3b"),
-    (r"_\.0\.", "_1."),
-    (r"_\.1\.", "_2."),
-    (r"_\.2\.", "_3."),
-    (r"_\.3\.", "_4."),
-    (r"_\.4\.", "_5."),
-    (r"\.norm\b", ".bn"),
-];
+/// Configures an [`InceptionV3`].
+#[derive(Config, Debug)]
+pub struct InceptionV3Config {
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the classifier.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+}
 
 /// A stem of five convolutions, eleven Inception modules on three sizes of maps, one fully-connected layer, and an
 /// auxiliary classifier for training.
@@ -85,13 +62,17 @@ pub struct InceptionV3 {
     mixed6: Vec<Inception>,
     aux: AuxiliaryHeadV3,
     mixed7: Vec<Inception>,
-    avgpool: AdaptiveAvgPool2d,
-    dropout: Dropout,
-    fc: Linear,
+    head: PooledHead,
 }
 
-impl InceptionV3 {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl InceptionV3Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> InceptionV3 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).with_norm(Some(norm)).with_bias(false).with_init(INIT)
@@ -100,8 +81,8 @@ impl InceptionV3 {
         let stage = |modules: Vec<InceptionConfig>| -> Vec<Inception> {
             modules.into_iter().map(|module| module.with_init(INIT).init(device)).collect()
         };
-        Self {
-            conv1a: conv(spec.channels, 32, 3).strided(2).init(device),
+        InceptionV3 {
+            conv1a: conv(self.channels, 32, 3).strided(2).init(device),
             conv2a: conv(32, 32, 3).init(device),
             conv2b: conv(32, 64, 3).padded(1).init(device),
             maxpool1: pool(),
@@ -120,22 +101,22 @@ impl InceptionV3 {
                 InceptionConfig::v3_c(768, 160),
                 InceptionConfig::v3_c(768, 192),
             ]),
-            aux: AuxiliaryHeadV3Config::new(768, spec.classes).init(device),
+            aux: AuxiliaryHeadV3Config::new(768, self.classes).init(device),
             mixed7: stage(vec![InceptionConfig::v3_d(768), InceptionConfig::v3_e(1280), InceptionConfig::v3_e(2048)]),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.5)).init(),
-            fc: LinearConfig::new(2048, spec.classes).with_init(INIT).init(device),
+            head: PooledHeadConfig::new(2048, self.classes).with_dropout(self.dropout).with_init(INIT).init(device),
         }
     }
+}
 
-    /// The maps behind modules 6e and 7c: where the auxiliary classifier stands, and the last.
+impl InceptionV3 {
+    /// The maps after modules 6e and 7c: where the auxiliary classifier stands, and the last.
     fn maps<M: FeatureMap>(&self, images: M) -> [M; 2] {
         let stage = |modules: &[Inception], x: M| modules.iter().fold(x, |x, module| module.forward(x));
         let x = self.conv2b.forward(self.conv2a.forward(self.conv1a.forward(images)));
         let x = self.conv4a.forward(self.conv3b.forward(self.maxpool1.forward(x)));
         let x = stage(&self.mixed5, self.maxpool2.forward(x));
-        let behind_6e = stage(&self.mixed6, x);
-        [behind_6e.clone(), stage(&self.mixed7, behind_6e)]
+        let after_6e = stage(&self.mixed6, x);
+        [after_6e.clone(), stage(&self.mixed7, after_6e)]
     }
 }
 
@@ -146,32 +127,77 @@ impl Classifier for InceptionV3 {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let features = self.avgpool.forward(features).flatten();
-        self.fc.forward(features.layer(&self.dropout))
+        self.head.forward(features)
     }
 
     /// The auxiliary classifier's map is too small where a side of the images is under 299: they train without it.
     fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
-        let [behind_6e, features] = self.maps(images);
-        let [_, _, height, width] = behind_6e.dims();
+        let [after_6e, features] = self.maps(images);
+        let [_, _, height, width] = after_6e.dims();
         let fits = height.min(width) >= AuxiliaryHeadV3::SMALLEST;
-        let auxiliary = fits.then(|| self.aux.forward(behind_6e));
+        let auxiliary = fits.then(|| self.aux.forward(after_6e));
         Outputs { logits: self.forward_head(features), auxiliary: auxiliary.into_iter().collect() }
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { aux: self.aux.replace_classes(classes), fc: self.fc.replace_outputs(classes), ..self }
+        Self { aux: self.aux.replace_classes(classes), head: self.head.replace_classes(classes), ..self }
     }
 
-    /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores behind
-    /// ImageNet's normalisation; here the images are normalised so at once.
+    /// torchvision's weights were ported from a network fed with -1…1, which its `transform_input` restores after
+    /// ImageNet's normalization; here the images are normalized so at once.
     fn preprocessing(&self) -> Preprocessing {
         let (mean, std) = ([0.5; 3], [0.5; 3]);
         Preprocessing { size: [299; 2], resize: Some(342), mean, std, ..Preprocessing::IMAGENET }
     }
 
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["conv1a", rest @ ..] => rename(&["Conv2d_1a_3x3"], &bn(rest)),
+            ["conv2a", rest @ ..] => rename(&["Conv2d_2a_3x3"], &bn(rest)),
+            ["conv2b", rest @ ..] => rename(&["Conv2d_2b_3x3"], &bn(rest)),
+            ["conv3b", rest @ ..] => rename(&["Conv2d_3b_1x1"], &bn(rest)),
+            ["conv4a", rest @ ..] => rename(&["Conv2d_4a_3x3"], &bn(rest)),
+            ["aux", rest @ ..] => rename(&["AuxLogits"], &bn(rest)),
+            ["head", "pool", tensor] => rename(&["avgpool"], tensor),
+            ["head", "fc", tensor] => rename(&["fc"], tensor),
+            [stage, module, "branches", branch @ ..] => {
+                let first = if *stage == "mixed5" { "bcd" } else { "abcde" };
+                let module = format!("{}{}", &stage[5..], &first[index(module)..=index(module)]);
+                let (layer, rest) = branch_layer(&module, branch);
+                rename(&[&format!("Mixed_{module}"), &layer], &bn(rest))
+            }
+            _ => path.join("."),
+        }
+    }
+
     /// timm's files have no auxiliary classifier.
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES).optional("AuxLogits")
+    fn optional_layers(&self) -> &'static [&'static str] {
+        &["AuxLogits"]
+    }
+}
+
+/// torchvision's name of a layer within a module, `5b` to `7c`, and what of its path is left.
+fn branch_layer<'a, 'b>(module: &str, path: &'b [&'a str]) -> (String, &'b [&'a str]) {
+    // Convolutions of a path are counted from 1.
+    let count = |path: &str, conv: &str| format!("{path}_{}", index(conv) + 1);
+    match (module, path) {
+        (_, [_, "pool", rest @ ..]) => ("pool".to_owned(), rest),
+        (_, ["3", "convs", _, rest @ ..]) => ("branch_pool".to_owned(), rest),
+        (_, ["1", "split", conv, rest @ ..]) => (["branch3x3_2a", "branch3x3_2b"][index(conv)].to_owned(), rest),
+        (_, ["2", "split", conv, rest @ ..]) => (["branch3x3dbl_3a", "branch3x3dbl_3b"][index(conv)].to_owned(), rest),
+        ("6a", ["0", _, _, rest @ ..]) => ("branch3x3".to_owned(), rest),
+        ("6a", ["1", _, conv, rest @ ..]) => (count("branch3x3dbl", conv), rest),
+        ("7a", ["0", _, conv, rest @ ..]) => (count("branch3x3", conv), rest),
+        ("7a", ["1", _, conv, rest @ ..]) => (count("branch7x7x3", conv), rest),
+        (_, ["0", _, _, rest @ ..]) => ("branch1x1".to_owned(), rest),
+        (module, [branch, _, conv, rest @ ..]) => {
+            let [single, double] = match &module[..1] {
+                "5" => ["branch5x5", "branch3x3dbl"],
+                "6" => ["branch7x7", "branch7x7dbl"],
+                _ => ["branch3x3", "branch3x3dbl"],
+            };
+            (count(if *branch == "1" { single } else { double }, conv), rest)
+        }
+        (_, rest) => (String::new(), rest),
     }
 }

@@ -1,13 +1,16 @@
 //! Inception-v4: Szegedy, Ioffe, Vanhoucke, Alemi, *Inception-v4, Inception-ResNet and the Impact of Residual
 //! Connections on Learning*, [arXiv:1602.07261](https://arxiv.org/abs/1602.07261), 2016; as timm has it.
 
+use burn::config::Config;
 use burn::module::Module;
-use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Features, Inception, InceptionConfig, Linear, LinearConfig, NormConfig};
+use convzoo_blocks::{
+    ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, NormConfig, PooledHead, PooledHeadConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Interpolation, NameRules, Preprocessing};
+use crate::names::{bn, index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Interpolation, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_v4",
@@ -19,31 +22,25 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::From(75),
     takes: &[Opt::Dropout],
     weights: &[],
-    build: |spec, device| InceptionV4::new(spec, device).into(),
+    build: Build::InceptionV4(InceptionV4Config::new),
 }];
 
-/// timm's names, behind the numbers of `features`: a path of one layer has no number of its own.
-const NAMES: &[(&str, &str)] = &[
-    (r"^stem", "features"),
-    (r"^(features\.3)\.branches\.0\.pool", "$1.maxpool"),
-    (r"^(features\.3)\.branches\.1\.convs\.0", "$1.conv"),
-    (r"^(features\.5)\.branches\.0\.convs\.0", "$1.conv"),
-    (r"^(features\.5)\.branches\.1\.pool", "$1.maxpool"),
-    (r"\.branches\.2\.pool", ".branch2"),
-    (r"\.branches\.3\.pool", ".branch3.0"),
-    (r"\.branches\.3\.convs\.0", ".branch3.1"),
-    (r"^(features\.(?:4|18))\.branches\.0\.convs", "$1.branch0"),
-    (r"\.branches\.0\.convs\.0", ".branch0"),
-    (r"^(features\.(?:19|20|21))\.branches\.(\d)\.convs\.", "$1.branch${2}_"),
-    (r"\.branches\.1\.split\.0", ".branch1_1a"),
-    (r"\.branches\.1\.split\.1", ".branch1_1b"),
-    (r"\.branches\.2\.split\.0", ".branch2_3a"),
-    (r"\.branches\.2\.split\.1", ".branch2_3b"),
-    (r"\.branches\.(\d)\.convs", ".branch$1"),
-    (r"\.norm\b", ".bn"),
-    (r"^avgpool", "global_pool.pool"),
-    (r"^fc", "last_linear"),
-];
+/// Configures an [`InceptionV4`].
+#[derive(Config, Debug)]
+pub struct InceptionV4Config {
+    /// How many modules A, B and C.
+    #[config(default = "[4, 7, 3]")]
+    pub depths: [usize; 3],
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the classifier.
+    #[config(default = 0.0)]
+    pub dropout: f64,
+}
 
 /// A stem of three convolutions and three mixtures, four modules A, seven B, three C with reductions between them, and
 /// one fully-connected layer.
@@ -51,37 +48,43 @@ const NAMES: &[(&str, &str)] = &[
 pub struct InceptionV4 {
     stem: Vec<ConvUnit>,
     mixed: Vec<Inception>,
-    avgpool: AdaptiveAvgPool2d,
-    dropout: Dropout,
-    fc: Linear,
+    head: PooledHead,
+    #[module(skip)]
+    depths: [usize; 3],
 }
 
-/// Everything between the stem's convolutions and the head.
-fn modules() -> Vec<InceptionConfig> {
-    let mut modules =
-        vec![InceptionConfig::v4_stem_a(64, 96), InceptionConfig::v4_stem_b(160), InceptionConfig::v4_stem_c(192)];
-    modules.extend((0..4).map(|_| InceptionConfig::v4_a(384)));
-    modules.push(InceptionConfig::reduction_a(384, [192, 224, 256, 384]));
-    modules.extend((0..7).map(|_| InceptionConfig::v4_b(1024)));
-    modules.push(InceptionConfig::v4_reduction_b(1024));
-    modules.extend((0..3).map(|_| InceptionConfig::v4_c(1536)));
-    modules
-}
+impl InceptionV4Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
 
-impl InceptionV4 {
-    fn new(spec: &Spec, device: &Device) -> Self {
+    /// Everything between the stem's convolutions and the head.
+    fn modules(&self) -> Vec<InceptionConfig> {
+        let [a, b, c] = self.depths;
+        let mut modules =
+            vec![InceptionConfig::v4_stem_a(64, 96), InceptionConfig::v4_stem_b(160), InceptionConfig::v4_stem_c(192)];
+        modules.extend((0..a).map(|_| InceptionConfig::v4_a(384)));
+        modules.push(InceptionConfig::reduction_a(384, [192, 224, 256, 384]));
+        modules.extend((0..b).map(|_| InceptionConfig::v4_b(1024)));
+        modules.push(InceptionConfig::v4_reduction_b(1024));
+        modules.extend((0..c).map(|_| InceptionConfig::v4_c(1536)));
+        modules
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> InceptionV4 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 3).with_norm(Some(norm)).with_bias(false);
-        Self {
+        InceptionV4 {
             stem: vec![
-                conv(spec.channels, 32).strided(2).init(device),
+                conv(self.channels, 32).strided(2).init(device),
                 conv(32, 32).init(device),
                 conv(32, 64).padded(1).init(device),
             ],
-            mixed: modules().iter().map(|module| module.init(device)).collect(),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.0)).init(),
-            fc: LinearConfig::new(1536, spec.classes).init(device),
+            mixed: self.modules().iter().map(|module| module.init(device)).collect(),
+            head: PooledHeadConfig::new(1536, self.classes).with_dropout(self.dropout).init(device),
+            depths: self.depths,
         }
     }
 }
@@ -93,12 +96,11 @@ impl Classifier for InceptionV4 {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let features = self.avgpool.forward(features).flatten();
-        self.fc.forward(features.layer(&self.dropout))
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { fc: self.fc.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
     fn preprocessing(&self) -> Preprocessing {
@@ -111,10 +113,42 @@ impl Classifier for InceptionV4 {
         }
     }
 
-    fn names(&self) -> NameRules {
-        let numbers = (0..self.mixed.len()).fold(NameRules::default(), |rules, index| {
-            rules.rule(format!(r"^mixed\.{index}\."), format!("features.{}.", index + self.stem.len()))
-        });
-        NAMES.iter().fold(numbers, |rules, &(from, to)| rules.rule(from, to))
+    /// timm's names, which number all in one sequence, `features`: a path of one layer has no number of its own.
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["stem", number, rest @ ..] => rename(&["features", number], &bn(rest)),
+            ["mixed", number, "branches", branch @ ..] => {
+                let (layer, rest) = self.branch_layer(index(number), branch);
+                rename(&["features", &(index(number) + self.stem.len()).to_string(), &layer], &bn(rest))
+            }
+            ["head", "pool", tensor] => rename(&["global_pool.pool"], tensor),
+            ["head", "fc", tensor] => rename(&["last_linear"], tensor),
+            _ => path.join("."),
+        }
+    }
+}
+
+impl InceptionV4 {
+    /// timm's name of a layer within a module, and what of its path is left.
+    fn branch_layer<'a, 'b>(&self, module: usize, path: &'b [&'a str]) -> (String, &'b [&'a str]) {
+        let [a, b, _] = self.depths;
+        let reduction_b = 3 + a + 1 + b;
+        match path {
+            ["0", "pool", rest @ ..] | ["1", "pool", rest @ ..] => ("maxpool".to_owned(), rest),
+            ["1", "convs", _, rest @ ..] if module == 0 => ("conv".to_owned(), rest),
+            ["0", "convs", _, rest @ ..] if module == 2 => ("conv".to_owned(), rest),
+            ["0", "convs", conv, rest @ ..] if module == 1 || module == reduction_b => {
+                (format!("branch0.{conv}"), rest)
+            }
+            ["0", "convs", _, rest @ ..] => ("branch0".to_owned(), rest),
+            ["2", "pool", rest @ ..] => ("branch2".to_owned(), rest),
+            ["3", "pool", rest @ ..] => ("branch3.0".to_owned(), rest),
+            ["3", "convs", _, rest @ ..] => ("branch3.1".to_owned(), rest),
+            ["1", "split", conv, rest @ ..] => (["branch1_1a", "branch1_1b"][index(conv)].to_owned(), rest),
+            ["2", "split", conv, rest @ ..] => (["branch2_3a", "branch2_3b"][index(conv)].to_owned(), rest),
+            [branch, _, conv, rest @ ..] if module > reduction_b => (format!("branch{branch}_{conv}"), rest),
+            [branch, _, conv, rest @ ..] => (format!("branch{branch}.{conv}"), rest),
+            rest => (String::new(), rest),
+        }
     }
 }

@@ -3,12 +3,16 @@
 //! As courses teach it: average pooling without weights, every map of C3 connected to every map of S2, and a linear
 //! output layer in place of radial basis functions: 61,706 parameters on one channel, 62,006 on three.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{Activation, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig};
+use convzoo_blocks::{
+    Activation, ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Pool, PoolConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Preprocessing};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "lenet5",
@@ -20,15 +24,25 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::Fixed,
     takes: &[Opt::Activation],
     weights: &[],
-    build: |spec, device| LeNet5::new(spec, device).into(),
+    build: Build::LeNet5(LeNet5Config::new),
 }];
 
-const NAMES: &[(&str, &str)] = &[
-    (r"^(c\d)\.conv", "$1"),
-    (r"^classifier\.layers\.0", "c5"),
-    (r"^classifier\.layers\.1", "f6"),
-    (r"^classifier\.layers\.2", "output"),
-];
+/// Configures a [`LeNet5`] for images of 32×32.
+#[derive(Config, Debug)]
+pub struct LeNet5Config {
+    /// Classes to tell apart.
+    #[config(default = 10)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 1)]
+    pub channels: usize,
+    /// The activation of all layers.
+    #[config(default = "Activation::Tanh")]
+    pub activation: Activation,
+    /// The poolings: the mean as in the paper, or the maximum.
+    #[config(default = "PoolConfig::avg(2, 2)")]
+    pub pool: PoolConfig,
+}
 
 /// C1, S2, C3, S4, C5, F6 and the output layer.
 #[derive(Module, Debug)]
@@ -40,20 +54,25 @@ pub struct LeNet5 {
     classifier: ClassifierHead,
 }
 
-impl LeNet5 {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let activation = spec.options.activation.unwrap_or(Activation::Tanh);
+impl LeNet5Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let activation = spec.options.activation.unwrap_or(self.activation);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_activation(activation)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> LeNet5 {
         let conv =
-            |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 5).with_activation(activation).init(device);
-        Self {
-            c1: conv(spec.channels, 6),
-            s2: PoolConfig::avg(2, 2).init(),
+            |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 5).with_activation(self.activation).init(device);
+        LeNet5 {
+            c1: conv(self.channels, 6),
+            s2: self.pool.init(),
             c3: conv(6, 16),
-            s4: PoolConfig::avg(2, 2).init(),
+            s4: self.pool.init(),
             // C5's 120 maps of 1×1 are fully connected to S4's 16 maps of 5×5.
-            classifier: ClassifierHeadConfig::new(vec![400, 120, 84, spec.classes])
+            classifier: ClassifierHeadConfig::new(vec![400, 120, 84, self.classes])
                 .with_dropout(0.0)
-                .with_activation(activation)
+                .with_activation(self.activation)
                 .init(device),
         }
     }
@@ -74,8 +93,12 @@ impl Classifier for LeNet5 {
     }
 
     /// The paper's names for its layers.
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            [conv, "conv", tensor] => rename(&[conv], tensor),
+            ["classifier", "layers", layer, tensor] => rename(&[["c5", "f6", "output"][index(layer)]], tensor),
+            _ => path.join("."),
+        }
     }
 
     /// MNIST's mean and deviation, in place of the paper's background of −0.1 and foreground of 1.175.

@@ -1,29 +1,23 @@
 //! NiN: Lin, Chen, Yan, *Network In Network*, [arXiv:1312.4400](https://arxiv.org/abs/1312.4400), 2013, in the shapes
 //! that the authors published as Caffe models: 7.6M parameters for ImageNet, 0.97M for CIFAR.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
 use convzoo_blocks::{AdaptiveAvgPool2d, FeatureMap, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Preprocessing};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Preprocessing};
 
-/// A block's widths, kernel size, stride and padding; `CLASSES` stands for the number of classes.
-type Row = ([usize; 3], usize, usize, usize);
-
-const CLASSES: usize = 0;
-
-const IMAGENET: &[Row] = &[
-    ([96, 96, 96], 11, 4, 0),
-    ([256, 256, 256], 5, 1, 2),
-    ([384, 384, 384], 3, 1, 1),
-    ([1024, 1024, CLASSES], 3, 1, 1),
-];
-
-const CIFAR: &[Row] = &[([192, 160, 96], 5, 1, 2), ([192, 192, 192], 5, 1, 2), ([192, 192, CLASSES], 3, 1, 1)];
-
-const fn variant(name: &'static str, side: usize, classes: usize, smallest: usize) -> Variant {
+const fn variant(
+    name: &'static str,
+    side: usize,
+    classes: usize,
+    smallest: usize,
+    config: fn() -> NinConfig,
+) -> Variant {
     Variant {
         name,
         family: "nin",
@@ -34,11 +28,46 @@ const fn variant(name: &'static str, side: usize, classes: usize, smallest: usiz
         sizes: Sizes::From(smallest),
         takes: &[Opt::Dropout],
         weights: &[],
-        build: |spec, device| Nin::new(spec, device).into(),
+        build: Build::Nin(config),
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] = &[variant("nin", 224, 1000, 39), variant("nin_cifar", 32, 10, 4)];
+pub(crate) const VARIANTS: &[Variant] =
+    &[variant("nin", 224, 1000, 39, NinConfig::imagenet), variant("nin_cifar", 32, 10, 4, NinConfig::cifar)];
+
+/// Configures a [`Nin`].
+#[derive(Config, Debug)]
+pub struct NinConfig {
+    /// A block's widths (without its last 1×1 convolution, for the last block), kernel size, stride and padding.
+    pub blocks: Vec<NinRow>,
+    /// The pooling after each block but the last.
+    pub pools: Vec<PoolConfig>,
+    /// Classes to tell apart: channels of the last block.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+    /// Whether dropout follows every pooling, as for CIFAR, or the last alone, as for ImageNet.
+    #[config(default = false)]
+    pub dropout_everywhere: bool,
+}
+
+/// One block of a [`NinConfig`].
+#[derive(Config, Debug)]
+pub struct NinRow {
+    /// Channels of the spatial convolution and of the two 1×1 after it.
+    pub widths: [usize; 3],
+    /// Height and width of the spatial convolution's kernel.
+    pub kernel_size: usize,
+    /// Its stride.
+    pub stride: usize,
+    /// Its padding.
+    pub padding: usize,
+}
 
 /// NiN blocks with poolings between them; the mean of the last block's maps is the logits.
 #[derive(Module, Debug)]
@@ -47,35 +76,66 @@ pub struct Nin {
     pools: Vec<Pool>,
     dropout: Dropout,
     avgpool: AdaptiveAvgPool2d,
-    cifar: bool,
+    dropout_everywhere: bool,
 }
 
-impl Nin {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let cifar = spec.name == "nin_cifar";
-        let mut inputs = spec.channels;
-        let blocks = if cifar { CIFAR } else { IMAGENET }.iter().map(|&(widths, kernel_size, stride, padding)| {
-            let widths = widths.map(|width| if width == CLASSES { spec.classes } else { width });
-            let block = NinBlockConfig::new(inputs, widths, kernel_size)
-                .with_stride(stride)
-                .with_padding(padding)
+impl NinConfig {
+    /// The authors' Caffe model for ImageNet.
+    pub fn imagenet() -> Self {
+        Self::new(
+            vec![
+                NinRow::new([96, 96, 96], 11, 4, 0),
+                NinRow::new([256, 256, 256], 5, 1, 2),
+                NinRow::new([384, 384, 384], 3, 1, 1),
+                NinRow::new([1024, 1024, 1000], 3, 1, 1),
+            ],
+            vec![PoolConfig::max(3, 2); 3],
+        )
+    }
+
+    /// The authors' Caffe model for CIFAR, whose second pooling is a mean.
+    pub fn cifar() -> Self {
+        Self::new(
+            vec![
+                NinRow::new([192, 160, 96], 5, 1, 2),
+                NinRow::new([192, 192, 192], 5, 1, 2),
+                NinRow::new([192, 192, 10], 3, 1, 1),
+            ],
+            vec![PoolConfig::max(3, 2), PoolConfig::avg(3, 2)],
+        )
+        .with_classes(10)
+        .with_dropout_everywhere(true)
+    }
+
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> Nin {
+        let mut inputs = self.channels;
+        let blocks = self.blocks.iter().enumerate().map(|(i, row)| {
+            let mut widths = row.widths;
+            if i + 1 == self.blocks.len() {
+                widths[2] = self.classes;
+            }
+            let block = NinBlockConfig::new(inputs, widths, row.kernel_size)
+                .with_stride(row.stride)
+                .with_padding(row.padding)
                 // The Caffe models draw nearly all of their weights so.
                 .with_init(Init::Normal(0.05))
                 .init(device);
             inputs = widths[2];
             block
         });
-        // Caffe's poolings let the last window hang over the edge. The second one for CIFAR is a mean.
-        let pools = match cifar {
-            true => vec![PoolConfig::max(3, 2), PoolConfig::avg(3, 2)],
-            false => vec![PoolConfig::max(3, 2); 3],
-        };
-        Self {
+        Nin {
             blocks: blocks.collect(),
-            pools: pools.into_iter().map(|pool| pool.with_ceil_mode(true).init()).collect(),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.5)).init(),
+            // Caffe's poolings let the last window hang over the edge.
+            pools: self.pools.iter().map(|pool| pool.clone().with_ceil_mode(true).init()).collect(),
+            dropout: DropoutConfig::new(self.dropout).init(),
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            cifar,
+            dropout_everywhere: self.dropout_everywhere,
         }
     }
 }
@@ -87,8 +147,7 @@ impl Classifier for Nin {
         self.blocks.iter().enumerate().fold(images, |x, (i, block)| {
             let x = block.forward(x);
             match self.pools.get(i) {
-                // For ImageNet in front of the last block alone, for CIFAR behind every pooling.
-                Some(pool) if self.cifar || i == last => pool.forward(x).layer(&self.dropout),
+                Some(pool) if self.dropout_everywhere || i == last => pool.forward(x).dropout(&self.dropout),
                 Some(pool) => pool.forward(x),
                 None => x,
             }
@@ -107,17 +166,22 @@ impl Classifier for Nin {
     }
 
     fn preprocessing(&self) -> Preprocessing {
-        if self.cifar { Preprocessing::small(32) } else { Preprocessing::IMAGENET }
+        if self.dropout_everywhere { Preprocessing::small(32) } else { Preprocessing::IMAGENET }
     }
 
     /// Caffe's names: `cccp`, cascaded cross-channel parametric pooling, are the 1×1 convolutions.
-    fn names(&self) -> NameRules {
-        (0..self.blocks.len()).fold(NameRules::default(), |rules, i| {
-            rules
-                .rule(format!(r"^blocks\.{i}\.conv\.conv"), format!("conv{}", i + 1))
-                .rule(format!(r"^blocks\.{i}\.cccp1\.conv"), format!("cccp{}", 2 * i + 1))
-                .rule(format!(r"^blocks\.{i}\.cccp2\.conv"), format!("cccp{}", 2 * i + 2))
-                .rule(format!(r"^pools\.{i}\."), format!("pool{}.", i + 1))
-        })
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["blocks", block, unit, "conv", tensor] => {
+                let block = index(block);
+                match *unit {
+                    "cccp1" => rename(&[&format!("cccp{}", 2 * block + 1)], tensor),
+                    "cccp2" => rename(&[&format!("cccp{}", 2 * block + 2)], tensor),
+                    _ => rename(&[&format!("conv{}", block + 1)], tensor),
+                }
+            }
+            ["pools", pool, tensor] => rename(&[&format!("pool{}", index(pool) + 1)], tensor),
+            _ => path.join("."),
+        }
     }
 }

@@ -7,46 +7,53 @@
 //! and Wide ResNet (Zagoruyko, Komodakis, *Wide Residual Networks*,
 //! [arXiv:1605.07146](https://arxiv.org/abs/1605.07146), 2016), whose bottlenecks are twice as wide inside.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Linear, LinearConfig, Pool, PoolConfig, ResidualBlock};
+use convzoo_blocks::{
+    BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Pool, PoolConfig,
+    PooledHead, PooledHeadConfig, ResidualBlock,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Published};
+use crate::names::rename;
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Published};
 
-/// What the stages are made of.
-#[derive(Clone, Copy)]
-enum Block {
-    Basic,
-    /// The 3×3 convolution's groups, and the channels of each in the first stage.
-    Bottleneck {
-        groups: usize,
-        width: usize,
-    },
+const fn resnet(name: &'static str, config: fn() -> ResNetConfig) -> Variant {
+    Variant {
+        name,
+        family: "resnet",
+        year: 2015,
+        paper: "https://arxiv.org/abs/1512.03385",
+        input: [3, 224, 224],
+        classes: 1000,
+        sizes: Sizes::From(1),
+        takes: &[Opt::DropPath],
+        weights: WEIGHTS,
+        build: Build::ResNet(config),
+    }
 }
 
-const BASIC: Block = Block::Basic;
-
-const fn bottleneck(groups: usize, width: usize) -> Block {
-    Block::Bottleneck { groups, width }
+const fn resnext(name: &'static str, config: fn() -> ResNetConfig) -> Variant {
+    Variant { family: "resnext", year: 2016, paper: "https://arxiv.org/abs/1611.05431", ..resnet(name, config) }
 }
 
-/// Blocks in each of the four stages, and their kind.
-const DESIGNS: &[(&str, [usize; 4], Block)] = &[
-    ("resnet18", [2, 2, 2, 2], BASIC),
-    ("resnet34", [3, 4, 6, 3], BASIC),
-    ("resnet50", [3, 4, 6, 3], bottleneck(1, 64)),
-    ("resnet101", [3, 4, 23, 3], bottleneck(1, 64)),
-    ("resnet152", [3, 8, 36, 3], bottleneck(1, 64)),
-    ("resnext50_32x4d", [3, 4, 6, 3], bottleneck(32, 4)),
-    ("resnext101_32x8d", [3, 4, 23, 3], bottleneck(32, 8)),
-    ("resnext101_64x4d", [3, 4, 23, 3], bottleneck(64, 4)),
-    ("wide_resnet50_2", [3, 4, 6, 3], bottleneck(1, 128)),
-    ("wide_resnet101_2", [3, 4, 23, 3], bottleneck(1, 128)),
+const fn wide(name: &'static str, config: fn() -> ResNetConfig) -> Variant {
+    Variant { family: "wide_resnet", year: 2016, paper: "https://arxiv.org/abs/1605.07146", ..resnet(name, config) }
+}
+
+pub(crate) const VARIANTS: &[Variant] = &[
+    resnet("resnet18", || ResNetConfig::new([2, 2, 2, 2], ResNetBlock::Basic)),
+    resnet("resnet34", || ResNetConfig::new([3, 4, 6, 3], ResNetBlock::Basic)),
+    resnet("resnet50", || ResNetConfig::new([3, 4, 6, 3], ResNetBlock::BOTTLENECK)),
+    resnet("resnet101", || ResNetConfig::new([3, 4, 23, 3], ResNetBlock::BOTTLENECK)),
+    resnet("resnet152", || ResNetConfig::new([3, 8, 36, 3], ResNetBlock::BOTTLENECK)),
+    resnext("resnext50_32x4d", || ResNetConfig::new([3, 4, 6, 3], ResNetBlock::bottleneck(32, 4))),
+    resnext("resnext101_32x8d", || ResNetConfig::new([3, 4, 23, 3], ResNetBlock::bottleneck(32, 8))),
+    resnext("resnext101_64x4d", || ResNetConfig::new([3, 4, 23, 3], ResNetBlock::bottleneck(64, 4))),
+    wide("wide_resnet50_2", || ResNetConfig::new([3, 4, 6, 3], ResNetBlock::bottleneck(1, 128))),
+    wide("wide_resnet101_2", || ResNetConfig::new([3, 4, 23, 3], ResNetBlock::bottleneck(1, 128))),
 ];
-
-/// Channels of a basic block in each stage; a bottleneck ends in four times as many.
-const WIDTHS: [usize; 4] = [64, 128, 256, 512];
 
 /// Published by torchvision.
 const WEIGHTS: &[Published] = &[
@@ -69,54 +76,63 @@ const WEIGHTS: &[Published] = &[
     Published::new("wide_resnet101_2", "imagenet1k_v2", "wide_resnet101_2-d733dc28.pth", 82.51, 96.02, 232),
 ];
 
-const fn variant(name: &'static str, family: &'static str, year: u16, paper: &'static str) -> Variant {
-    Variant {
-        name,
-        family,
-        year,
-        paper,
-        input: [3, 224, 224],
-        classes: 1000,
-        sizes: Sizes::From(1),
-        takes: &[Opt::DropPath],
-        weights: WEIGHTS,
-        build: |spec, device| ResNet::new(spec, device).into(),
+/// Configures a [`ResNet`].
+///
+/// ```
+/// use burn::tensor::Device;
+/// use convzoo_models::families::resnet::{ResNetBlock, ResNetConfig};
+///
+/// // One block a stage: a ResNet-10.
+/// let network = ResNetConfig::new([1, 1, 1, 1], ResNetBlock::Basic).with_classes(10).init(&Device::default());
+/// ```
+#[derive(Config, Debug)]
+pub struct ResNetConfig {
+    /// Blocks in each of the four stages.
+    pub depths: [usize; 4],
+    /// What the stages are made of.
+    pub block: ResNetBlock,
+    /// Channels of a basic block in each stage; a bottleneck ends in four times as many.
+    #[config(default = "[64, 128, 256, 512]")]
+    pub widths: [usize; 4],
+    /// Classes to tell apart; 0 leaves the linear layer out.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping the last block's residual; that of earlier ones falls linearly to 0.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+    /// Whether γ of each block's last norm is 0 at first, so that every block begins as the identity.
+    #[config(default = false)]
+    pub zero_init: bool,
+}
+
+/// The block of a [`ResNetConfig`].
+#[derive(Config, Debug, Copy)]
+pub enum ResNetBlock {
+    /// Two 3×3 convolutions.
+    Basic,
+    /// 1×1, 3×3, 1×1.
+    Bottleneck {
+        /// Groups of the 3×3 convolution.
+        groups: usize,
+        /// Channels of each group in the first stage.
+        width: usize,
+    },
+}
+
+impl ResNetBlock {
+    /// The bottleneck of ResNet-50 and deeper.
+    pub const BOTTLENECK: Self = Self::bottleneck(1, 64);
+
+    /// A bottleneck whose 3×3 convolution has `groups` of `width` channels in the first stage.
+    pub const fn bottleneck(groups: usize, width: usize) -> Self {
+        Self::Bottleneck { groups, width }
     }
 }
 
-const fn resnet(name: &'static str) -> Variant {
-    variant(name, "resnet", 2015, "https://arxiv.org/abs/1512.03385")
-}
-
-const fn resnext(name: &'static str) -> Variant {
-    variant(name, "resnext", 2016, "https://arxiv.org/abs/1611.05431")
-}
-
-const fn wide_resnet(name: &'static str) -> Variant {
-    variant(name, "wide_resnet", 2016, "https://arxiv.org/abs/1605.07146")
-}
-
-pub(crate) const VARIANTS: &[Variant] = &[
-    resnet("resnet18"),
-    resnet("resnet34"),
-    resnet("resnet50"),
-    resnet("resnet101"),
-    resnet("resnet152"),
-    resnext("resnext50_32x4d"),
-    resnext("resnext101_32x8d"),
-    resnext("resnext101_64x4d"),
-    wide_resnet("wide_resnet50_2"),
-    wide_resnet("wide_resnet101_2"),
-];
-
-const NAMES: &[(&str, &str)] = &[
-    (r"conv(\d)\.conv", "conv${1}"),
-    (r"conv(\d)\.norm", "bn${1}"),
-    (r"shortcut\.conv", "downsample.0"),
-    (r"shortcut\.norm", "downsample.1"),
-];
-
-/// A strided 7×7 convolution, a max-pooling, four stages of residual blocks, the mean of the map, one linear layer.
+/// A strided 7×7 convolution, a max-pooling, four stages of residual blocks, global average pooling, one linear layer.
 #[derive(Module, Debug)]
 pub struct ResNet {
     conv1: ConvUnit,
@@ -125,57 +141,58 @@ pub struct ResNet {
     layer2: Vec<ResidualBlock>,
     layer3: Vec<ResidualBlock>,
     layer4: Vec<ResidualBlock>,
-    avgpool: AdaptiveAvgPool2d,
-    fc: Linear,
+    head: PooledHead,
 }
 
-impl ResNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let (_, depths, block) =
-            DESIGNS.iter().find(|(name, ..)| *name == spec.name).expect("variants stand in the table");
-        let last_rate = spec.options.drop_path.unwrap_or(0.0);
-        let mut rates = DropPath::linear_decay(last_rate, depths.iter().sum());
-        let mut inputs = 64;
+impl ResNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let drop_path = spec.options.drop_path.unwrap_or(self.drop_path);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_drop_path(drop_path)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> ResNet {
+        let mut rates = DropPath::linear_decay(self.drop_path, self.depths.iter().sum());
+        let mut inputs = self.widths[0];
         let [layer1, layer2, layer3, layer4] = [0, 1, 2, 3].map(|stage| {
-            let first_stride = if stage == 0 { 1 } else { 2 };
-            let strides = std::iter::once(first_stride).chain(std::iter::repeat(1)).take(depths[stage]);
-            let blocks = strides.zip(rates.by_ref()).map(|(stride, rate)| {
-                let outputs = block.outputs(stage);
-                block.init([std::mem::replace(&mut inputs, outputs), outputs], stage, stride, rate, device)
+            let blocks = rates.by_ref().take(self.depths[stage]).enumerate().map(|(i, rate)| {
+                let stride = if i == 0 && stage > 0 { 2 } else { 1 };
+                let outputs = self.outputs(stage);
+                let channels = [std::mem::replace(&mut inputs, outputs), outputs];
+                self.block(channels, stage, stride, rate, device)
             });
             blocks.collect::<Vec<_>>()
         });
-        let stem = ConvUnitConfig::square(spec.channels, 64, 7).strided(2).padded(3).with_batch_norm();
-        Self {
+        let stem = ConvUnitConfig::square(self.channels, self.widths[0], 7).strided(2).padded(3).with_batch_norm();
+        ResNet {
             conv1: stem.with_init(Init::KaimingNormalFanOut).init(device),
             maxpool: PoolConfig::max(3, 2).with_padding([1, 1]).init(),
             layer1,
             layer2,
             layer3,
             layer4,
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
-            fc: LinearConfig::new(inputs, spec.classes).init(device),
-        }
-    }
-}
-
-impl Block {
-    fn outputs(self, stage: usize) -> usize {
-        match self {
-            Self::Basic => WIDTHS[stage],
-            Self::Bottleneck { .. } => 4 * WIDTHS[stage],
+            head: PooledHeadConfig::new(inputs, self.classes).init(device),
         }
     }
 
-    fn init(self, channels: [usize; 2], stage: usize, stride: usize, rate: f64, device: &Device) -> ResidualBlock {
-        match self {
-            Self::Basic => {
-                let config = BasicBlockConfig::new(channels).with_stride(stride);
-                ResidualBlock::Basic(config.with_drop_path(rate).init(device))
+    /// Channels out of a stage.
+    fn outputs(&self, stage: usize) -> usize {
+        match self.block {
+            ResNetBlock::Basic => self.widths[stage],
+            ResNetBlock::Bottleneck { .. } => 4 * self.widths[stage],
+        }
+    }
+
+    fn block(&self, channels: [usize; 2], stage: usize, stride: usize, rate: f64, device: &Device) -> ResidualBlock {
+        match self.block {
+            ResNetBlock::Basic => {
+                let config = BasicBlockConfig::new(channels).with_stride(stride).with_drop_path(rate);
+                ResidualBlock::Basic(config.with_zero_init(self.zero_init).init(device))
             }
-            Self::Bottleneck { groups, width } => {
+            ResNetBlock::Bottleneck { groups, width } => {
                 let config = BottleneckConfig::new(channels, (groups * width) << stage).with_groups(groups);
-                ResidualBlock::Bottleneck(config.with_stride(stride).with_drop_path(rate).init(device))
+                let config = config.with_stride(stride).with_drop_path(rate);
+                ResidualBlock::Bottleneck(config.with_zero_init(self.zero_init).init(device))
             }
         }
     }
@@ -189,14 +206,22 @@ impl Classifier for ResNet {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        self.fc.forward(self.avgpool.forward(features).flatten())
+        self.head.forward(features)
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { fc: self.fc.replace_outputs(classes), ..self }
+        Self { head: self.head.replace_classes(classes), ..self }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["head", "pool", tensor] => rename(&["avgpool"], tensor),
+            ["head", "fc", tensor] => rename(&["fc"], tensor),
+            [block @ .., "shortcut", "conv", tensor] => rename(block, &format!("downsample.0.{tensor}")),
+            [block @ .., "shortcut", "norm", tensor] => rename(block, &format!("downsample.1.{tensor}")),
+            [block @ .., conv, "conv", tensor] => rename(block, &format!("{conv}.{tensor}")),
+            [block @ .., conv, "norm", tensor] => rename(block, &format!("{}.{tensor}", conv.replace("conv", "bn"))),
+            _ => path.join("."),
+        }
     }
 }

@@ -2,20 +2,19 @@
 //! [arXiv:1603.05027](https://arxiv.org/abs/1603.05027), 2016; on ImageNet as timm has it, with the stride on the
 //! 3×3 convolution and a 1×1 convolution as classifier.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Norm, NormConfig, Pool, PoolConfig, PreActBottleneck};
+use convzoo_blocks::{
+    AdaptiveAvgPool2d, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Norm, NormConfig, Pool,
+    PoolConfig, PreActBottleneck,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Interpolation, NameRules, Preprocessing};
+use crate::names::rename;
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Interpolation, Preprocessing};
 
-/// Blocks in each of the four stages.
-const DEPTHS: &[(&str, [usize; 4])] = &[("resnetv2_50", [3, 4, 6, 3]), ("resnetv2_101", [3, 4, 23, 3])];
-
-/// Channels of each stage.
-const WIDTHS: [usize; 4] = [256, 512, 1024, 2048];
-
-const fn variant(name: &'static str) -> Variant {
+const fn variant(name: &'static str, config: fn() -> ResNetV2Config) -> Variant {
     Variant {
         name,
         family: "preact_resnet",
@@ -26,24 +25,36 @@ const fn variant(name: &'static str) -> Variant {
         sizes: Sizes::From(1),
         takes: &[Opt::DropPath],
         weights: &[],
-        build: |spec, device| ResNetV2::new(spec, device).into(),
+        build: Build::ResNetV2(config),
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] = &[variant("resnetv2_50"), variant("resnetv2_101")];
-
-const NAMES: &[(&str, &str)] = &[
-    (r"^pool", "stem.pool"),
-    (r"^stages\.(\d+)", "stages.${1}.blocks"),
-    (r"conv(\d)\.conv", "conv${1}"),
-    (r"conv(\d)\.norm", "norm${1}"),
-    (r"shortcut\.conv", "downsample.conv"),
-    (r"^global_pool", "head.global_pool.pool"),
-    (r"^fc\.conv", "head.fc"),
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("resnetv2_50", || ResNetV2Config::new([3, 4, 6, 3])),
+    variant("resnetv2_101", || ResNetV2Config::new([3, 4, 23, 3])),
 ];
 
-/// A strided 7×7 convolution, a max-pooling, four stages of pre-activation bottlenecks, the normalisation and
-/// activation that the last of them lacks, the mean of the map, a 1×1 convolution to the classes.
+/// Configures a [`ResNetV2`].
+#[derive(Config, Debug)]
+pub struct ResNetV2Config {
+    /// Blocks in each of the four stages.
+    pub depths: [usize; 4],
+    /// Channels of each stage.
+    #[config(default = "[256, 512, 1024, 2048]")]
+    pub widths: [usize; 4],
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping the last block's residual; that of earlier ones falls linearly to 0.
+    #[config(default = 0.0)]
+    pub drop_path: f64,
+}
+
+/// A strided 7×7 convolution, a max-pooling, four stages of pre-activation bottlenecks, the normalization and
+/// activation that the last of them lacks, global average pooling, a 1×1 convolution to the classes.
 #[derive(Module, Debug)]
 pub struct ResNetV2 {
     stem: ConvUnit,
@@ -54,31 +65,36 @@ pub struct ResNetV2 {
     fc: ConvUnit,
 }
 
-impl ResNetV2 {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let (_, depths) = DEPTHS.iter().find(|(name, _)| *name == spec.name).expect("variants stand in the table");
-        let last_rate = spec.options.drop_path.unwrap_or(0.0);
-        let mut rates = DropPath::linear_decay(last_rate, depths.iter().sum());
+impl ResNetV2Config {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let drop_path = spec.options.drop_path.unwrap_or(self.drop_path);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_drop_path(drop_path)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> ResNetV2 {
+        let mut rates = DropPath::linear_decay(self.drop_path, self.depths.iter().sum());
         let mut inputs = 64;
         let stages = (0..4).map(|stage| {
-            let outputs = WIDTHS[stage];
-            let first_stride = if stage == 0 { 1 } else { 2 };
-            let strides = std::iter::once(first_stride).chain(std::iter::repeat(1)).take(depths[stage]);
-            let blocks = strides.zip(rates.by_ref()).map(|(stride, rate)| {
+            let outputs = self.widths[stage];
+            let blocks = rates.by_ref().take(self.depths[stage]).enumerate().map(|(i, rate)| {
+                let stride = if i == 0 && stage > 0 { 2 } else { 1 };
                 let channels = [std::mem::replace(&mut inputs, outputs), outputs];
                 let config = BottleneckConfig::new(channels, outputs / 4).with_stride(stride);
                 config.with_drop_path(rate).init_preact(device)
             });
             blocks.collect::<Vec<_>>()
         });
-        let stem = ConvUnitConfig::square(spec.channels, 64, 7).strided(2).padded(3).with_bias(false).linear();
-        Self {
+        let stages = stages.collect();
+        let stem = ConvUnitConfig::square(self.channels, 64, 7).strided(2).padded(3).with_bias(false).linear();
+        let fc = ConvUnitConfig::square(inputs, self.classes, 1).linear();
+        ResNetV2 {
             stem: stem.with_init(Init::KaimingNormalFanOut).init(device),
             pool: PoolConfig::max(3, 2).with_padding([1, 1]).init(),
-            stages: stages.collect(),
-            norm: NormConfig::BATCH.init(WIDTHS[3], device),
+            stages,
+            norm: NormConfig::BATCH.init(inputs, device),
             global_pool: AdaptiveAvgPool2d::new([1, 1]),
-            fc: ConvUnitConfig::square(WIDTHS[3], spec.classes, 1).linear().with_init(Init::Normal(0.01)).init(device),
+            fc: fc.with_init(Init::Normal(0.01)).init(device),
         }
     }
 }
@@ -109,7 +125,20 @@ impl Classifier for ResNetV2 {
         }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    /// timm's names.
+    fn reference_name(&self, path: &[&str]) -> String {
+        match path {
+            ["pool", tensor] => rename(&["stem.pool"], tensor),
+            ["global_pool", tensor] => rename(&["head.global_pool.pool"], tensor),
+            ["fc", "conv", tensor] => rename(&["head.fc"], tensor),
+            ["stages", stage, block, "shortcut", "conv", tensor] => {
+                rename(&["stages", stage, "blocks", block, "downsample.conv"], tensor)
+            }
+            ["stages", stage, block, conv, part, tensor] => {
+                let layer = if *part == "norm" { conv.replace("conv", "norm") } else { (*conv).to_owned() };
+                rename(&["stages", stage, "blocks", block, &layer], tensor)
+            }
+            _ => path.join("."),
+        }
     }
 }

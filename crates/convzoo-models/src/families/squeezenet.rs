@@ -2,28 +2,19 @@
 //! parameters and <0.5MB model size*, [arXiv:1602.07360](https://arxiv.org/abs/1602.07360), 2016; 1.1 is the authors'
 //! later version with 2.3 times fewer multiply-adds.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Fire, FireConfig, Init, Pool, PoolConfig};
+use convzoo_blocks::{
+    AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Fire, FireConfig, Init, Pool, PoolConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Published};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Published};
 
-/// Channels after the squeeze and of each expansion, for the eight fire modules.
-const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
-
-/// Channels and kernel size of the first convolution, and how many fire modules stand behind each of three poolings.
-const VERSIONS: &[(&str, [usize; 2], [usize; 3])] =
-    &[("squeezenet1_0", [96, 7], [3, 4, 1]), ("squeezenet1_1", [64, 3], [2, 2, 4])];
-
-/// Published by torchvision.
-const WEIGHTS: &[Published] = &[
-    Published::new("squeezenet1_0", "imagenet1k_v1", "squeezenet1_0-b66bff10.pth", 58.092, 80.42, 256),
-    Published::new("squeezenet1_1", "imagenet1k_v1", "squeezenet1_1-b8a52dc0.pth", 58.178, 80.624, 256),
-];
-
-const fn variant(name: &'static str, smallest: usize) -> Variant {
+const fn variant(name: &'static str, smallest: usize, config: fn() -> SqueezeNetConfig) -> Variant {
     Variant {
         name,
         family: "squeezenet",
@@ -34,17 +25,49 @@ const fn variant(name: &'static str, smallest: usize) -> Variant {
         sizes: Sizes::From(smallest),
         takes: &[Opt::Dropout],
         weights: WEIGHTS,
-        build: |spec, device| SqueezeNet::new(spec, device).into(),
+        build: Build::SqueezeNet(config),
     }
 }
 
-pub(crate) const VARIANTS: &[Variant] = &[variant("squeezenet1_0", 21), variant("squeezenet1_1", 17)];
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("squeezenet1_0", 21, || SqueezeNetConfig::new(96, 7, [3, 4, 1])),
+    variant("squeezenet1_1", 17, || SqueezeNetConfig::new(64, 3, [2, 2, 4])),
+];
+
+/// Published by torchvision.
+const WEIGHTS: &[Published] = &[
+    Published::new("squeezenet1_0", "imagenet1k_v1", "squeezenet1_0-b66bff10.pth", 58.092, 80.42, 256),
+    Published::new("squeezenet1_1", "imagenet1k_v1", "squeezenet1_1-b8a52dc0.pth", 58.178, 80.624, 256),
+];
+
+/// Channels after the squeeze and of each expansion, for the eight fire modules.
+const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
+
+/// Configures a [`SqueezeNet`].
+#[derive(Config, Debug)]
+pub struct SqueezeNetConfig {
+    /// Channels of the first convolution.
+    pub width: usize,
+    /// Height and width of its kernel.
+    pub kernel_size: usize,
+    /// How many of the eight fire modules follow each of three poolings.
+    pub depths: [usize; 3],
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature before the last convolution.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+}
 
 /// A convolution, three stages of fire modules, and a convolution to the classes in place of a fully-connected layer.
 #[derive(Module, Debug)]
 pub struct SqueezeNet {
     stem: ConvUnit,
-    stages: Vec<Stage>,
+    stages: Vec<FireStage>,
     dropout: Dropout,
     classifier: ConvUnit,
     avgpool: AdaptiveAvgPool2d,
@@ -52,33 +75,37 @@ pub struct SqueezeNet {
 
 /// A maximum that halves the map, and fire modules.
 #[derive(Module, Debug)]
-struct Stage {
+struct FireStage {
     pool: Pool,
     fires: Vec<Fire>,
 }
 
-impl SqueezeNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let version = VERSIONS.iter().find(|(name, ..)| *name == spec.name);
-        let (_, [width, size], depths) = version.expect("variants stand in the table");
-        let mut inputs = *width;
+impl SqueezeNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> SqueezeNet {
+        let mut inputs = self.width;
         let mut fires = FIRES.into_iter().map(|[squeeze, expand]| {
             let fire = FireConfig::new(inputs, squeeze, expand).init(device);
             inputs = 2 * expand;
             fire
         });
-        let stages = depths.map(|depth| Stage {
+        let stages = self.depths.map(|depth| FireStage {
             pool: PoolConfig::max(3, 2).with_ceil_mode(true).init(),
             fires: fires.by_ref().take(depth).collect(),
         });
-        Self {
-            stem: ConvUnitConfig::square(spec.channels, *width, *size)
+        SqueezeNet {
+            stem: ConvUnitConfig::square(self.channels, self.width, self.kernel_size)
                 .strided(2)
                 .with_init(Init::KaimingUniform)
                 .init(device),
             stages: stages.into(),
-            dropout: DropoutConfig::new(spec.options.dropout.unwrap_or(0.5)).init(),
-            classifier: ConvUnitConfig::square(512, spec.classes, 1).with_init(Init::Normal(0.01)).init(device),
+            dropout: DropoutConfig::new(self.dropout).init(),
+            classifier: ConvUnitConfig::square(512, self.classes, 1).with_init(Init::Normal(0.01)).init(device),
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
         }
     }
@@ -93,7 +120,7 @@ impl Classifier for SqueezeNet {
     }
 
     fn forward_head<M: FeatureMap>(&self, features: M) -> M::Vector {
-        let maps = self.classifier.forward(features.layer(&self.dropout));
+        let maps = self.classifier.forward(features.dropout(&self.dropout));
         self.avgpool.forward(maps).flatten()
     }
 
@@ -102,22 +129,18 @@ impl Classifier for SqueezeNet {
     }
 
     /// torchvision numbers convolution, activation, poolings and fire modules in one sequence, `features`.
-    fn names(&self) -> NameRules {
-        let mut rules = NameRules::table(&[
-            (r"^stem\.conv", "features.0"),
-            (r"^classifier\.conv", "classifier.1"),
-            (r"^avgpool", "classifier.3"),
-            (r"(squeeze|expand1x1|expand3x3)\.conv", "$1"),
-        ]);
-        let mut index = 2;
-        for (i, stage) in self.stages.iter().enumerate() {
-            rules = rules.rule(format!(r"^stages\.{i}\.pool"), format!("features.{index}"));
-            for fire in 0..stage.fires.len() {
-                rules =
-                    rules.rule(format!(r"^stages\.{i}\.fires\.{fire}\."), format!("features.{}.", index + 1 + fire));
+    fn reference_name(&self, path: &[&str]) -> String {
+        let start = |stage: &str| 2 + self.stages[..index(stage)].iter().map(|s| 1 + s.fires.len()).sum::<usize>();
+        let feature = |number: usize| format!("features.{number}");
+        match path {
+            ["stem", "conv", tensor] => rename(&["features.0"], tensor),
+            ["stages", stage, "pool", tensor] => rename(&[&feature(start(stage))], tensor),
+            ["stages", stage, "fires", fire, conv, "conv", tensor] => {
+                rename(&[&feature(start(stage) + 1 + index(fire)), conv], tensor)
             }
-            index += 1 + stage.fires.len();
+            ["classifier", "conv", tensor] => rename(&["classifier.1"], tensor),
+            ["avgpool", tensor] => rename(&["classifier.3"], tensor),
+            _ => path.join("."),
         }
-        rules
     }
 }

@@ -1,19 +1,43 @@
 //! VGG: Simonyan, Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Recognition*,
-//! [arXiv:1409.1556](https://arxiv.org/abs/1409.1556), 2014; with batch normalisation as torchvision adds it.
+//! [arXiv:1409.1556](https://arxiv.org/abs/1409.1556), 2014; with batch normalization as torchvision adds it.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, FeatureMap, Init, NormConfig, VggBlock, VggBlockConfig};
+use convzoo_blocks::{
+    AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, FeatureMap, Init, NormConfig, VggBlock, VggBlockConfig,
+};
 
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules, Published};
+use crate::names::{index, rename};
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::{Classifier, Published};
 
-/// Convolutions in each of the five blocks: the paper's configurations A, B, D and E.
-const DEPTHS: &[(&str, [usize; 5])] =
-    &[("vgg11", [1, 1, 2, 2, 2]), ("vgg13", [2, 2, 2, 2, 2]), ("vgg16", [2, 2, 3, 3, 3]), ("vgg19", [2, 2, 4, 4, 4])];
+const fn variant(name: &'static str, config: fn() -> VggConfig) -> Variant {
+    Variant {
+        name,
+        family: "vgg",
+        year: 2014,
+        paper: "https://arxiv.org/abs/1409.1556",
+        input: [3, 224, 224],
+        classes: 1000,
+        sizes: Sizes::From(32),
+        takes: &[Opt::Dropout],
+        weights: WEIGHTS,
+        build: Build::Vgg(config),
+    }
+}
 
-/// Channels of each block.
-const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
+/// The paper's configurations A, B, D and E, without batch normalization and with.
+pub(crate) const VARIANTS: &[Variant] = &[
+    variant("vgg11", || VggConfig::new([1, 1, 2, 2, 2])),
+    variant("vgg13", || VggConfig::new([2, 2, 2, 2, 2])),
+    variant("vgg16", || VggConfig::new([2, 2, 3, 3, 3])),
+    variant("vgg19", || VggConfig::new([2, 2, 4, 4, 4])),
+    variant("vgg11_bn", || VggConfig::new([1, 1, 2, 2, 2]).with_batch_norm(true)),
+    variant("vgg13_bn", || VggConfig::new([2, 2, 2, 2, 2]).with_batch_norm(true)),
+    variant("vgg16_bn", || VggConfig::new([2, 2, 3, 3, 3]).with_batch_norm(true)),
+    variant("vgg19_bn", || VggConfig::new([2, 2, 4, 4, 4]).with_batch_norm(true)),
+];
 
 /// Published by torchvision.
 const WEIGHTS: &[Published] = &[
@@ -27,31 +51,33 @@ const WEIGHTS: &[Published] = &[
     Published::new("vgg19_bn", "imagenet1k_v1", "vgg19_bn-c79401a0.pth", 74.218, 91.842, 256),
 ];
 
-const fn variant(name: &'static str) -> Variant {
-    Variant {
-        name,
-        family: "vgg",
-        year: 2014,
-        paper: "https://arxiv.org/abs/1409.1556",
-        input: [3, 224, 224],
-        classes: 1000,
-        sizes: Sizes::From(32),
-        takes: &[Opt::Dropout],
-        weights: WEIGHTS,
-        build: |spec, device| Vgg::new(spec, device).into(),
-    }
+/// Configures a [`Vgg`].
+#[derive(Config, Debug)]
+pub struct VggConfig {
+    /// Convolutions in each of the five blocks.
+    pub depths: [usize; 5],
+    /// Channels of each block.
+    #[config(default = "[64, 128, 256, 512, 512]")]
+    pub widths: [usize; 5],
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature after each hidden fully-connected layer.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+    /// Batch normalization after each convolution.
+    #[config(default = false)]
+    pub batch_norm: bool,
+    /// Local response normalization after the first block's convolutions: configuration A-LRN, with A's depths.
+    #[config(default = false)]
+    pub response_norm: bool,
+    /// 1×1 for the last convolution of the last three blocks: configuration C, with D's depths.
+    #[config(default = false)]
+    pub one_by_one: bool,
 }
-
-pub(crate) const VARIANTS: &[Variant] = &[
-    variant("vgg11"),
-    variant("vgg13"),
-    variant("vgg16"),
-    variant("vgg19"),
-    variant("vgg11_bn"),
-    variant("vgg13_bn"),
-    variant("vgg16_bn"),
-    variant("vgg19_bn"),
-];
 
 /// Five blocks and three fully-connected layers.
 #[derive(Module, Debug)]
@@ -60,31 +86,34 @@ pub struct Vgg {
     avgpool: AdaptiveAvgPool2d,
     classifier: ClassifierHead,
     #[module(skip)]
-    depths: [usize; 5],
-    batch_norm: bool,
+    config: VggConfig,
 }
 
-impl Vgg {
-    fn new(spec: &Spec, device: &Device) -> Self {
-        let plain = spec.name.trim_end_matches("_bn");
-        let batch_norm = plain != spec.name;
-        let (_, depths) = DEPTHS.iter().find(|(name, _)| *name == plain).expect("variants stand in the table");
+impl VggConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> Vgg {
         let blocks = (0..5).map(|i| {
-            let inputs = if i == 0 { spec.channels } else { WIDTHS[i - 1] };
-            VggBlockConfig::new([inputs, WIDTHS[i]], depths[i])
-                .with_norm(batch_norm.then_some(NormConfig::BATCH))
+            let inputs = if i == 0 { self.channels } else { self.widths[i - 1] };
+            VggBlockConfig::new([inputs, self.widths[i]], self.depths[i])
+                .with_norm(self.batch_norm.then_some(NormConfig::BATCH))
+                .with_response_norm(self.response_norm && i == 0)
+                .with_last_kernel(if self.one_by_one && i > 1 { 1 } else { 3 })
                 .init(device)
         });
-        Self {
+        Vgg {
             blocks: blocks.collect(),
             avgpool: AdaptiveAvgPool2d::new([7, 7]),
-            classifier: ClassifierHeadConfig::new(vec![512 * 7 * 7, 4096, 4096, spec.classes])
-                .with_dropout(spec.options.dropout.unwrap_or(0.5))
+            classifier: ClassifierHeadConfig::new(vec![self.widths[4] * 7 * 7, 4096, 4096, self.classes])
+                .with_dropout(self.dropout)
                 .with_dropout_first(false)
                 .with_init(Init::Normal(0.01))
                 .init(device),
-            depths: *depths,
-            batch_norm,
+            config: self.clone(),
         }
     }
 }
@@ -103,25 +132,31 @@ impl Classifier for Vgg {
     }
 
     /// torchvision numbers convolutions, norms, activations and poolings in one sequence, `features`.
-    fn names(&self) -> NameRules {
-        let mut rules = NameRules::table(&[
-            (r"^classifier\.layers\.0", "classifier.0"),
-            (r"^classifier\.layers\.1", "classifier.3"),
-            (r"^classifier\.layers\.2", "classifier.6"),
-        ]);
-        let mut index = 0;
-        for (block, depth) in self.depths.iter().enumerate() {
-            for conv in 0..*depth {
-                let unit = format!(r"^blocks\.{block}\.convs\.{conv}");
-                rules = rules.rule(format!(r"{unit}\.conv"), format!("features.{index}"));
-                if self.batch_norm {
-                    rules = rules.rule(format!(r"{unit}\.norm"), format!("features.{}", index + 1));
-                }
-                index += if self.batch_norm { 3 } else { 2 };
+    fn reference_name(&self, path: &[&str]) -> String {
+        let VggConfig { depths, batch_norm, response_norm, .. } = self.config;
+        let per_conv = if batch_norm { 3 } else { 2 };
+        let lrn = usize::from(response_norm);
+        let start = |block: usize| {
+            let before = depths[..block].iter().map(|depth| depth * per_conv + 1).sum::<usize>();
+            if block > 0 { before + lrn } else { before }
+        };
+        let feature = |number: usize, tensor: &str| rename(&["features", &number.to_string()], tensor);
+        match path {
+            ["blocks", block, "convs", conv, part, tensor] => {
+                let norm = usize::from(*part == "norm");
+                feature(start(index(block)) + index(conv) * per_conv + norm, tensor)
             }
-            rules = rules.rule(format!(r"^blocks\.{block}\.pool"), format!("features.{index}"));
-            index += 1;
+            ["blocks", block, "norm", tensor] => {
+                let block = index(block);
+                feature(start(block) + depths[block] * per_conv, tensor)
+            }
+            ["blocks", block, "pool", tensor] => {
+                let block = index(block);
+                let norm = if block == 0 { lrn } else { 0 };
+                feature(start(block) + depths[block] * per_conv + norm, tensor)
+            }
+            ["classifier", "layers", layer, tensor] => rename(&["classifier", ["0", "3", "6"][index(layer)]], tensor),
+            _ => path.join("."),
         }
-        rules
     }
 }

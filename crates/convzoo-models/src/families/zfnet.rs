@@ -3,16 +3,20 @@
 //!
 //! The figure's sizes, 224 → 110 → 55 → 26 → 13 → 6, follow from the 224×224 images that the paper names if the first
 //! convolution pads one pixel and poolings let the last window hang over the edge. (A 225×225 input without padding
-//! gives the same maps.) What the paper calls contrast normalisation across feature maps, behind the first two
-//! poolings, is Krizhevsky's local response normalisation.
+//! gives the same maps.) What the paper calls contrast normalization across feature maps, after the first two
+//! poolings, is Krizhevsky's local response normalization.
 
+use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
-use convzoo_blocks::{ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool, PoolConfig};
+use convzoo_blocks::{
+    ClassifierHead, ClassifierHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Init, LocalResponseNorm, Pool,
+    PoolConfig,
+};
 
-use super::alexnet_2012::{NAMES, local_response_norm};
-use crate::registry::{Opt, Sizes, Spec, Variant};
-use crate::{Classifier, NameRules};
+use super::alexnet_2012::caffe_name;
+use crate::Classifier;
+use crate::registry::{Build, Opt, Sizes, Spec, Variant};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "zfnet",
@@ -24,8 +28,22 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     sizes: Sizes::Fixed,
     takes: &[Opt::Dropout],
     weights: &[],
-    build: |spec, device| ZfNet::new(spec, device).into(),
+    build: Build::ZfNet(ZfNetConfig::new),
 }];
+
+/// Configures a [`ZfNet`] for images of 224×224.
+#[derive(Config, Debug)]
+pub struct ZfNetConfig {
+    /// Classes to tell apart.
+    #[config(default = 1000)]
+    pub classes: usize,
+    /// Channels of the images.
+    #[config(default = 3)]
+    pub channels: usize,
+    /// Probability of dropping a feature after each hidden fully-connected layer.
+    #[config(default = 0.5)]
+    pub dropout: f64,
+}
 
 /// AlexNet with a finer first layer, as seeing its features suggested: 7×7 windows 2 pixels apart, for 11×11 and 4.
 #[derive(Module, Debug)]
@@ -43,24 +61,30 @@ pub struct ZfNet {
     classifier: ClassifierHead,
 }
 
-impl ZfNet {
-    fn new(spec: &Spec, device: &Device) -> Self {
+impl ZfNetConfig {
+    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
+        let dropout = spec.options.dropout.unwrap_or(self.dropout);
+        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    }
+
+    /// Makes the network; its weights are drawn when first used.
+    pub fn init(&self, device: &Device) -> ZfNet {
         let init = Init::Normal(0.01);
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(init);
         let pool = || PoolConfig::max(3, 2).with_ceil_mode(true).init();
-        Self {
-            conv1: conv(spec.channels, 96, 7).strided(2).padded(1).init(device),
+        ZfNet {
+            conv1: conv(self.channels, 96, 7).strided(2).padded(1).init(device),
             pool1: pool(),
-            norm1: local_response_norm(),
+            norm1: LocalResponseNorm::alexnet(),
             conv2: conv(96, 256, 5).strided(2).init(device),
             pool2: pool(),
-            norm2: local_response_norm(),
+            norm2: LocalResponseNorm::alexnet(),
             conv3: conv(256, 384, 3).padded(1).init(device),
             conv4: conv(384, 384, 3).padded(1).init(device),
             conv5: conv(384, 256, 3).padded(1).init(device),
             pool5: pool(),
-            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, spec.classes])
-                .with_dropout(spec.options.dropout.unwrap_or(0.5))
+            classifier: ClassifierHeadConfig::new(vec![256 * 6 * 6, 4096, 4096, self.classes])
+                .with_dropout(self.dropout)
                 .with_dropout_first(false)
                 .with_init(init)
                 .init(device),
@@ -84,7 +108,7 @@ impl Classifier for ZfNet {
         Self { classifier: self.classifier.replace_classes(classes), ..self }
     }
 
-    fn names(&self) -> NameRules {
-        NameRules::table(NAMES)
+    fn reference_name(&self, path: &[&str]) -> String {
+        caffe_name(path)
     }
 }
