@@ -74,6 +74,14 @@ pub enum ModelError {
         /// Height and width needed.
         expected: [usize; 2],
     },
+    /// No layer or block of this name.
+    #[error("the network has no layer or block '{layer}'; the nearest are {}", .nearest.join(", "))]
+    Layer {
+        /// What was asked for.
+        layer: String,
+        /// The nearest names there are.
+        nearest: Vec<String>,
+    },
     /// An operation that does not take its inputs.
     #[error(transparent)]
     Graph(#[from] GraphError),

@@ -21,6 +21,7 @@ mod fused;
 mod names;
 mod published;
 mod registry;
+mod stages;
 mod summary;
 pub mod weights;
 
@@ -31,4 +32,5 @@ pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, Prec
 pub use names::{StateEntry, layer_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;
+pub use stages::{FeatureInfo, feature_info, features};
 pub use summary::{LayerSummary, Summary, summarize, summarize_features};

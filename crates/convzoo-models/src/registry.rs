@@ -1,5 +1,5 @@
 use burn::module::Module;
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{Activation, FeatureMap};
 use serde::{Deserialize, Serialize};
 
@@ -7,8 +7,8 @@ pub(crate) use crate::families::Build;
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, Inference, InferenceError, ModelError, Outputs, Precision, Preprocessing, Published, StateEntry,
-    Summary, names, summarize,
+    Classifier, FeatureInfo, Inference, InferenceError, ModelError, Outputs, Precision, Preprocessing, Published,
+    StateEntry, Summary, feature_info, features, names, summarize,
 };
 
 /// One named network: what is known of it before it is made.
@@ -303,6 +303,24 @@ impl Network {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The feature maps after some layers or blocks, `[batch, channels, height, width]` each: [`features`](crate::features).
+    ///
+    /// # Errors
+    /// The network has no such layer, or does not take such images.
+    pub fn features(&self, images: Tensor<4>, names: &[&str]) -> Result<Vec<Tensor<4>>, ModelError> {
+        let [_, channels, height, width] = images.dims();
+        self.check_input([channels, height, width])?;
+        features(self, images, names)
+    }
+
+    /// Channels and reduction of the [`features`](Self::features) after some layers or blocks.
+    ///
+    /// # Errors
+    /// The network has no such layer.
+    pub fn feature_info(&self, names: &[&str]) -> Result<Vec<FeatureInfo>, ModelError> {
+        feature_info(self, self.input(), names)
     }
 
     /// The network layer by layer for images of `[channels, height, width]`.

@@ -9,7 +9,7 @@ use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Li
 use convzoo_models::families::alexnet_2012::AlexNet2012Config;
 use convzoo_models::families::resnet::{ResNetBlock, ResNetConfig};
 use convzoo_models::families::vgg::VggConfig;
-use convzoo_models::{Classifier, Fused, Precision, summarize, weights};
+use convzoo_models::{Classifier, Fused, Options, Precision, create, summarize, weights};
 
 /// A convolution, two more with a skip connection around them, and a linear layer.
 #[derive(Module, Debug)]
@@ -164,4 +164,30 @@ fn vggs_other_configurations_have_the_papers_parameters() {
     let graph = VggConfig::new([1, 1, 2, 2, 2]).with_response_norm(true).init(&device).graph([3, 224, 224]).unwrap();
     let names: Vec<_> = graph.layers().map(|(_, node)| node.name.as_str()).collect();
     assert_eq!(names[..4], ["features.0", "features.2", "features.3", "features.4"]);
+}
+
+#[test]
+fn feature_maps_of_stages_are_known_beforehand_and_lead_to_the_logits() {
+    let device = Device::flex();
+    let stages = |name: &str, names: &[&str], expected: &[(usize, usize)]| {
+        let network = create(name, &Options::default().with_classes(3), &device).unwrap();
+        let images = Tensor::random([2, 3, 64, 96], Distribution::Normal(0.0, 1.0), &device);
+        let info = network.feature_info(names).unwrap();
+        let maps = network.features(images.clone(), names).unwrap();
+        for ((info, map), (channels, reduction)) in info.iter().zip(&maps).zip(expected) {
+            assert_eq!((info.channels, info.reduction), (*channels, [*reduction; 2]), "{name}: {}", info.name);
+            assert_eq!(map.dims(), [2, *channels, 64 / reduction, 96 / reduction], "{name}: {}", info.name);
+        }
+        let last = network.forward_head(maps.last().unwrap().clone());
+        let (logits, expected) = (values(last), values(network.forward(images)));
+        let close = logits.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-3 * (1.0 + b.abs()));
+        assert!(close, "{name}: {logits:?} of the last feature map, {expected:?} of the network");
+    };
+    stages("resnet18", &["layer1", "layer2", "layer3", "layer4"], &[(64, 4), (128, 8), (256, 16), (512, 32)]);
+    stages("densenet121", &["features.denseblock1", "features.norm5"], &[(256, 4), (1024, 32)]);
+    stages("vgg11", &["features.2", "features.20"], &[(64, 2), (512, 32)]);
+
+    let network = create("resnet18", &Options::default(), &device).unwrap();
+    let error = network.feature_info(&["layer5"]).unwrap_err().to_string();
+    assert!(error.contains("'layer5'") && error.contains("layer4"), "{error}");
 }
