@@ -9,8 +9,8 @@ use std::cell::{Cell, RefCell};
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::engine::{Graph, Network, Value};
-use convzoo_kernels::linear::Precision;
+use convzoo_kernels::engine::{CompiledNetwork, Graph, Value};
+use convzoo_kernels::linear::LinearPrecision;
 use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
@@ -40,7 +40,7 @@ pub enum TraceError {
 
 struct Trace {
     graph: Graph,
-    precision: Precision,
+    precision: LinearPrecision,
     /// Each value with its shape, in the order of their tags.
     values: Vec<(Value, [usize; 4])>,
     /// The layers observed since the last operation.
@@ -60,10 +60,10 @@ thread_local! {
 /// The pass does something that cannot be traced, or the kernels do not take a layer.
 pub fn trace(
     [channels, height, width]: [usize; 3],
-    precision: Precision,
+    precision: LinearPrecision,
     device: &Device,
     pass: impl FnOnce(Tensor<4>) -> Tensor<2>,
-) -> Result<Network, TraceError> {
+) -> Result<CompiledNetwork, TraceError> {
     /// Ends the trace, also when the pass panics.
     struct End;
     impl Drop for End {
@@ -106,7 +106,7 @@ pub(crate) fn is_tracing() -> bool {
 pub(crate) struct Scope<'a> {
     pub graph: &'a mut Graph,
     pub inputs: &'a [Value],
-    pub precision: Precision,
+    pub precision: LinearPrecision,
 }
 
 /// Runs an operation on some inputs, `compute(inputs)`; under a trace, `add` puts it into the graph. `kind` names it in

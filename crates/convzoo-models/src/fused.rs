@@ -5,8 +5,8 @@ use burn::module::{Module, ParamId};
 use burn::tensor::{Tensor, TensorData};
 use convzoo_blocks::trace::{TraceError, trace};
 use convzoo_kernels::elementwise::Activation;
-use convzoo_kernels::engine::{Network as Engine, Profile, Stage};
-pub use convzoo_kernels::linear::Precision;
+use convzoo_kernels::engine::{CompiledNetwork, Profile, ProfiledStep};
+pub use convzoo_kernels::linear::LinearPrecision;
 use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
@@ -19,17 +19,17 @@ use crate::{Classifier, layer_names};
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use convzoo_models::{Fused, Options, Precision, create};
+/// use convzoo_models::{Fused, Options, LinearPrecision, create};
 ///
 /// let device = Device::flex();
 /// let network = create("lenet5", &Options::default(), &device)?;
-/// let fused = Fused::new(&network, network.input(), Precision::Single)?;
+/// let fused = Fused::new(&network, network.input(), LinearPrecision::Single)?;
 /// let logits = fused.forward(Tensor::zeros([1, 1, 32, 32], &device))?;
 /// assert_eq!(logits.dims(), [1, 10]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Fused {
-    engine: Engine,
+    engine: CompiledNetwork,
     /// The layers by the labels of the engine's stages.
     names: HashMap<u64, String>,
 }
@@ -53,11 +53,11 @@ pub struct FusedStage {
     /// What it computes with it: other layers, a `sum`, an activation.
     pub with: Vec<String>,
     /// How it does, what that takes, and how long.
-    pub stage: Stage,
+    pub stage: ProfiledStep,
 }
 
 impl FusedStage {
-    fn new(stage: Stage, names: &HashMap<u64, String>) -> Self {
+    fn new(stage: ProfiledStep, names: &HashMap<u64, String>) -> Self {
         let mut layers = stage.layers.iter().filter_map(|layer| names.get(layer).cloned());
         let name = layers.next().unwrap_or_default();
         let activation = match stage.activation {
@@ -88,7 +88,7 @@ impl Fused {
     ///
     /// # Errors
     /// The network computes something that is not known to the blocks' trace, or its device records gradients.
-    pub fn new(network: &impl Classifier, image: [usize; 3], precision: Precision) -> Result<Self, TraceError> {
+    pub fn new(network: &impl Classifier, image: [usize; 3], precision: LinearPrecision) -> Result<Self, TraceError> {
         let device = Module::devices(network).into_iter().next().unwrap_or_default();
         let engine = trace(image, precision, &device, |images| network.forward(images))?;
         let names = layer_names(network).into_iter().map(|(id, name): (ParamId, _)| (id.val(), name)).collect();
@@ -113,7 +113,7 @@ impl Fused {
     /// The network does not take such images.
     pub fn profile(&self, images: Tensor<4>, passes: usize) -> Result<FusedProfile, FusedError> {
         let plan = self.engine.plan(images.dims())?;
-        let Profile { stages, answer } = plan.profile(&values(images)?, passes)?;
+        let Profile { steps: stages, answer } = plan.profile(&values(images)?, passes)?;
         let stages = stages.into_iter().map(|stage| FusedStage::new(stage, &self.names)).collect();
         Ok(FusedProfile { stages, answer, value_bytes: plan.memory() * size_of::<f32>() })
     }
@@ -131,7 +131,7 @@ mod tests {
     use crate::{Options, create};
 
     /// ‖a − b‖ / ‖b‖ of a network's logits, fused and not, for two images of `side`×`side`.
-    fn distance(name: &str, side: usize, precision: Precision) -> f32 {
+    fn distance(name: &str, side: usize, precision: LinearPrecision) -> f32 {
         let device = Device::flex();
         let network = create(name, &Options::default().with_classes(10), &device).unwrap();
         let [channels, ..] = network.input();
@@ -159,7 +159,7 @@ mod tests {
             ("resnetv2_50", 64),
             ("inception_resnet_v2", 96),
         ] {
-            let error = distance(name, side, Precision::Single);
+            let error = distance(name, side, LinearPrecision::Single);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn half_precision_moves_logits_by_less_than_its_rounding() {
         for (name, side) in [("alexnet", 64), ("lenet5", 32)] {
-            let error = distance(name, side, Precision::Half);
+            let error = distance(name, side, LinearPrecision::Half);
             // A weight is rounded by up to one part in 2048, some up and some down.
             assert!((1e-6..5e-4).contains(&error), "{name}: logits in half precision differ by {error:.1e} relative");
             println!("{name}: logits in half precision within {error:.1e} relative");
@@ -181,7 +181,7 @@ mod tests {
             let network = create(name, &Options::default(), &device).unwrap();
             let [channels, ..] = network.input();
             let summary = network.summary([channels, side, side]).unwrap();
-            let fused = Fused::new(&network, [channels, side, side], Precision::Single).unwrap();
+            let fused = Fused::new(&network, [channels, side, side], LinearPrecision::Single).unwrap();
             let stages = fused.profile(Tensor::zeros([2, channels, side, side], &device), 1).unwrap().stages;
 
             let macs: usize = stages.iter().map(|stage| stage.stage.macs).sum();
@@ -203,7 +203,7 @@ mod tests {
     fn a_stage_tells_what_was_folded_into_it() {
         let device = Device::flex();
         let network = create("resnet18", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, [3, 64, 64], Precision::Single).unwrap();
+        let fused = Fused::new(&network, [3, 64, 64], LinearPrecision::Single).unwrap();
         let stages = fused.profile(Tensor::zeros([1, 3, 64, 64], &device), 1).unwrap().stages;
         let with = |name: &str| stages.iter().find(|stage| stage.name == name).map(|stage| stage.with.join(" "));
         assert_eq!(with("conv1").as_deref(), Some("bn1 relu"));
@@ -230,7 +230,7 @@ mod tests {
         }
         let fuse = |device: &Device| {
             let network = create("lenet5", &Options::default(), device).unwrap();
-            Fused::new(&Doubled { network }, [1, 32, 32], Precision::Single).err()
+            Fused::new(&Doubled { network }, [1, 32, 32], LinearPrecision::Single).err()
         };
         assert_eq!(fuse(&Device::flex()), Some(TraceError::Unknown("Linear")));
         assert_eq!(fuse(&Device::flex().autodiff()), Some(TraceError::Training));
@@ -240,7 +240,7 @@ mod tests {
     fn images_of_another_kind_are_an_error() {
         let device = Device::flex();
         let network = create("lenet5", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, network.input(), Precision::Half).unwrap();
+        let fused = Fused::new(&network, network.input(), LinearPrecision::Half).unwrap();
         let error = fused.forward(Tensor::zeros([1, 3, 32, 32], &device)).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("the network takes 1 channels and is given 3"));
     }

@@ -26,7 +26,7 @@ pub mod weights;
 
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing};
 pub use error::ModelError;
-pub use fused::{Fused, FusedError, FusedProfile, FusedStage, Precision};
+pub use fused::{Fused, FusedError, FusedProfile, FusedStage, LinearPrecision};
 pub use names::{NameRules, StateEntry, layer_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, Fused, ModelError, NameRules, Outputs, Precision, Preprocessing, Published, StateEntry, Summary, names,
-    summarize,
+    Classifier, Fused, LinearPrecision, ModelError, NameRules, Outputs, Preprocessing, Published, StateEntry, Summary,
+    names, summarize,
 };
 
 /// One named network: what is known of it before it is made.
@@ -289,11 +289,11 @@ impl Network {
     /// The network with its inference [`Fused`], where this project's kernels compute; elsewhere, and where it cannot be
     /// fused, as it is. Its answers are the same but for rounding, and keep to the weights it has now.
     pub fn fuse(self) -> Self {
-        self.fuse_with(Precision::Single)
+        self.fuse_with(LinearPrecision::Single)
     }
 
     /// [`fuse`](Self::fuse) with fully-connected layers that keep their weights in another precision.
-    pub fn fuse_with(self, precision: Precision) -> Self {
+    pub fn fuse_with(self, precision: LinearPrecision) -> Self {
         let on_kernels = self.devices().iter().all(extension::serves);
         let fused = on_kernels.then(|| Fused::new(&self, self.input(), precision).ok()).flatten();
         Self { fused: fused.map(|fused| Inference(Arc::new(fused))), ..self }

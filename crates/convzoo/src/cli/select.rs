@@ -10,10 +10,11 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Network, Options, Precision, Preprocessing, Published, SERVER, create, create_from, data, pretrained,
-    published, train, variant,
+    Classifier, LinearPrecision, Network, Options, Preprocessing, Published, SERVER, create, create_from, data,
+    pretrained, published, train, variant,
 };
-use convzoo_kernels::{Isa, extension};
+use convzoo_kernels::Isa;
+use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
@@ -38,10 +39,11 @@ pub struct KernelsArgs {
 impl KernelsArgs {
     /// Has flex compute as was asked for.
     pub fn apply(&self) -> Result<()> {
-        extension::enable(match self.kernels {
-            Some(switch) => matches!(switch, Switch::On),
-            None => extension::from_environment()?,
-        });
+        extension::choose(match self.kernels {
+            Some(Switch::On) => Kernels::Convzoo,
+            Some(Switch::Off) => Kernels::Burn,
+            None => Kernels::from_environment()?,
+        })?;
         Isa::detect()?;
         Ok(())
     }
@@ -81,7 +83,7 @@ impl Linear {
         match self {
             Self::F32 => Ok(network.fuse()),
             Self::F16 => {
-                let network = network.fuse_with(Precision::Half);
+                let network = network.fuse_with(LinearPrecision::Half);
                 if network.fused().is_none() {
                     bail!("--linear f16 needs --device flex with its kernels on");
                 }
