@@ -174,10 +174,18 @@ impl<W: Number> Dots<'_, W> {
                     self.block::<S, 1, 1>(row, image);
                 }
             }
+            if self.activation != Activation::Identity {
+                for image in 0..batch {
+                    for row in rows.clone() {
+                        let output = self.output.add(image * self.output_step + row);
+                        output.write(self.activation.of(output.read()));
+                    }
+                }
+            }
         }
     }
 
-    /// `R` outputs of `N` images.
+    /// `R` outputs of `N` images, before the activation: beside its code the sums would not stay in registers.
     #[inline(always)]
     unsafe fn block<S: Simd, const R: usize, const N: usize>(&self, row: usize, image: usize) {
         let inputs = self.inputs;
@@ -205,7 +213,7 @@ impl<W: Number> Dots<'_, W> {
                     for i in whole..inputs {
                         total += (*weight.add(r * inputs + i)).value() * *input.add(n * self.input_step + i);
                     }
-                    self.output.add((image + n) * self.output_step + row + r).write(self.activation.of(total));
+                    self.output.add((image + n) * self.output_step + row + r).write(total);
                 }
             }
         }
