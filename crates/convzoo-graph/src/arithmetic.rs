@@ -105,6 +105,19 @@ mod tests {
     }
 
     #[test]
+    fn windows_are_as_many_as_pytorch_has() {
+        // A ceiling's last window may hang over the end, but not begin in the trailing padding.
+        let cases = [
+            (slide(3, 2, 1), 112, [1, 1], false, 56),
+            (slide(2, 2, 1), 3, [1, 1], true, 2),
+            (slide(2, 2, 1), 1, [0, 0], true, 1),
+        ];
+        for (slide, input, zeros, ceil, output) in cases {
+            assert_eq!(slide.output(input, zeros, ceil), output, "{slide:?} over {input} with {zeros:?}");
+        }
+    }
+
+    #[test]
     fn same_padding_divides_by_the_stride_for_any_kernel() {
         for kernel in 1..8 {
             for stride in 1..5 {

@@ -1,13 +1,10 @@
-//! What is done to each element on its own: scale and shift, sums, activations.
+//! What is done to each element on its own: activations, and the scale and shift of each channel.
 #![allow(unsafe_code)]
 
-use crate::conv::length;
-use crate::functions;
-use crate::rows::{ByRows, Place, RowKernel};
+use crate::math;
 use crate::simd::{MAX_LANES, Simd};
-use crate::{Buffer, Isa, KernelError, Layout, Operation};
 
-/// The element-wise function behind an operation.
+/// The element-wise function that follows an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Activation {
     /// None.
@@ -32,7 +29,7 @@ impl Activation {
         unsafe {
             match self {
                 Self::Identity => vector,
-                // NaN stays: where an operand is none, the instruction answers with the second.
+                // NaN stays: where an operand is none, the instruction returns the second.
                 Self::Relu => S::max(S::splat(0.0), vector),
                 Self::Tanh | Self::Sigmoid => {
                     let mut values = [0.0; MAX_LANES];
@@ -53,13 +50,13 @@ impl Activation {
             Self::Identity => x,
             Self::Relu if x < 0.0 => 0.0,
             Self::Relu => x,
-            Self::Tanh => functions::tanh(x),
-            Self::Sigmoid => functions::sigmoid(x),
+            Self::Tanh => math::tanh(x),
+            Self::Sigmoid => math::sigmoid(x),
         }
     }
 }
 
-/// Scales and shifts that each channel has of its own: batch normalisation by running statistics.
+/// A scale and a shift of each channel: batch normalisation by running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScaleShift {
     /// Per channel.
@@ -68,84 +65,47 @@ pub struct ScaleShift {
     pub shift: Vec<f32>,
 }
 
-/// activation(scale · x + shift + Σ others) of tensors of one shape in any halos; `inputs` are x and the others.
+/// Batch normalisation by given statistics, (x − mean) / √(variance + ε) · weight + bias, as a scale and a shift of each
+/// channel. Computed in 64 bits.
 ///
-/// # Errors
-/// Shapes or channels differ.
-pub fn elementwise(
-    isa: Isa,
-    affine: Option<&ScaleShift>,
-    activation: Activation,
-    inputs: Vec<Layout>,
-    output: Layout,
-    threads: usize,
-) -> Result<Box<dyn Operation>, KernelError> {
-    let right = [output.channels, output.height, output.width];
-    for input in &inputs {
-        let left = [input.channels, input.height, input.width];
-        if left != right || input.batch != output.batch {
-            return Err(KernelError::Shapes { operation: "a sum", left, right });
-        }
-    }
-    let affine = affine.map(|ScaleShift { scale, shift }| {
-        length("a normalisation's scale", output.channels, scale)?;
-        length("a normalisation's shift", output.channels, shift)?;
-        Ok([scale, shift].map(|values| {
-            let mut padded = Buffer::zeros(output.channels.next_multiple_of(isa.lanes()));
-            padded[..values.len()].copy_from_slice(values);
-            padded
-        }))
+/// # Panics
+/// The slices differ in length.
+pub fn fold_batch_norm(weight: &[f32], bias: &[f32], mean: &[f32], variance: &[f32], epsilon: f64) -> ScaleShift {
+    let channels = weight.len();
+    assert!([bias, mean, variance].iter().all(|values| values.len() == channels), "parameters of {channels} channels");
+    let pairs = (0..channels).map(|c| {
+        let scale = f64::from(weight[c]) / (f64::from(variance[c]) + epsilon).sqrt();
+        (scale as f32, (f64::from(bias[c]) - f64::from(mean[c]) * scale) as f32)
     });
-    let kernel = Elementwise { isa, affine: affine.transpose()?, activation, inputs, output };
-    Ok(Box::new(ByRows::new(kernel, threads)))
+    let (scale, shift) = pairs.unzip();
+    ScaleShift { scale, shift }
 }
 
-struct Elementwise {
-    isa: Isa,
-    affine: Option<[Buffer; 2]>,
-    activation: Activation,
-    inputs: Vec<Layout>,
-    output: Layout,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl RowKernel for Elementwise {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        self.inputs.clone()
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
-        let channels = self.output.block_channels(at.block);
-        // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
-        unsafe {
-            let first = inputs[0].add(self.inputs[0].at(at.image, at.block, at.row));
-            for x in 0..self.output.width {
-                let mut value = S::load(first.add(x * S::LANES));
-                if let Some([scale, shift]) = &self.affine {
-                    let channel = at.block * S::LANES;
-                    value =
-                        S::mul_add(value, S::load(scale.as_ptr().add(channel)), S::load(shift.as_ptr().add(channel)));
-                }
-                for (other, layout) in inputs.iter().zip(&self.inputs).skip(1) {
-                    let other = other.add(layout.at(at.image, at.block, at.row) + x * S::LANES);
-                    value = S::add(value, S::load(other));
-                }
-                S::store(output.add(x * S::LANES), self.activation.apply::<S>(value));
-            }
-            // The sigmoid of the empty lanes' zeros is not zero.
-            if channels < S::LANES && self.activation == Activation::Sigmoid {
-                for x in 0..self.output.width {
-                    output.add(x * S::LANES + channels).write_bytes(0, S::LANES - channels);
-                }
+    #[test]
+    fn a_folded_batch_norm_is_the_batch_norm() {
+        // Means of many deviations and a variance of zero: where 32 bits would lose digits.
+        let (weight, bias) = ([1.5, -0.25, 2.0], [0.5, 3.0, -1.0]);
+        let (mean, variance) = ([1000.0, -3.0, 0.125], [1e-4, 4.0, 0.0]);
+        let folded = fold_batch_norm(&weight, &bias, &mean, &variance, 1e-5);
+        for c in 0..3 {
+            let deviation = (f64::from(variance[c]) + 1e-5).sqrt();
+            for x in [-1.0f32, 0.0, 7.5] {
+                let expected =
+                    (f64::from(x) - f64::from(mean[c])) / deviation * f64::from(weight[c]) + f64::from(bias[c]);
+                let found = f64::from(folded.scale[c]) * f64::from(x) + f64::from(folded.shift[c]);
+                let size = f64::from(folded.shift[c]).abs().max(f64::from(folded.scale[c] * x).abs()).max(1.0);
+                assert!((found - expected).abs() < 1e-6 * size, "channel {c} of {x}: {found} instead of {expected}");
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "parameters of 2 channels")]
+    fn parameters_of_other_channels_are_refused() {
+        fold_batch_norm(&[1.0; 2], &[0.0; 2], &[0.0; 3], &[1.0; 2], 1e-5);
     }
 }

@@ -14,6 +14,9 @@ pub enum KernelError {
     /// `CONVZOO_KERNELS` says neither `on` nor `off`.
     #[error("CONVZOO_KERNELS is '{0}'; it may be on or off")]
     Switch(String),
+    /// Other kernels have been chosen for this process already.
+    #[error("whose kernels compute has been settled already; choose before the first operation")]
+    Chosen,
     /// A slice whose length is not what its shape says.
     #[error("{what} needs {expected} values and has {found}")]
     Length {
@@ -71,4 +74,12 @@ pub enum KernelError {
     /// A graph without an output, or an empty concatenation or batch.
     #[error("there is no {0}")]
     Missing(&'static str),
+}
+
+/// An error unless `values` are as many as expected.
+pub(crate) fn check_length(what: &'static str, expected: usize, values: &[f32]) -> Result<(), KernelError> {
+    match values.len() {
+        found if found == expected => Ok(()),
+        found => Err(KernelError::Length { what, expected, found }),
+    }
 }

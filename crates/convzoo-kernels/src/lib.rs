@@ -1,40 +1,70 @@
-//! Fast CPU operations for convolutional networks.
+//! Fast CPU operations for convolutional networks: whole networks in inference, and single operations on Burn's tensors,
+//! forward and backward.
 //!
-//! Activations are held in blocks of channels ([`Layout`]), so that one instruction computes as many output channels
-//! as a vector has lanes; weights are packed once into the order in which kernels read them. From the inside out:
+//! # Where does it run?
+//!
+//! A 3×3 convolution of ResNet-18 (stride 1, such as `layer1.0.conv1`) runs
+//!
+//! - **in inference of a compiled network** in [`blocked`]: [`engine`] folds its batch norm, sum and ReLU into it and asks
+//!   [`cost`] for an algorithm, which is Winograd's; `blocked/winograd.rs` reads and writes the tiles,
+//!   [`winograd::pipeline`] transforms and multiplies them, and [`gemm::channel_tile`] is the loop in which the
+//!   multiply-adds are. Those of stride 2 run in `blocked/direct.rs`, and end in the same loop.
+//! - **in training** (and in inference layer by layer) in [`planar`]: [`extension`] takes Burn's tensors, and
+//!   [`planar::ConvPass`] in `planar/conv.rs` decides. Forward and for the gradient of the input it is `planar/winograd.rs`,
+//!   with the same pipeline and the same loop; for the gradient of the weight `planar/winograd_weight_grad.rs`. Those of
+//!   stride 2 run in `planar/implicit_gemm.rs`, which ends in [`gemm::pixel_tile`], and `planar/weight_grad.rs`.
+//!
+//! # Modules, in the order in which to read them
+//!
+//! What operations are, whatever the layout:
+//!
+//! - [`conv`], [`pool`], [`linear`], [`elementwise`], [`lrn`]: shapes and parameters; `convzoo_graph::arithmetic` has the sizes of outputs.
+//! - [`error`], [`values`], [`math`]: errors, shared weights, tanh and the logistic function.
+//!
+//! What kernels stand on:
 //!
 //! - [`simd`]: vectors of the instruction sets, one of which is chosen when the program runs (`CONVZOO_ISA` forces one).
-//! - [`conv`]: a register tile of up to 14 pixels by two blocks of channels, fed by direct convolutions of any shape and
-//!   by Winograd's for 3×3; bias, sum and ReLU are applied while the tile is in registers.
-//! - [`pool`], [`linear`], [`lrn`], [`elementwise`], [`rearrange`]: the other layers.
-//! - [`parallel`]: the tasks that an [`Operation`] divides into, on all threads.
-//! - [`engine`]: whole networks, folded and planned.
+//! - [`parallel`]: tasks on all threads. [`memory`]: aligned buffers and scratch memory.
+//! - [`gemm`]: the register tiles. [`winograd`]: Winograd's method from any source to any sink. [`cost`]: which algorithm.
+//!
+//! The two layouts:
+//!
+//! - [`blocked`]: channels in blocks as long as a vector ([`Layout`]), each function an [`Operation`].
+//! - [`engine`]: whole networks on blocks: [`Graph`](engine::Graph) → [`CompiledNetwork`](engine::CompiledNetwork) →
+//!   [`ExecutionPlan`](engine::ExecutionPlan).
+//! - [`planar`]: tensors in the usual order, forward and backward.
+//!
+//! And around them:
+//!
+//! - [`extension`]: the operations of [`planar`] on Burn's tensors, with Burn's own wherever the kernels have none.
 //! - [`peak`]: what the machine can do at most, to compare with.
+// The guide names the modules that only readers of the source see.
+#![allow(rustdoc::private_intra_doc_links)]
 
-mod buffer;
+pub mod blocked;
 pub mod conv;
+mod cost;
 pub mod elementwise;
 pub mod engine;
 mod error;
 #[cfg(feature = "extension")]
 pub mod extension;
-mod functions;
-mod layout;
+mod gemm;
 pub mod linear;
 pub mod lrn;
-mod operation;
+mod math;
+mod memory;
 pub mod parallel;
 pub mod peak;
+pub mod planar;
 pub mod pool;
-pub mod rearrange;
-mod rows;
 pub mod simd;
-pub mod train;
 mod values;
+pub mod winograd;
 
-pub use buffer::Buffer;
+pub use blocked::layout::{Layout, pack, unpack};
+pub use blocked::operation::{Operation, pack_all, unpack_all};
 pub use error::KernelError;
-pub use layout::{Layout, pack, unpack};
-pub use operation::{Operation, pack_all, unpack_all};
+pub use memory::{Buffer, keep_freed_memory};
 pub use simd::Isa;
 pub use values::Values;

@@ -1,23 +1,23 @@
-//! Fully-connected layers.
+//! Fully-connected layers: their weights, and the dot products that both [`blocked`](crate::blocked) and
+//! [`planar`](crate::planar) layers are made of.
 //!
 //! With one image each weight is used once: the layer takes as long as reading its weights does. They are read once for
 //! up to four images, by all threads, in half precision where the user allows it.
 #![allow(unsafe_code)]
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::conv::length;
 use crate::elementwise::Activation;
-use crate::parallel::piece;
-use crate::simd::{Kernel, Simd};
-use crate::{Isa, KernelError, Layout, Operation, Values};
+use crate::error::check_length;
+use crate::simd::Simd;
+use crate::{KernelError, Values};
 
 /// The precision in which weights are kept; sums are always taken in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
+pub enum LinearPrecision {
     /// 32 bits.
     #[default]
     Single,
@@ -30,11 +30,12 @@ pub struct Linear {
     outputs: usize,
     inputs: usize,
     /// `[outputs, inputs]`.
-    weight: Weight,
-    bias: Vec<f32>,
+    pub(crate) weight: Weight,
+    pub(crate) bias: Vec<f32>,
 }
 
-enum Weight {
+/// A weight `[outputs, inputs]` in either precision.
+pub(crate) enum Weight {
     Single(Values),
     Half(Vec<f16>),
 }
@@ -48,13 +49,13 @@ impl Linear {
         weight: impl Into<Values>,
         bias: Vec<f32>,
         inputs: usize,
-        precision: Precision,
+        precision: LinearPrecision,
     ) -> Result<Self, KernelError> {
         let (outputs, weight) = (bias.len(), weight.into());
-        length("a linear layer's weight", outputs * inputs, &weight)?;
+        check_length("a linear layer's weight", outputs * inputs, &weight)?;
         let weight = match precision {
-            Precision::Single => Weight::Single(weight),
-            Precision::Half => {
+            LinearPrecision::Single => Weight::Single(weight),
+            LinearPrecision::Half => {
                 let mut halves = vec![f16::ZERO; weight.len()];
                 halves.convert_from_f32_slice(&weight);
                 Weight::Half(halves)
@@ -74,10 +75,10 @@ impl Linear {
     }
 
     /// The precision of its weight.
-    pub fn precision(&self) -> Precision {
+    pub fn precision(&self) -> LinearPrecision {
         match self.weight {
-            Weight::Single(_) => Precision::Single,
-            Weight::Half(_) => Precision::Half,
+            Weight::Single(_) => LinearPrecision::Single,
+            Weight::Half(_) => LinearPrecision::Half,
         }
     }
 
@@ -89,75 +90,14 @@ impl Linear {
         };
         self.inputs * self.outputs * number
     }
-
-    /// The layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes.
-    ///
-    /// # Errors
-    /// The input is no vector of as many features.
-    pub fn operation(
-        self: Arc<Self>,
-        isa: Isa,
-        activation: Activation,
-        input: Layout,
-        threads: usize,
-    ) -> Result<Box<dyn Operation>, KernelError> {
-        let operation = "a linear layer";
-        if [input.height, input.width, input.halo] != [1, 1, 0] {
-            let left = [input.channels, input.height, input.width];
-            return Err(KernelError::Shapes { operation, left, right: [self.inputs, 1, 1] });
-        }
-        if input.channels != self.inputs {
-            return Err(KernelError::Channels { operation, expected: self.inputs, found: input.channels });
-        }
-        let output = Layout::new([input.batch, self.outputs, 1, 1], isa.lanes(), 0);
-        let parts = (threads * 8).min(self.outputs.div_ceil(ROWS)).max(1);
-        Ok(Box::new(LinearOperation { linear: self, isa, activation, input, output, parts }))
-    }
-}
-
-struct LinearOperation {
-    linear: Arc<Linear>,
-    isa: Isa,
-    activation: Activation,
-    input: Layout,
-    output: Layout,
-    parts: usize,
-}
-
-/// Outputs and images whose sums run side by side.
-const ROWS: usize = 4;
-const IMAGES: usize = 4;
-
-impl Operation for LinearOperation {
-    fn tasks(&self) -> usize {
-        self.parts
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        vec![self.input]
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
-        // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
-        unsafe {
-            match &self.linear.weight {
-                Weight::Single(weight) => {
-                    self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
-                }
-                Weight::Half(weight) => {
-                    self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
-                }
-            }
-        }
-    }
 }
 
 /// A number that weights are kept in.
-trait Number: Copy {
+pub(crate) trait Number: Copy + Send + Sync {
+    /// A vector of them.
+    ///
+    /// # Safety
+    /// The processor has `S`'s instructions, and there are as many.
     unsafe fn load<S: Simd>(from: *const Self) -> S::Vector;
     fn value(self) -> f32;
 }
@@ -188,69 +128,77 @@ impl Number for f16 {
     }
 }
 
-struct Task<'a, W> {
-    operation: &'a LinearOperation,
-    task: usize,
-    weight: *const W,
-    input: *const f32,
-    output: *mut f32,
+/// Outputs and images whose dot products run side by side.
+pub(crate) const ROWS: usize = 4;
+const IMAGES: usize = 4;
+
+/// Where the dot products of a layer are read and written.
+pub(crate) struct Dots<'a, W> {
+    /// Features in.
+    pub inputs: usize,
+    /// `[outputs, inputs]`.
+    pub weight: *const W,
+    pub bias: &'a [f32],
+    /// The first image's features, and the step to the next image.
+    pub input: *const f32,
+    pub input_step: usize,
+    /// The same of the outputs.
+    pub output: *mut f32,
+    pub output_step: usize,
+    /// What comes last.
+    pub activation: Activation,
 }
 
-impl<W: Number> Kernel for Task<'_, W> {
-    type Output = ();
-
+impl<W: Number> Dots<'_, W> {
+    /// Writes outputs `rows` of all images.
+    ///
+    /// # Safety
+    /// The processor has `S`'s instructions; the pointers are valid for all images, inputs and those rows.
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let LinearOperation { linear, input, output, parts, .. } = self.operation;
-        // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own, the last one
-        // also the empty lanes behind them.
+    pub unsafe fn write<S: Simd>(&self, rows: Range<usize>, batch: usize) {
+        let whole = rows.end - rows.len() % ROWS;
+        // SAFETY: the caller's promise.
         unsafe {
-            if self.task + 1 == *parts {
-                for image in 0..output.batch {
-                    let used = linear.outputs;
-                    let lanes = self.output.add(image * output.image + used);
-                    lanes.write_bytes(0, used.next_multiple_of(S::LANES) - used);
+            for row in (rows.start..whole).step_by(ROWS) {
+                let mut image = 0;
+                while image + IMAGES <= batch {
+                    self.block::<S, ROWS, IMAGES>(row, image);
+                    image += IMAGES;
+                }
+                for image in image..batch {
+                    self.block::<S, ROWS, 1>(row, image);
                 }
             }
-            let groups = piece(linear.outputs.div_ceil(ROWS), *parts, self.task);
-            let (mut row, end) = (groups.start * ROWS, linear.outputs.min(groups.end * ROWS));
-            while row < end {
-                let mut image = 0;
-                while image < input.batch {
-                    match (end - row >= ROWS, input.batch - image >= IMAGES) {
-                        (true, true) => self.dots::<S, ROWS, IMAGES>(row, image),
-                        (true, false) => self.dots::<S, ROWS, 1>(row, image),
-                        (false, _) => {
-                            for row in row..end {
-                                self.dots::<S, 1, 1>(row, image);
-                            }
-                        }
-                    }
-                    image += if end - row >= ROWS && input.batch - image >= IMAGES { IMAGES } else { 1 };
+            for row in whole..rows.end {
+                for image in 0..batch {
+                    self.block::<S, 1, 1>(row, image);
                 }
-                row += ROWS;
+            }
+            if self.activation != Activation::Identity {
+                for image in 0..batch {
+                    for row in rows.clone() {
+                        let output = self.output.add(image * self.output_step + row);
+                        output.write(self.activation.of(output.read()));
+                    }
+                }
             }
         }
     }
-}
 
-impl<W: Number> Task<'_, W> {
-    /// `R` outputs of `N` images.
+    /// `R` outputs of `N` images, before the activation: beside its code the sums would not stay in registers.
     #[inline(always)]
-    unsafe fn dots<S: Simd, const R: usize, const N: usize>(&self, row: usize, image: usize) {
-        let LinearOperation { linear, activation, input, output, .. } = self.operation;
-        let inputs = linear.inputs;
+    unsafe fn block<S: Simd, const R: usize, const N: usize>(&self, row: usize, image: usize) {
+        let inputs = self.inputs;
+        let whole = inputs - inputs % S::LANES;
         // SAFETY: the rows and images exist.
         unsafe {
             let weight = self.weight.add(row * inputs);
-            let from = self.input.add(image * input.image);
+            let input = self.input.add(image * self.input_step);
             let mut totals = [[S::splat(0.0); N]; R];
-            let whole = inputs - inputs % S::LANES;
-            let mut i = 0;
-            while i < whole {
+            for i in (0..whole).step_by(S::LANES) {
                 let mut values = [S::splat(0.0); N];
                 for (n, value) in values.iter_mut().enumerate() {
-                    *value = S::load(from.add(n * input.image + i));
+                    *value = S::load(input.add(n * self.input_step + i));
                 }
                 for (r, totals) in totals.iter_mut().enumerate() {
                     let weight = W::load::<S>(weight.add(r * inputs + i));
@@ -258,15 +206,14 @@ impl<W: Number> Task<'_, W> {
                         *total = S::mul_add(weight, value, *total);
                     }
                 }
-                i += S::LANES;
             }
             for (r, totals) in totals.into_iter().enumerate() {
                 for (n, total) in totals.into_iter().enumerate() {
-                    let mut total = S::sum(total) + linear.bias[row + r];
+                    let mut total = S::sum(total) + self.bias[row + r];
                     for i in whole..inputs {
-                        total += (*weight.add(r * inputs + i)).value() * *from.add(n * input.image + i);
+                        total += (*weight.add(r * inputs + i)).value() * *input.add(n * self.input_step + i);
                     }
-                    *self.output.add((image + n) * output.image + row + r) = activation.of(total);
+                    self.output.add((image + n) * self.output_step + row + r).write(total);
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Work divided among rayon's threads and the calling one.
 //!
-//! The stages of a network take tens of microseconds each, less than waking a thread may take. So helpers are called
+//! The steps of a network take tens of microseconds each, less than waking a thread may take. So helpers are called
 //! once for all stages and meanwhile look for the next task without sleeping. They only ever help: a stage ends when
 //! its tasks are done, whoever did them, so nothing waits for a thread that is busy elsewhere.
 

@@ -1,9 +1,9 @@
-//! Pooling: the maximum or the mean over windows.
-#![allow(unsafe_code)]
+//! What pooling is: its windows. How it is computed: on blocks of channels in [`blocked::pool`](crate::blocked::pool), on
+//! planes, forward and backward, in [`planar::MaxPoolPass`](crate::planar::MaxPoolPass) and
+//! [`planar::AveragePoolPass`](crate::planar::AveragePoolPass).
 
-use crate::rows::{ByRows, Place, RowKernel};
-use crate::simd::Simd;
-use crate::{Isa, KernelError, Layout, Operation};
+use crate::KernelError;
+use convzoo_graph::arithmetic::Slide;
 
 /// What is taken of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub enum PoolKind {
     },
 }
 
-#[cfg(feature = "flex")]
+#[cfg(feature = "extension")]
 impl PoolKind {
     /// Whether padding counts.
     pub(crate) fn counts_padding(self) -> bool {
@@ -83,12 +83,9 @@ impl PoolShape {
                     _ if padding > kernel / 2 => return wrong("padding wider than half of its window"),
                     _ => {}
                 }
-                let room = (cells + 2 * padding).checked_sub(kernel);
-                let room = room.ok_or(KernelError::TooSmall { operation: "pooling", size })?;
-                let mut last = if ceil { room.div_ceil(stride) } else { room / stride };
-                // A window must begin on the image or on the padding in front of it.
-                if last * stride >= cells + padding {
-                    last -= 1;
+                let windows = Slide { kernel, stride, dilation: 1 }.output(cells, [padding; 2], ceil);
+                if windows == 0 {
+                    return Err(KernelError::TooSmall { operation: "pooling", size });
                 }
                 let window = |i: usize| {
                     let (start, end) = (i * stride, (i * stride + kernel).min(cells + 2 * padding));
@@ -100,7 +97,7 @@ impl PoolShape {
                     };
                     Window { start, end, divisor: counted as f32 }
                 };
-                Ok((0..=last).map(window).collect())
+                Ok((0..windows).map(window).collect())
             }
         }
     }
@@ -112,79 +109,4 @@ pub(crate) struct Window {
     pub start: usize,
     pub end: usize,
     pub divisor: f32,
-}
-
-/// Pooling of one layout into another; any halos.
-///
-/// # Errors
-/// The layouts do not fit each other or the shape.
-pub fn pool(
-    isa: Isa,
-    shape: &PoolShape,
-    input: Layout,
-    output: Layout,
-    threads: usize,
-) -> Result<Box<dyn Operation>, KernelError> {
-    let size = [input.height, input.width];
-    let [height, width] = shape.output(size)?;
-    let (left, right) = ([input.channels, height, width], [output.channels, output.height, output.width]);
-    if left != right || input.batch != output.batch {
-        return Err(KernelError::Shapes { operation: "pooling", left, right });
-    }
-    let kernel = Pool {
-        isa,
-        max: shape.is_max(),
-        rows: shape.windows(0, size)?,
-        columns: shape.windows(1, size)?,
-        input,
-        output,
-    };
-    Ok(Box::new(ByRows::new(kernel, threads)))
-}
-
-struct Pool {
-    isa: Isa,
-    max: bool,
-    rows: Vec<Window>,
-    columns: Vec<Window>,
-    input: Layout,
-    output: Layout,
-}
-
-impl RowKernel for Pool {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        vec![self.input]
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
-    #[inline(always)]
-    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
-        let rows = self.rows[at.row];
-        // SAFETY: windows lie on the image, and the pointers are valid for the layouts.
-        unsafe {
-            let input = inputs[0].add(self.input.at(at.image, at.block, 0));
-            for (x, columns) in self.columns.iter().enumerate() {
-                let mut total = S::splat(if self.max { f32::NEG_INFINITY } else { 0.0 });
-                for row in rows.start..rows.end {
-                    let mut pixel = input.add(row * self.input.row() + columns.start * S::LANES);
-                    for _ in columns.start..columns.end {
-                        let value = S::load(pixel);
-                        total = if self.max { S::max_or_nan(total, value) } else { S::add(total, value) };
-                        pixel = pixel.wrapping_add(S::LANES);
-                    }
-                }
-                if !self.max {
-                    total = S::div(total, S::splat(rows.divisor * columns.divisor));
-                }
-                S::store(output.add(x * S::LANES), total);
-            }
-        }
-    }
 }

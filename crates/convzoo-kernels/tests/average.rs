@@ -1,8 +1,8 @@
 //! Average pooling in training, against its definition, on every instruction set of this machine.
 
 use convzoo_kernels::Isa;
+use convzoo_kernels::planar::AveragePoolPass;
 use convzoo_kernels::pool::{PoolKind, PoolShape};
-use convzoo_kernels::train::AveragePass;
 use proptest::prelude::*;
 
 #[allow(dead_code)] // each test program uses a part of it
@@ -81,7 +81,7 @@ proptest! {
             }
         }
         for isa in Isa::available() {
-            let pass = AveragePass::new(isa, &shape, PLANES, size).unwrap();
+            let pass = AveragePoolPass::new(isa, &shape, PLANES, size).unwrap();
             prop_assert_eq!(pass.output(), [rows.len(), columns.len()]);
             for (what, own, expected) in
                 [("mean", pass.forward(&input), &output), ("gradient", pass.backward(&gradient), &back)]
@@ -98,5 +98,5 @@ proptest! {
 fn maxima_are_refused() {
     let shape =
         PoolShape::Sliding { kind: PoolKind::Max, kernel: [2; 2], stride: [2; 2], padding: [0; 2], ceil: false };
-    assert!(AveragePass::new(Isa::detect().unwrap(), &shape, 1, [4, 4]).is_err());
+    assert!(AveragePoolPass::new(Isa::detect().unwrap(), &shape, 1, [4, 4]).is_err());
 }

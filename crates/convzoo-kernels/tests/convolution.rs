@@ -6,7 +6,9 @@
 mod common;
 
 use common::{assert_close, random};
-use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue, Tile};
+use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
+use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::winograd::WinogradTile;
 use convzoo_kernels::{Isa, KernelError, Layout};
 use proptest::prelude::*;
 
@@ -164,8 +166,8 @@ proptest! {
         case in uses(),
     ) {
         let shape = ConvShape { channels, padding, ..ConvShape::square(1, 1, 3) };
-        check(Algorithm::Winograd(Tile::Two), shape, &case, 2e-6)?;
-        check(Algorithm::Winograd(Tile::Four), shape, &case, 1e-5)?;
+        check(Algorithm::Winograd(WinogradTile::Two), shape, &case, 2e-6)?;
+        check(Algorithm::Winograd(WinogradTile::Four), shape, &case, 1e-5)?;
     }
 }
 

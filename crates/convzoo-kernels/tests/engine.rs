@@ -7,12 +7,18 @@ mod common;
 use std::sync::Arc;
 
 use common::{assert_close, random};
-use convzoo_kernels::conv::{Algorithm, Conv, ConvShape, Epilogue, Tile};
-use convzoo_kernels::elementwise::{Activation, ScaleShift, elementwise};
-use convzoo_kernels::engine::{Graph, Kind, Stage, Value};
-use convzoo_kernels::linear::{Linear, Precision};
+use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
+use convzoo_kernels::blocked::elementwise::elementwise;
+use convzoo_kernels::blocked::linear::linear;
+use convzoo_kernels::blocked::lrn::local_response_norm;
+use convzoo_kernels::blocked::pool::pool2d;
+use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::elementwise::{Activation, ScaleShift};
+use convzoo_kernels::engine::{Graph, ProfiledStep, StepKind, Value};
+use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
-use convzoo_kernels::pool::{PoolKind, PoolShape, pool};
+use convzoo_kernels::pool::{PoolKind, PoolShape};
+use convzoo_kernels::winograd::WinogradTile;
 use convzoo_kernels::{Isa, KernelError, Layout};
 
 /// A tensor made operation by operation by the portable kernels, and the same tensor of a graph.
@@ -96,7 +102,7 @@ impl Builder {
         let [batch, channels, height, width] = x.dims;
         let [rows, columns] = shape.output([height, width]).unwrap();
         let dims = [batch, channels, rows, columns];
-        let values = pool(ISA, &shape, layout(x.dims, 0), layout(dims, 0), 1).unwrap().apply(&[&x.values]);
+        let values = pool2d(ISA, &shape, layout(x.dims, 0), layout(dims, 0), 1).unwrap().apply(&[&x.values]);
         Both { dims, values, node: self.graph.pool(x.node, shape) }
     }
 
@@ -124,8 +130,8 @@ impl Builder {
         let scale = 1.0 / (inputs as f32).sqrt();
         let weight: Vec<f32> = self.random(outputs * inputs).into_iter().map(|weight| weight * scale).collect();
         let bias = self.random(outputs);
-        let make = || Linear::new(weight.clone(), bias.clone(), inputs, Precision::Single).unwrap();
-        let operation = Arc::new(make()).operation(ISA, Activation::Identity, layout(x.dims, 0), 1).unwrap();
+        let make = || Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap();
+        let operation = linear(ISA, Arc::new(make()), Activation::Identity, layout(x.dims, 0), 1).unwrap();
         let values = operation.apply(&[&x.values]);
         Both { dims: [x.dims[0], outputs, 1, 1], values, node: self.graph.linear(x.node, make()) }
     }
@@ -228,7 +234,8 @@ fn early_networks_normalise_and_flatten_maps() {
         let x = net.relu(&x);
         let norm = LocalResponse { size: 5, alpha: 1e-1, beta: 0.75, k: 2.0 };
         let node = net.graph.local_response(x.node, norm);
-        let values = norm.operation(ISA, layout(x.dims, 0), layout(x.dims, 0), 1).unwrap().apply(&[&x.values]);
+        let values =
+            local_response_norm(ISA, norm, layout(x.dims, 0), layout(x.dims, 0), 1).unwrap().apply(&[&x.values]);
         let x = net.pool(&Both { values, node, ..x }, MAX);
         let x = net.flatten(&x);
         let x = net.linear(&x, 30);
@@ -274,7 +281,7 @@ fn images_that_do_not_fit_are_an_error() {
 }
 
 #[test]
-fn a_profile_tells_what_each_stage_does_and_what_that_takes() {
+fn a_profile_tells_what_each_step_does_and_what_that_takes() {
     let shape = ConvShape { padding: [1; 2], ..ConvShape::square(16, 16, 3) };
     let affine = || ScaleShift { scale: vec![2.0; 16], shift: vec![1.0; 16] };
     let mut graph = Graph::new(16);
@@ -288,33 +295,36 @@ fn a_profile_tells_what_each_stage_does_and_what_that_takes() {
     let pooled = graph.pool(maps, PoolShape::Adaptive([1; 2]));
     graph.label(pooled, 12);
     let vectors = graph.flatten(pooled);
-    let linear = Linear::new(random(5 * 16, 2), vec![0.0; 5], 16, Precision::Half).unwrap();
+    let linear = Linear::new(random(5 * 16, 2), vec![0.0; 5], 16, LinearPrecision::Half).unwrap();
     let logits = graph.linear(vectors, linear);
     graph.label(logits, 13);
     let network = graph.finish(logits).unwrap();
 
     let input = [2, 16, 12, 12];
-    let stages = network.plan(input).unwrap().profile(&random(input.iter().product(), 3), 3).unwrap().stages;
-    let layers: Vec<&[u64]> = stages.iter().map(|stage| &*stage.layers).collect();
-    assert_eq!(layers, [&[][..], &[10, 11], &[12], &[13]], "{stages:?}");
-    let [_, conv, pool, linear] = &stages[..] else { panic!("{stages:?}") };
-    let Kind::Conv { algorithm, kernel: [3, 3] } = conv.kind else { panic!("{conv:?}") };
+    let steps = network.plan(input).unwrap().profile(&random(input.iter().product(), 3), 3).unwrap().steps;
+    let layers: Vec<&[u64]> = steps.iter().map(|step| &*step.layers).collect();
+    assert_eq!(layers, [&[][..], &[10, 11], &[12], &[13]], "{steps:?}");
+    let [_, conv, pool, linear] = &steps[..] else { panic!("{steps:?}") };
+    let StepKind::Conv { algorithm, kernel: [3, 3] } = conv.kind else { panic!("{conv:?}") };
     assert_eq!((conv.sum, conv.activation, conv.output), (true, Activation::Relu, input));
     let macs = 2 * 144 * 16 * 16 * 9;
     assert_eq!(conv.macs, macs);
     // A tile of four takes 36 multiplications for 16 pixels of 9 each, one of two takes 16 for 4.
     let done = match algorithm {
         Algorithm::Direct => macs,
-        Algorithm::Winograd(Tile::Two) => macs * 16 / 36,
-        Algorithm::Winograd(Tile::Four) => macs * 36 / 144,
+        Algorithm::Winograd(WinogradTile::Two) => macs * 16 / 36,
+        Algorithm::Winograd(WinogradTile::Four) => macs * 36 / 144,
         other => panic!("{other:?} is not for 3×3"),
     };
     assert_eq!(conv.multiplications, done, "{algorithm:?}");
     assert!(conv.weight_bytes >= 4 * shape.weights(), "{conv:?}");
     // The images, their sum and the result.
     assert!(conv.value_bytes >= 3 * 4 * 2 * 16 * 144, "{conv:?}");
-    assert_eq!((pool.kind, pool.macs, pool.output), (Kind::Pool, 0, [2, 16, 1, 1]));
-    assert_eq!((linear.kind, linear.macs, linear.weight_bytes), (Kind::Linear(Precision::Half), 2 * 80, 2 * 80));
-    let timed = |stage: &Stage| !stage.fastest.is_zero() && stage.fastest <= stage.time;
-    assert!(stages.iter().any(timed), "{stages:?}");
+    assert_eq!((pool.kind, pool.macs, pool.output), (StepKind::Pool, 0, [2, 16, 1, 1]));
+    assert_eq!(
+        (linear.kind, linear.macs, linear.weight_bytes),
+        (StepKind::Linear(LinearPrecision::Half), 2 * 80, 2 * 80)
+    );
+    let timed = |step: &ProfiledStep| !step.fastest.is_zero() && step.fastest <= step.time;
+    assert!(steps.iter().any(timed), "{steps:?}");
 }

@@ -8,11 +8,15 @@ mod common;
 use std::sync::Arc;
 
 use common::{assert_close, random};
-use convzoo_kernels::elementwise::{Activation, ScaleShift, elementwise};
-use convzoo_kernels::linear::{Linear, Precision};
+use convzoo_kernels::blocked::elementwise::elementwise;
+use convzoo_kernels::blocked::linear::linear;
+use convzoo_kernels::blocked::lrn::local_response_norm;
+use convzoo_kernels::blocked::pool::pool2d;
+use convzoo_kernels::blocked::rearrange::{Flatten, concatenate};
+use convzoo_kernels::elementwise::{Activation, ScaleShift};
+use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
-use convzoo_kernels::pool::{PoolKind, PoolShape, pool};
-use convzoo_kernels::rearrange::{Flatten, concatenate};
+use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::{Isa, KernelError, Layout};
 use proptest::prelude::*;
 
@@ -86,7 +90,7 @@ fn a_maximum_is_nan_where_its_window_has_one() {
         PoolShape::Sliding { kind: PoolKind::Max, kernel: [1, 3], stride: [1; 2], padding: [0; 2], ceil: false };
     for isa in Isa::available() {
         let (from, into) = (Layout::new([1, 1, 1, 7], isa.lanes(), 0), Layout::new([1, 1, 1, 5], isa.lanes(), 0));
-        let found = pool(isa, &shape, from, into, 1).unwrap().apply(&[&input]);
+        let found = pool2d(isa, &shape, from, into, 1).unwrap().apply(&[&input]);
         assert!(found[..3].iter().all(|value| value.is_nan()), "{found:?} on {isa}: the window's NaN is lost");
         assert_eq!(found[3..], [f32::INFINITY; 2], "on {isa}: what is a number stays one");
     }
@@ -121,7 +125,7 @@ proptest! {
         for isa in Isa::available() {
             let from = Layout::new(dims, isa.lanes(), halos[0]);
             let into = Layout::new([batch, channels, cells[0], cells[1]], isa.lanes(), halos[1]);
-            let found = pool(isa, &shape, from, into, 2).unwrap().apply(&[&input]);
+            let found = pool2d(isa, &shape, from, into, 2).unwrap().apply(&[&input]);
             assert_close(&found, &expected, 1e-6, &format!("{shape:?} on {isa}"));
         }
     }
@@ -146,10 +150,10 @@ proptest! {
         let expected: Vec<_> = (0..batch * outputs).map(|i| dot(i / outputs, i % outputs)).collect();
         let activation = if relu { Activation::Relu } else { Activation::Identity };
         for isa in Isa::available() {
-            for (precision, tolerance) in [(Precision::Single, 1e-6), (Precision::Half, 1e-3)] {
-                let linear = Arc::new(Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap());
+            for (precision, tolerance) in [(LinearPrecision::Single, 1e-6), (LinearPrecision::Half, 1e-3)] {
+                let layer = Arc::new(Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap());
                 let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
-                let found = linear.operation(isa, activation, from, 3).unwrap().apply(&[&input]);
+                let found = linear(isa, layer, activation, from, 3).unwrap().apply(&[&input]);
                 assert_close(&found, &expected, tolerance, &format!("{precision:?} on {isa}"));
             }
         }
@@ -179,7 +183,7 @@ proptest! {
         for isa in Isa::available() {
             let layout = |halo| Layout::new(dims, isa.lanes(), halo);
             let norm = LocalResponse { size, alpha, beta, k };
-            let found = norm.operation(isa, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
+            let found = local_response_norm(isa, norm, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
             assert_close(&found, &expected, 2e-6, &format!("{norm:?} on {isa}"));
         }
     }
@@ -263,11 +267,17 @@ fn layers_that_do_not_fit_are_an_error() {
     let layout = |c, side| Layout::new([1, c, side, side], 8, 0);
     let max = PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [2; 2], padding: [0; 2], ceil: false };
     assert_eq!(max.output([2, 9]), Err(KernelError::TooSmall { operation: "pooling", size: [2, 9] }));
-    assert!(pool(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
-    let linear = Linear::new(vec![0.0; 12], vec![0.0; 3], 4, Precision::Single).unwrap();
-    let fits = Arc::new(linear).operation(Isa::Portable, Activation::Identity, layout(5, 1), 1).err();
+    assert!(pool2d(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
+    let layer = Linear::new(vec![0.0; 12], vec![0.0; 3], 4, LinearPrecision::Single).unwrap();
+    let fits = linear(Isa::Portable, Arc::new(layer), Activation::Identity, layout(5, 1), 1).err();
     assert_eq!(fits, Some(KernelError::Channels { operation: "a linear layer", expected: 4, found: 5 }));
-    assert!(Linear::new(vec![0.0; 11], vec![0.0; 3], 4, Precision::Single).is_err(), "a weight too short is taken");
+    assert!(
+        Linear::new(vec![0.0; 11], vec![0.0; 3], 4, LinearPrecision::Single).is_err(),
+        "a weight too short is taken"
+    );
     let wide = LocalResponse { size: 18, alpha: 1.0, beta: 0.75, k: 1.0 };
-    assert!(wide.operation(Isa::Portable, layout(4, 2), layout(4, 2), 1).is_err(), "a window of 18 channels is taken");
+    assert!(
+        local_response_norm(Isa::Portable, wide, layout(4, 2), layout(4, 2), 1).is_err(),
+        "a window of 18 channels is taken"
+    );
 }

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use convzoo_kernels::Isa;
-use convzoo_kernels::conv::{ConvShape, Tile};
-use convzoo_kernels::train::{
-    ConvPass, Descent, Epilogue, LinearPass, MaxPoolPass, NormParams, NormPass, add_relu, add_relu_backward,
+use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::planar::{
+    BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep, add_relu,
+    add_relu_backward,
 };
+use convzoo_kernels::pool::{PoolKind, PoolShape};
+use convzoo_kernels::winograd::WinogradTile;
 use proptest::prelude::*;
 
 /// A convolution of small images.
@@ -33,13 +36,19 @@ fn cases() -> impl Strategy<Value = Case> {
     })
 }
 
-/// What Winograd's filtering is for: 3×3, stride 1.
-fn filtered_cases() -> impl Strategy<Value = Case> {
+/// What Winograd's method is for: 3×3, stride 1.
+fn winograd_cases() -> impl Strategy<Value = Case> {
     let cases = ((1..=35usize, 1..=35usize), pair(0..=2), 1..=2usize, pair(1..=21));
     cases.prop_filter_map("a window that does not fit", |((inputs, outputs), padding, batch, input)| {
         let shape = ConvShape { padding, ..ConvShape::square(inputs, outputs, 3) };
         shape.output(input).is_ok().then_some(Case { shape, batch, input })
     })
+}
+
+/// Max pooling of one plane, by kernel, stride and padding.
+fn max_pool(isa: Isa, input: [usize; 2], [kernel, stride, padding]: [[usize; 2]; 3]) -> MaxPoolPass {
+    let shape = PoolShape::Sliding { kind: PoolKind::Max, kernel, stride, padding, ceil: false };
+    MaxPoolPass::new(isa, &shape, 1, input).unwrap()
 }
 
 /// Values between −1 and 1 that depend on `seed` alone.
@@ -121,7 +130,7 @@ proptest! {
         let taps = shape.kernel[0] * shape.kernel[1];
         for isa in Isa::available() {
             let pass = ConvPass::new(isa, shape, batch, case.input).unwrap();
-            let output = pass.forward(&input, &weight, Epilogue { shift: Some(&bias), ..Epilogue::default() });
+            let output = pass.forward(&input, &weight, ChannelAffine { shift: Some(&bias), ..ChannelAffine::default() });
             close("output", &output, &expected.output, shape.channels[0] * taps)?;
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, outputs * taps)?;
             close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, batch * cells)?;
@@ -130,7 +139,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filtered_convolution_and_its_gradients_are_their_definition(case in filtered_cases(), seed in 1..u64::MAX) {
+    fn a_filtered_convolution_and_its_gradients_are_their_definition(case in winograd_cases(), seed in 1..u64::MAX) {
         let Case { shape, batch, input: [height, width] } = case;
         let [inputs, outputs] = shape.channels;
         let input = noise(batch * inputs * height * width, seed);
@@ -146,12 +155,12 @@ proptest! {
                 values.iter().map(move |y| ((y - b) * a + b).max(0.0))
             })
             .collect();
-        for (isa, tile) in Isa::available().flat_map(|isa| [Tile::Two, Tile::Four].map(|tile| (isa, tile))) {
-            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap().filtered_by(Some(tile));
+        for (isa, tile) in Isa::available().flat_map(|isa| [WinogradTile::Two, WinogradTile::Four].map(|tile| (isa, tile))) {
+            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap().with_tile(Some(tile));
             // Four loses more to rounding.
             let terms = |channels: usize| 9 * channels * tile.outputs();
-            let epilogue = Epilogue { scale: Some(&scale), shift: Some(&bias), relu: true };
-            close("output", &pass.forward(&input, &weight, epilogue), &scaled, terms(inputs))?;
+            let affine = ChannelAffine { scale: Some(&scale), shift: Some(&bias), relu: true };
+            close("output", &pass.forward(&input, &weight, affine), &scaled, terms(inputs))?;
             close("input", &pass.backward_input(&gradient, &weight), &expected.input, terms(outputs))?;
             let pixels = batch * cells * tile.outputs();
             close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, pixels)?;
@@ -200,7 +209,8 @@ proptest! {
         // Few values, so that many are equal.
         let plane: Vec<f32> = noise(input[0] * input[1], seed).iter().map(|x| (3.0 * x).round()).collect();
         for isa in Isa::available() {
-            let pass = MaxPoolPass { isa, planes: 1, input, output: cells, kernel, stride, padding };
+            let pass = max_pool(isa, input, [kernel, stride, padding]);
+            prop_assert_eq!(pass.output(), cells);
             let (values, places) = pass.forward(&plane);
             for (cell, (value, place)) in values.iter().zip(places).enumerate() {
                 let window = |i: usize, cell: usize| {
@@ -238,9 +248,9 @@ proptest! {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let epsilon = 1e-3;
         for isa in Isa::available() {
-            let pass = NormPass { isa, batch, channels, plane, epsilon, relu };
+            let pass = BatchNormPass { isa, batch, channels, plane, epsilon, relu };
             let (output, means, variances) = pass.forward(&input, &scale, &shift);
-            let params = NormParams { scale: &scale, shift: &shift, mean: &means, variance: &variances };
+            let params = BatchNormParams { scale: &scale, shift: &shift, mean: &means, variance: &variances };
             let mut of_input = gradient.clone();
             let found = pass.backward(&input, params, &mut of_input);
             prop_assert_eq!(&pass.apply(&input, params), &output, "the same by the statistics of the batch");
@@ -304,7 +314,7 @@ fn a_deep_wide_convolution_is_its_definition() {
             let terms = [inputs * kernel * kernel, outputs * kernel * kernel, pixels];
             close(
                 "output",
-                &pass.forward(&input, &weight, Epilogue { shift: Some(&bias), ..Epilogue::default() }),
+                &pass.forward(&input, &weight, ChannelAffine { shift: Some(&bias), ..ChannelAffine::default() }),
                 &expected.output,
                 terms[0],
             )
@@ -322,22 +332,14 @@ fn a_filtered_weight_of_more_tiles_than_are_summed_at_once_is_its_definition() {
     let (input, gradient) = (noise(910 * 57 * 57, 1), noise(57 * 57, 2));
     let expected = reference(&case, &input, &vec![0.0; shape.weights()], &[0.0], &gradient);
     for isa in Isa::available() {
-        let pass = ConvPass::new(isa, shape, 1, case.input).unwrap().filtered_by(Some(Tile::Four));
+        let pass = ConvPass::new(isa, shape, 1, case.input).unwrap().with_tile(Some(WinogradTile::Four));
         close("weight", &pass.backward_weight(&input, &gradient), &expected.weight, 57 * 57).unwrap();
     }
 }
 
 #[test]
 fn a_max_pool_finds_the_first_of_the_largest_and_sends_the_gradient_there() {
-    let pass = MaxPoolPass {
-        isa: Isa::detect().unwrap(),
-        planes: 1,
-        input: [3, 4],
-        output: [2, 2],
-        kernel: [3, 3],
-        stride: [2, 2],
-        padding: [1, 1],
-    };
+    let pass = max_pool(Isa::detect().unwrap(), [3, 4], [[3, 3], [2, 2], [1, 1]]);
     let input = [-1.0, 5.0, 2.0, 5.0, -3.0, 1.0, 0.0, 4.0, 7.0, 1.0, -9.0, 8.0];
     let (output, places) = pass.forward(&input);
     assert_eq!((output.as_slice(), places.as_slice()), ([5.0, 5.0, 7.0, 8.0].as_slice(), [1, 1, 8, 11].as_slice()));
@@ -346,10 +348,9 @@ fn a_max_pool_finds_the_first_of_the_largest_and_sends_the_gradient_there() {
 }
 
 #[test]
-fn a_max_pool_answers_with_nan_where_its_window_has_one() {
+fn a_max_pool_returns_nan_where_its_window_has_one() {
     let isa = Isa::detect().unwrap();
-    let (kernel, stride, padding) = ([1, 3], [1; 2], [0; 2]);
-    let pass = MaxPoolPass { isa, planes: 1, input: [1, 6], output: [1, 4], kernel, stride, padding };
+    let pass = max_pool(isa, [1, 6], [[1, 3], [1; 2], [0; 2]]);
     let input = [1.0, f32::NAN, 5.0, 2.0, 4.0, f32::NEG_INFINITY];
     let (output, places) = pass.forward(&input);
     assert!(output[..2].iter().all(|value| value.is_nan()), "the window's NaN is lost: {output:?}");
@@ -357,7 +358,7 @@ fn a_max_pool_answers_with_nan_where_its_window_has_one() {
 }
 
 #[test]
-fn a_rectified_sum_passes_gradients_where_it_is_positive() {
+fn add_relu_passes_gradients_where_it_is_positive() {
     for isa in Isa::available() {
         let output = add_relu(isa, &[1.0, -2.0, 0.5], &[1.0, 1.0, -0.5]);
         assert_eq!(output, [2.0, 0.0, 0.0], "{isa}");
@@ -366,10 +367,10 @@ fn a_rectified_sum_passes_gradients_where_it_is_positive() {
 }
 
 #[test]
-fn a_descent_steps_as_its_rule_says() {
+fn an_sgd_step_is_as_its_rule_says() {
     let (param, velocity, gradient) = (noise(20_000, 1), noise(20_000, 2), noise(20_000, 3));
     for (isa, nesterov) in Isa::available().flat_map(|isa| [false, true].map(|nesterov| (isa, nesterov))) {
-        let rule = Descent { rate: 0.1, momentum: 0.9, nesterov, decay: 0.01 };
+        let rule = SgdStep { rate: 0.1, momentum: 0.9, nesterov, decay: 0.01 };
         let (mut own, mut own_velocity) = (param.clone(), velocity.clone());
         rule.step(isa, &mut own, &mut own_velocity, &gradient);
         let all = param.iter().zip(&velocity).zip(&gradient);

@@ -4,8 +4,8 @@ use std::time::Duration;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
 use convzoo_kernels::elementwise::Activation;
-use convzoo_kernels::engine::{CompileError, Network as Engine, Profile, Stage, compile};
-pub use convzoo_kernels::linear::Precision;
+use convzoo_kernels::engine::{CompileError, CompiledNetwork, Profile, ProfiledStep, compile};
+pub use convzoo_kernels::linear::LinearPrecision;
 use convzoo_kernels::{KernelError, Values, extension};
 use thiserror::Error;
 
@@ -19,17 +19,17 @@ use crate::{Classifier, ModelError, Network};
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use convzoo_models::{Fused, Options, Precision, create};
+/// use convzoo_models::{Fused, Options, LinearPrecision, create};
 ///
 /// let device = Device::flex();
 /// let network = create("lenet5", &Options::default(), &device)?;
-/// let fused = Fused::new(&network, network.input(), Precision::Single)?;
+/// let fused = Fused::new(&network, network.input(), LinearPrecision::Single)?;
 /// let logits = fused.forward(Tensor::zeros([1, 1, 32, 32], &device))?;
 /// assert_eq!(logits.dims(), [1, 10]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Fused {
-    engine: Engine,
+    engine: CompiledNetwork,
     /// The layers by the labels of the engine's stages: the nodes of the network's graph.
     names: Vec<String>,
 }
@@ -53,11 +53,11 @@ pub struct FusedStage {
     /// What it computes with it: other layers, a `sum`, an activation.
     pub with: Vec<String>,
     /// How it does, what that takes, and how long.
-    pub stage: Stage,
+    pub stage: ProfiledStep,
 }
 
 impl FusedStage {
-    fn new(stage: Stage, names: &[String]) -> Self {
+    fn new(stage: ProfiledStep, names: &[String]) -> Self {
         let mut layers = stage.layers.iter().filter_map(|layer| names.get(*layer as usize).cloned());
         let name = layers.next().unwrap_or_default();
         let activation = match stage.activation {
@@ -94,7 +94,11 @@ impl Fused {
     ///
     /// # Errors
     /// The network does not take such images, or has an operation that the kernels do not know.
-    pub fn new(network: &impl Classifier, image: [usize; 3], precision: Precision) -> Result<Self, InferenceError> {
+    pub fn new(
+        network: &impl Classifier,
+        image: [usize; 3],
+        precision: LinearPrecision,
+    ) -> Result<Self, InferenceError> {
         let graph = network.graph(image)?;
         let mut weights = Weights(HashMap::new());
         network.visit(&mut weights);
@@ -120,7 +124,7 @@ impl Fused {
     /// The network does not take such images.
     pub fn profile(&self, images: Tensor<4>, passes: usize) -> Result<FusedProfile, InferenceError> {
         let plan = self.engine.plan(images.dims())?;
-        let Profile { stages, answer } = plan.profile(&values(images)?, passes)?;
+        let Profile { steps: stages, answer } = plan.profile(&values(images)?, passes)?;
         let stages = stages.into_iter().map(|stage| FusedStage::new(stage, &self.names)).collect();
         Ok(FusedProfile { stages, answer, value_bytes: plan.memory() * size_of::<f32>() })
     }
@@ -153,7 +157,7 @@ impl Inference {
     ///
     /// # Errors
     /// It cannot be fused where it should be.
-    pub fn new(network: Network, precision: Precision) -> Result<Self, InferenceError> {
+    pub fn new(network: Network, precision: LinearPrecision) -> Result<Self, InferenceError> {
         let on_kernels = Module::devices(&network).iter().all(extension::serves);
         let fused = on_kernels.then(|| Fused::new(&network, network.input(), precision)).transpose()?;
         Ok(Self { network, fused })
@@ -221,7 +225,7 @@ mod tests {
     use crate::{Options, create};
 
     /// ‖a − b‖ / ‖b‖ of a network's logits, fused and not, for two images of `side`×`side`.
-    fn distance(name: &str, side: usize, precision: Precision) -> f32 {
+    fn distance(name: &str, side: usize, precision: LinearPrecision) -> f32 {
         let device = Device::flex();
         let network = create(name, &Options::default().with_classes(10), &device).unwrap();
         let [channels, ..] = network.input();
@@ -249,7 +253,7 @@ mod tests {
             ("resnetv2_50", 64),
             ("inception_resnet_v2", 96),
         ] {
-            let error = distance(name, side, Precision::Single);
+            let error = distance(name, side, LinearPrecision::Single);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
         }
     }
@@ -257,7 +261,7 @@ mod tests {
     #[test]
     fn half_precision_moves_logits_by_less_than_its_rounding() {
         for (name, side) in [("alexnet", 64), ("lenet5", 32)] {
-            let error = distance(name, side, Precision::Half);
+            let error = distance(name, side, LinearPrecision::Half);
             // A weight is rounded by up to one part in 2048, some up and some down.
             assert!((1e-6..5e-4).contains(&error), "{name}: logits in half precision differ by {error:.1e} relative");
             println!("{name}: logits in half precision within {error:.1e} relative");
@@ -271,7 +275,7 @@ mod tests {
             let network = create(name, &Options::default(), &device).unwrap();
             let [channels, ..] = network.input();
             let summary = network.summary([channels, side, side]).unwrap();
-            let fused = Fused::new(&network, [channels, side, side], Precision::Single).unwrap();
+            let fused = Fused::new(&network, [channels, side, side], LinearPrecision::Single).unwrap();
             let stages = fused.profile(Tensor::zeros([2, channels, side, side], &device), 1).unwrap().stages;
 
             let macs: usize = stages.iter().map(|stage| stage.stage.macs).sum();
@@ -293,7 +297,7 @@ mod tests {
     fn a_stage_tells_what_was_folded_into_it() {
         let device = Device::flex();
         let network = create("resnet18", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, [3, 64, 64], Precision::Single).unwrap();
+        let fused = Fused::new(&network, [3, 64, 64], LinearPrecision::Single).unwrap();
         let stages = fused.profile(Tensor::zeros([1, 3, 64, 64], &device), 1).unwrap().stages;
         let with = |name: &str| stages.iter().find(|stage| stage.name == name).map(|stage| stage.with.join(" "));
         assert_eq!(with("conv1").as_deref(), Some("bn1 relu"));
@@ -320,7 +324,7 @@ mod tests {
             }
         }
         let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
-        let error = Fused::new(&Doubled { network }, [1, 32, 32], Precision::Single).err().unwrap();
+        let error = Fused::new(&Doubled { network }, [1, 32, 32], LinearPrecision::Single).err().unwrap();
         assert!(matches!(error, InferenceError::Compile(CompileError::Opaque { .. })), "{error}");
         assert!(error.to_string().contains("'double'"), "{error}");
     }
@@ -330,7 +334,7 @@ mod tests {
         // Loading into the network, or training it, changes the network alone.
         let device = Device::flex();
         let network = create("lenet5", &Options::default(), &device).unwrap();
-        let inference = Inference::new(network.clone(), Precision::Single).unwrap();
+        let inference = Inference::new(network.clone(), LinearPrecision::Single).unwrap();
         let images = Tensor::random([2, 1, 32, 32], Distribution::Normal(0.0, 1.0), &device);
         let values = |logits: Tensor<2>| logits.into_data().try_into_vec::<f32>().unwrap();
         let before = values(inference.predict(images.clone()).unwrap());
@@ -344,7 +348,7 @@ mod tests {
         assert_eq!(values(loaded.forward(images.clone())), expected, "the loaded network has the file's weights");
         assert_eq!(values(inference.predict(images.clone()).unwrap()), before);
         // What is made of the loaded network has them, too.
-        let inference = Inference::new(loaded, Precision::Single).unwrap();
+        let inference = Inference::new(loaded, LinearPrecision::Single).unwrap();
         for (value, expected) in values(inference.predict(images).unwrap()).iter().zip(&expected) {
             assert!((value - expected).abs() < 1e-5, "{value}, the network itself gives {expected}");
         }
@@ -354,7 +358,7 @@ mod tests {
     fn images_of_another_kind_are_an_error() {
         let device = Device::flex();
         let network = create("lenet5", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, network.input(), Precision::Half).unwrap();
+        let fused = Fused::new(&network, network.input(), LinearPrecision::Half).unwrap();
         let error = fused.forward(Tensor::zeros([1, 3, 32, 32], &device)).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("the network takes 1 channels and is given 3"));
     }

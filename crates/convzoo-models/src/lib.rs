@@ -28,7 +28,7 @@ pub mod weights;
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing, record};
 pub use convzoo_blocks as blocks;
 pub use error::ModelError;
-pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, Precision, Predict};
+pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, LinearPrecision, Predict};
 pub use names::{StateEntry, layer_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;

@@ -15,7 +15,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Int, Tensor};
-use convzoo_models::{Classifier, Fused, Opt, Options, Precision, variant};
+use convzoo_models::{Classifier, Fused, LinearPrecision, Opt, Options, variant};
 use serde_json::Value;
 
 fn golden(file: &str) -> Value {
@@ -80,7 +80,7 @@ fn agrees(name: &str) {
     assert!(error < 1e-4, "{name}: logits differ by {error:.2e} relative");
     println!("{name}: logits within {error:.1e} relative");
 
-    let fused = Fused::new(&network, network.input(), Precision::Single).unwrap();
+    let fused = Fused::new(&network, network.input(), LinearPrecision::Single).unwrap();
     let logits = fused.forward(common::input(shape, &device)).unwrap().into_data().try_into_vec::<f32>().unwrap();
     let error = relative_error(&logits, &expected);
     assert!(error < 1e-4, "{name}: fused logits differ by {error:.2e} relative");

@@ -1,7 +1,7 @@
 use burn::optim::{LearningRate, Optimizer, RecordState, StateSink, StateSource, join_path};
 use burn::tensor::{Device, Tensor};
-use convzoo_kernels::extension::descend;
-use convzoo_kernels::train::Descent;
+use convzoo_kernels::extension::sgd_step;
+use convzoo_kernels::planar::SgdStep;
 
 /// Stochastic gradient descent with momentum and without dampening, as PyTorch's.
 ///
@@ -27,9 +27,9 @@ impl Optimizer for Sgd {
         state: Option<Velocity<D>>,
     ) -> (Tensor<D>, Option<Velocity<D>>) {
         let Self { momentum, nesterov, weight_decay } = *self;
-        let rule = Descent { rate: rate as f32, momentum: momentum as f32, nesterov, decay: weight_decay as f32 };
+        let rule = SgdStep { rate: rate as f32, momentum: momentum as f32, nesterov, decay: weight_decay as f32 };
         let velocity = state.map_or_else(|| gradient.zeros_like(), |state| state.0);
-        let (param, velocity) = descend(param, velocity, gradient, rule);
+        let (param, velocity) = sgd_step(param, velocity, gradient, rule);
         // Without momentum the next step has no use for it.
         (param, (momentum > 0.0).then_some(Velocity(velocity)))
     }

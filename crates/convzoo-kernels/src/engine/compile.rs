@@ -2,10 +2,10 @@ use convzoo_graph as graph;
 use convzoo_graph::Operation;
 use thiserror::Error;
 
-use super::{Graph, Network, Value};
+use super::{CompiledNetwork, Graph, Value};
 use crate::conv::ConvShape;
-use crate::elementwise::{Activation, ScaleShift};
-use crate::linear::{Linear, Precision};
+use crate::elementwise::{Activation, ScaleShift, fold_batch_norm};
+use crate::linear::{Linear, LinearPrecision};
 use crate::lrn::LocalResponse;
 use crate::pool::{PoolKind, PoolShape};
 use crate::{KernelError, Values};
@@ -35,15 +35,15 @@ pub enum CompileError {
 /// Compiles a network: batch norms are folded into convolutions, activations and sums computed with them. Linear layers
 /// keep their weights in `precision`; `values` gives each parameter of the graph.
 ///
-/// Stages of a [profile](super::Plan::profile) are labelled with the nodes of the graph whose work they do.
+/// Stages of a [profile](super::ExecutionPlan::profile) are labelled with the nodes of the graph whose work they do.
 ///
 /// # Errors
 /// The graph has an opaque operation, `values` lacks a parameter, or the kernels do not take a layer.
 pub fn compile(
     graph: &graph::Graph,
-    precision: Precision,
+    precision: LinearPrecision,
     values: impl FnMut(&graph::Parameter) -> Option<Values>,
-) -> Result<Network, CompileError> {
+) -> Result<CompiledNetwork, CompileError> {
     let mut compiler = Compiler { engine: Graph::new(graph.input()[0]), precision, values };
     let mut made: Vec<Value> = Vec::with_capacity(graph.nodes().len());
     for (number, node) in graph.nodes().iter().enumerate() {
@@ -61,7 +61,7 @@ pub fn compile(
 
 struct Compiler<F> {
     engine: Graph,
-    precision: Precision,
+    precision: LinearPrecision,
     values: F,
 }
 
@@ -85,8 +85,11 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
                 self.engine.conv(input, conv_shape([channels, *outputs], *window, *groups), weight, bias)?
             }
             Operation::BatchNorm2d { epsilon } => {
-                let affine = fold_batch_norm(&self.parameters(node)?, *epsilon)?;
-                self.engine.scale_shift(input, affine)
+                let parameters = self.parameters(node)?;
+                let [weight, bias, mean, var] = parameters.as_slice() else {
+                    return Err(KernelError::Missing("statistic of a batch normalization").into());
+                };
+                self.engine.scale_shift(input, fold_batch_norm(weight, bias, mean, var, *epsilon))
             }
             Operation::Scale(factor) => {
                 let affine = ScaleShift { scale: vec![*factor as f32; channels], shift: vec![0.0; channels] };
@@ -139,18 +142,6 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
         (0..inputs).for_each(|channel| weight[(before + channel) * inputs + channel] = 1.0);
         self.engine.conv(input, shape, weight, None)
     }
-}
-
-/// Batch normalization by `weight`, `bias`, `running_mean` and `running_var` as a factor and a summand of each channel.
-fn fold_batch_norm(parameters: &[Values], epsilon: f64) -> Result<ScaleShift, KernelError> {
-    let [weight, bias, mean, var] = parameters else {
-        return Err(KernelError::Missing("statistic of a batch normalization"));
-    };
-    let scale = weight.iter().zip(&**var);
-    let scale: Vec<f64> = scale.map(|(weight, var)| f64::from(*weight) / (f64::from(*var) + epsilon).sqrt()).collect();
-    let terms = bias.iter().zip(&**mean).zip(&scale);
-    let shift = terms.map(|((bias, mean), scale)| (f64::from(*bias) - f64::from(*mean) * scale) as f32);
-    Ok(ScaleShift { shift: shift.collect(), scale: scale.iter().map(|scale| *scale as f32).collect() })
 }
 
 fn conv_shape(channels: [usize; 2], window: graph::Window, groups: usize) -> ConvShape {

@@ -1,7 +1,7 @@
-use super::graph::{Conv, Node, Op};
+use super::node::{ConvNode, Node, Op};
 use crate::elementwise::{Activation, ScaleShift};
 
-/// Folds scales, sums and activations into the operations in front of them, and drops what the `output` does not need.
+/// Folds scales, sums and activations into the operations before them, and drops what the `output` does not need.
 /// The result's last node is the output.
 pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
     let mut needed = vec![false; nodes.len()];
@@ -42,7 +42,7 @@ pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
     folded
 }
 
-/// Lets one of a node's producers do the node's work too, if it can; answers which.
+/// Lets one of a node's producers do the node's work too, if it can; returns which.
 fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
     let Op::Elementwise { affine, activation } = &mut node.op else { return None };
     match node.inputs[..] {
@@ -109,7 +109,7 @@ fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
 }
 
 /// Folds a scale and a shift into a convolution.
-fn scale(conv: &mut Conv, affine: &ScaleShift) {
+fn scale(conv: &mut ConvNode, affine: &ScaleShift) {
     let outputs = conv.shape.channels[1];
     let scales = conv.scale.get_or_insert_with(|| vec![1.0; outputs]);
     let bias = conv.bias.get_or_insert_with(|| vec![0.0; outputs]);

@@ -1,7 +1,8 @@
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Network, fold};
+use super::fold::fold;
+use super::network::CompiledNetwork;
+use super::node::{ConvNode, Node, Op};
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
@@ -19,53 +20,6 @@ pub struct Value(usize);
 /// where this graph has no such value.
 pub struct Graph {
     nodes: Vec<Node>,
-}
-
-pub(super) struct Node {
-    pub op: Op,
-    /// Indices of earlier nodes.
-    pub inputs: Vec<usize>,
-    /// The layers whose work it does, as they were labelled.
-    pub layers: Vec<u64>,
-}
-
-pub(super) enum Op {
-    /// Images of so many channels.
-    Input(usize),
-    Conv(Conv),
-    Pool(PoolShape),
-    LocalResponse(LocalResponse),
-    /// Of the sum of its inputs, the first scaled and shifted.
-    Elementwise {
-        affine: Option<ScaleShift>,
-        activation: Activation,
-    },
-    Concat,
-    Flatten,
-    Linear {
-        linear: Arc<Linear>,
-        activation: Activation,
-    },
-}
-
-/// A convolution; its second input, where it has one, is added to its output.
-pub(super) struct Conv {
-    pub shape: ConvShape,
-    pub weight: Values,
-    /// What the filter of each output is multiplied with.
-    pub scale: Option<Vec<f32>>,
-    pub bias: Option<Vec<f32>>,
-    pub relu: bool,
-}
-
-impl Conv {
-    /// The weight, scaled.
-    pub fn scaled_weight(&self) -> Cow<'_, [f32]> {
-        let Some(scale) = &self.scale else { return Cow::Borrowed(&self.weight) };
-        let filter = self.weight.len() / scale.len();
-        let filters = self.weight.chunks_exact(filter).zip(scale);
-        Cow::Owned(filters.flat_map(|(filter, scale)| filter.iter().map(move |weight| weight * scale)).collect())
-    }
 }
 
 impl Graph {
@@ -92,7 +46,7 @@ impl Graph {
     ) -> Result<Value, KernelError> {
         let weight = weight.into();
         shape.check(&weight, bias.as_deref())?;
-        Ok(self.push(Op::Conv(Conv { shape, weight, scale: None, bias, relu: false }), &[input]))
+        Ok(self.push(Op::Conv(ConvNode { shape, weight, scale: None, bias, relu: false }), &[input]))
     }
 
     /// A scale and a shift for each channel.
@@ -135,7 +89,7 @@ impl Graph {
         self.push(Op::Linear { linear: Arc::new(linear), activation: Activation::Identity }, &[input])
     }
 
-    /// Says which layer makes a value, by a number that a [profile](super::Plan::profile) tells it by.
+    /// Says which layer makes a value, by a number that a [profile](super::ExecutionPlan::profile) tells it by.
     pub fn label(&mut self, value: Value, layer: u64) {
         self.nodes[value.0].layers.push(layer);
     }
@@ -145,7 +99,7 @@ impl Graph {
     ///
     /// # Errors
     /// `CONVZOO_ISA` names no instruction set of this processor.
-    pub fn finish(self, output: Value) -> Result<Network, KernelError> {
+    pub fn finish(self, output: Value) -> Result<CompiledNetwork, KernelError> {
         self.finish_for(output, Isa::detect()?)
     }
 
@@ -153,11 +107,11 @@ impl Graph {
     ///
     /// # Errors
     /// The graph has no such value.
-    pub fn finish_for(self, output: Value, isa: Isa) -> Result<Network, KernelError> {
+    pub fn finish_for(self, output: Value, isa: Isa) -> Result<CompiledNetwork, KernelError> {
         if output.0 >= self.nodes.len() {
             return Err(KernelError::Missing("such value in the graph"));
         }
-        Ok(Network::new(isa, fold::fold(self.nodes, output.0)))
+        Ok(CompiledNetwork::new(isa, fold(self.nodes, output.0)))
     }
 
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {

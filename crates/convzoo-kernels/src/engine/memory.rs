@@ -1,4 +1,4 @@
-/// When a piece of memory is needed, from its first stage to its last, and how long it is.
+/// When a piece of memory is needed, from its first step to its last, and how long it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Need {
     pub first: usize,

@@ -1,5 +1,13 @@
 //! Networks that run whole: a graph of operations is folded, planned for an input's shape, and run without further
-//! allocation.
+//! allocation. To read in this order:
+//!
+//! - [`graph`]: what a network computes; [`node`] is an operation of it.
+//! - [`fold`]: scales, sums and activations become part of the convolutions before them.
+//! - [`network`]: the folded graph and its packed [`weights`]; keeps the plans of the last shapes.
+//! - [`plan`]: for one shape the kernels that run, the layout ([`layouts`]) and place ([`memory`]) of each tensor, and the
+//!   run itself.
+//!   Which algorithm computes a convolution, [`cost`](crate::cost) says.
+//! - [`profile`]: where the time of a run goes.
 //!
 //! ```
 //! use convzoo_kernels::conv::ConvShape;
@@ -16,17 +24,19 @@
 //! # Ok::<(), convzoo_kernels::KernelError>(())
 //! ```
 
-mod choose;
 mod compile;
 mod fold;
 mod graph;
+mod layouts;
 mod memory;
 mod network;
+mod node;
 mod plan;
 mod profile;
+mod weights;
 
 pub use compile::{CompileError, compile};
 pub use graph::{Graph, Value};
-pub use network::{Network, Output};
-pub use plan::Plan;
-pub use profile::{Kind, Profile, Stage};
+pub use network::CompiledNetwork;
+pub use plan::{ExecutionPlan, Output};
+pub use profile::{Profile, ProfiledStep, StepKind};

@@ -1,36 +1,25 @@
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::graph::{self, Node};
-use super::plan::Plan;
-use crate::conv::{Algorithm, Conv};
+use super::node::Node;
+use super::plan::{ExecutionPlan, Output};
+use super::weights::PackedConvs;
 use crate::{Isa, KernelError};
 
 /// A network ready to be planned and run; weights are packed once for all plans.
-pub struct Network {
-    pub(super) isa: Isa,
+pub struct CompiledNetwork {
     /// In the order of their computation, the images first and the output last.
-    pub(super) nodes: Vec<Node>,
-    packed: Mutex<HashMap<(usize, Algorithm), Conv>>,
+    nodes: Vec<Node>,
+    convs: PackedConvs,
     /// The plans of the last shapes.
-    plans: Mutex<Vec<([usize; 4], Arc<Plan>)>>,
+    plans: Mutex<Vec<([usize; 4], Arc<ExecutionPlan>)>>,
 }
 
 /// Shapes whose plans are kept.
 const KEPT_PLANS: usize = 4;
 
-/// What a network answers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Output {
-    /// `[batch, channels, height, width]`; of vectors, height and width are 1.
-    pub shape: [usize; 4],
-    /// The values in that order.
-    pub values: Vec<f32>,
-}
-
-impl Network {
+impl CompiledNetwork {
     pub(super) fn new(isa: Isa, nodes: Vec<Node>) -> Self {
-        Self { isa, nodes, packed: Mutex::default(), plans: Mutex::default() }
+        Self { nodes, convs: PackedConvs::new(isa), plans: Mutex::default() }
     }
 
     /// Runs the network on images `[batch, channels, height, width]`, planning for their shape the first time.
@@ -45,27 +34,16 @@ impl Network {
     ///
     /// # Errors
     /// The network does not take the shape.
-    pub fn plan(&self, shape: [usize; 4]) -> Result<Arc<Plan>, KernelError> {
+    pub fn plan(&self, shape: [usize; 4]) -> Result<Arc<ExecutionPlan>, KernelError> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, plan)) = plans.iter().find(|(planned, _)| *planned == shape) {
             return Ok(plan.clone());
         }
-        let plan = Arc::new(Plan::new(self, shape)?);
+        let plan = Arc::new(ExecutionPlan::new(&self.nodes, &self.convs, shape)?);
         if plans.len() == KEPT_PLANS {
             plans.remove(0);
         }
         plans.push((shape, plan.clone()));
         Ok(plan)
-    }
-
-    /// The convolution at a node, packed for an algorithm.
-    pub(super) fn packed(&self, node: usize, conv: &graph::Conv, algorithm: Algorithm) -> Result<Conv, KernelError> {
-        let mut packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(conv) = packed.get(&(node, algorithm)) {
-            return Ok(conv.clone());
-        }
-        let made = Conv::new(self.isa, conv.shape, algorithm, &conv.scaled_weight(), conv.bias.as_deref())?;
-        packed.insert((node, algorithm), made.clone());
-        Ok(made)
     }
 }

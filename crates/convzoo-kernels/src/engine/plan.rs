@@ -4,23 +4,36 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::choose::{PLANAR_CHANNELS, choose};
-use super::graph::{Node, Op};
+use super::layouts::{Homes, are_aligned, shapes, takes_planes};
 use super::memory::{Need, assign};
-use super::profile::{self, Chosen, Profile};
-use super::{Network, Output};
-use crate::conv::{Epilogue, length};
-use crate::elementwise::elementwise;
-use crate::operation::Shared;
-use crate::pool::{PoolShape, pool};
-use crate::rearrange::{Flatten, Pack, concatenate};
+use super::node::{Node, Op};
+use super::profile::{Chosen, Profile, ProfiledStep};
+use super::weights::PackedConvs;
+use crate::blocked::conv::Epilogue;
+use crate::blocked::elementwise::elementwise;
+use crate::blocked::linear::linear;
+use crate::blocked::lrn::local_response_norm;
+use crate::blocked::pool::pool2d;
+use crate::blocked::rearrange::{Flatten, Pack, concatenate};
+use crate::cost;
+use crate::error::check_length;
+use crate::memory::Shared;
 use crate::{Buffer, KernelError, Layout, Operation, parallel, unpack_all};
 
+/// What a network returns.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// `[batch, channels, height, width]`; of vectors, height and width are 1.
+    pub shape: [usize; 4],
+    /// The values in that order.
+    pub values: Vec<f32>,
+}
+
 /// A network for images of one shape: which kernels run, in which layouts, and where each tensor lies.
-pub struct Plan {
+pub struct ExecutionPlan {
     input: [usize; 4],
-    stages: Vec<Stage>,
-    /// Where the stages' tensors begin: the inputs and the output of one after those of another. `None` is the images.
+    steps: Vec<Step>,
+    /// Where the steps' tensors begin: the inputs and the output of one after those of another. `None` is the images.
     places: Vec<Option<usize>>,
     /// Of the output, and where it begins.
     layout: Layout,
@@ -28,79 +41,121 @@ pub struct Plan {
     memory: Mutex<Buffer>,
 }
 
-struct Stage {
+struct Step {
     operation: Box<dyn Operation>,
-    about: profile::Stage,
-    /// The inputs, the output behind them.
+    about: ProfiledStep,
+    /// The inputs, then the output.
     places: Range<usize>,
 }
 
-impl Plan {
-    pub(super) fn new(network: &Network, input: [usize; 4]) -> Result<Self, KernelError> {
-        let nodes = &network.nodes;
-        let (isa, lanes, threads) = (network.isa, network.isa.lanes(), parallel::threads());
-        let shapes = shapes(nodes, input)?;
-        let planar = takes_planes(nodes);
-        let homes = Homes::new(nodes, &shapes, lanes, planar);
-        let layouts: Vec<Layout> = (0..nodes.len()).map(|i| homes.layout(i, &shapes)).collect();
-        let place = |i: usize| Place { owner: homes.homes[i].owner, at: homes.homes[i].block * layouts[i].block() };
+/// What a plan is made from.
+struct Planner<'a> {
+    convs: &'a PackedConvs,
+    batch: usize,
+    /// Whether the images stay in the usual order.
+    planar: bool,
+    shapes: Vec<[usize; 4]>,
+    homes: Homes,
+    layouts: Vec<Layout>,
+    steps: Vec<UnplacedStep>,
+}
 
-        let mut stages = Vec::new();
-        for (i, node) in nodes.iter().enumerate().filter(|(i, _)| !homes.views[*i]) {
-            let output = layouts[i];
-            let inputs: Vec<Layout> = node.inputs.iter().map(|input| layouts[*input]).collect();
-            let mut chosen = None;
-            let operation: Box<dyn Operation> = match &node.op {
-                Op::Input(_) => Box::new(Pack(output)),
-                Op::Conv(conv) => {
-                    let planar = planar && node.inputs[0] == 0;
-                    let algorithm = choose(&conv.shape, input[0], [output.height, output.width], planar);
-                    let epilogue = Epilogue { sum: inputs.get(1).copied(), relu: conv.relu };
-                    let conv = network.packed(i, conv, algorithm)?;
-                    let operation = conv.operation(inputs[0], output, epilogue, threads)?;
-                    chosen = Some(Chosen { conv, algorithm, isa });
-                    operation
-                }
-                Op::Pool(shape) => pool(isa, shape, inputs[0], output, threads)?,
-                Op::LocalResponse(norm) => norm.operation(isa, inputs[0], output, threads)?,
-                Op::Elementwise { affine, activation } => {
-                    elementwise(isa, affine.as_ref(), *activation, inputs, output, threads)?
-                }
-                Op::Flatten => Box::new(Flatten::new(inputs[0], threads)),
-                Op::Linear { linear, activation } => linear.clone().operation(isa, *activation, inputs[0], threads)?,
-                Op::Concat if are_aligned(&node.inputs, &shapes, lanes) => {
-                    // What does not lie there already is copied.
-                    let mut block = homes.homes[i].block;
-                    for (part, layout) in node.inputs.iter().zip(&inputs) {
-                        let into = Place { owner: homes.homes[i].owner, at: block * output.block() };
-                        let from = place(*part);
-                        if (from.owner, from.at) != (into.owner, into.at) {
-                            let slice = Layout { channels: layout.channels, ..output };
-                            let operation = concatenate(isa, vec![*layout], slice, threads)?;
-                            let about = profile::Stage::new(node, &*operation, None);
-                            stages.push(Step { operation, about, inputs: vec![from], output: into });
-                        }
-                        block += layout.blocks();
-                    }
-                    continue;
-                }
-                Op::Concat => concatenate(isa, inputs, output, threads)?,
-            };
-            if operation.output() != output {
-                let (left, right) = (operation.output().shape(), output.shape());
-                let shape = |[_, channels, height, width]: [usize; 4]| [channels, height, width];
-                let operation = "a convolution over vectors";
-                return Err(KernelError::Shapes { operation, left: shape(left), right: shape(right) });
-            }
-            let about = profile::Stage::new(node, &*operation, chosen);
-            let inputs = node.inputs.iter().map(|input| place(*input)).collect();
-            stages.push(Step { operation, about, inputs, output: place(i) });
+impl Planner<'_> {
+    fn place(&self, node: usize) -> Place {
+        let home = self.homes.homes[node];
+        Place { owner: home.owner, at: home.block * self.layouts[node].block() }
+    }
+
+    fn push(
+        &mut self,
+        node: &Node,
+        operation: Box<dyn Operation>,
+        chosen: Option<Chosen>,
+        places: (Vec<Place>, Place),
+    ) {
+        let about = ProfiledStep::new(node, &*operation, chosen);
+        self.steps.push(UnplacedStep { operation, about, inputs: places.0, output: places.1 });
+    }
+
+    /// Adds the steps that compute a node.
+    fn add(&mut self, i: usize, node: &Node) -> Result<(), KernelError> {
+        if matches!(node.op, Op::Concat) && are_aligned(&node.inputs, &self.shapes, self.convs.isa().lanes()) {
+            return self.add_copies(i, node);
         }
-        Ok(Self::allocate(stages, input, &layouts, place(nodes.len() - 1)))
+        let output = self.layouts[i];
+        let (operation, chosen) = self.operation(i, node)?;
+        if operation.output() != output {
+            let (left, right) = (operation.output().shape(), output.shape());
+            let shape = |[_, channels, height, width]: [usize; 4]| [channels, height, width];
+            let operation = "a convolution over vectors";
+            return Err(KernelError::Shapes { operation, left: shape(left), right: shape(right) });
+        }
+        let inputs = node.inputs.iter().map(|input| self.place(*input)).collect();
+        self.push(node, operation, chosen, (inputs, self.place(i)));
+        Ok(())
+    }
+
+    /// The operation that computes a node; of a convolution it is told how.
+    fn operation(&self, i: usize, node: &Node) -> Result<(Box<dyn Operation>, Option<Chosen>), KernelError> {
+        let (isa, threads, output) = (self.convs.isa(), parallel::threads(), self.layouts[i]);
+        let inputs: Vec<Layout> = node.inputs.iter().map(|input| self.layouts[*input]).collect();
+        let operation: Box<dyn Operation> = match &node.op {
+            Op::Input(_) => Box::new(Pack(output)),
+            Op::Conv(conv) => {
+                let planar = self.planar && node.inputs[0] == 0;
+                let algorithm = cost::algorithm(&conv.shape, self.batch, [output.height, output.width], planar);
+                let epilogue = Epilogue { sum: inputs.get(1).copied(), relu: conv.relu };
+                let conv = self.convs.get(i, conv, algorithm)?;
+                let operation = conv.operation(inputs[0], output, epilogue, threads)?;
+                return Ok((operation, Some(Chosen { conv, algorithm })));
+            }
+            Op::Pool(shape) => pool2d(isa, shape, inputs[0], output, threads)?,
+            Op::LocalResponse(norm) => local_response_norm(isa, *norm, inputs[0], output, threads)?,
+            Op::Elementwise { affine, activation } => {
+                elementwise(isa, affine.as_ref(), *activation, inputs, output, threads)?
+            }
+            Op::Flatten => Box::new(Flatten::new(inputs[0], threads)),
+            Op::Linear { linear: layer, activation } => linear(isa, layer.clone(), *activation, inputs[0], threads)?,
+            Op::Concat => concatenate(isa, inputs, output, threads)?,
+        };
+        Ok((operation, None))
+    }
+
+    /// Copies those parts of a concatenation that do not lie in their place already.
+    fn add_copies(&mut self, i: usize, node: &Node) -> Result<(), KernelError> {
+        let (output, home) = (self.layouts[i], self.homes.homes[i]);
+        let mut block = home.block;
+        for part in &node.inputs {
+            let layout = self.layouts[*part];
+            let (from, to) = (self.place(*part), Place { owner: home.owner, at: block * output.block() });
+            if (from.owner, from.at) != (to.owner, to.at) {
+                let slice = Layout { channels: layout.channels, ..output };
+                let operation = concatenate(self.convs.isa(), vec![layout], slice, parallel::threads())?;
+                self.push(node, operation, None, (vec![from], to));
+            }
+            block += layout.blocks();
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan {
+    pub(super) fn new(nodes: &[Node], convs: &PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
+        let (shapes, planar) = (shapes(nodes, input)?, takes_planes(nodes));
+        let homes = Homes::new(nodes, &shapes, convs.isa().lanes(), planar);
+        let layouts: Vec<Layout> = (0..nodes.len()).map(|i| homes.layout(i, &shapes)).collect();
+        let mut planner = Planner { convs, batch: input[0], planar, shapes, homes, layouts, steps: Vec::new() };
+        for (i, node) in nodes.iter().enumerate() {
+            if !planner.homes.views[i] {
+                planner.add(i, node)?;
+            }
+        }
+        let output = planner.place(nodes.len() - 1);
+        Ok(Self::allocate(planner.steps, input, &planner.layouts, output))
     }
 
     /// Gives each tensor its memory.
-    fn allocate(steps: Vec<Step>, input: [usize; 4], layouts: &[Layout], output: Place) -> Self {
+    fn allocate(steps: Vec<UnplacedStep>, input: [usize; 4], layouts: &[Layout], output: Place) -> Self {
         let unused = Need { first: usize::MAX, last: 0, len: 0 };
         let mut needs = vec![unused; layouts.len()];
         for (time, step) in steps.iter().enumerate() {
@@ -117,18 +172,18 @@ impl Plan {
 
         let start = |place: &Place| starts[place.owner] + place.at;
         let mut places = Vec::new();
-        let stages = steps.into_iter().map(|step| {
+        let steps = steps.into_iter().map(|step| {
             let first = places.len();
             match step.inputs.as_slice() {
                 [] => places.push(None),
                 inputs => places.extend(inputs.iter().map(|place| Some(start(place)))),
             }
             places.push(Some(start(&step.output)));
-            Stage { operation: step.operation, about: step.about, places: first..places.len() }
+            Step { operation: step.operation, about: step.about, places: first..places.len() }
         });
-        let stages = stages.collect();
+        let steps = steps.collect();
         let (layout, output) = (layouts[layouts.len() - 1], start(&output));
-        Self { input, stages, places, layout, output, memory: Mutex::new(Buffer::zeros(len)) }
+        Self { input, steps, places, layout, output, memory: Mutex::new(Buffer::zeros(len)) }
     }
 
     /// Runs the network on images of the plan's shape. Runs of one plan wait for each other.
@@ -139,34 +194,34 @@ impl Plan {
         self.execute(images, |_| ())
     }
 
-    /// [`run`](Self::run)s the network some times, once at least, and takes the time of each stage: from the end of the
+    /// [`run`](Self::run)s the network some times, once at least, and takes the time of each step: from the end of the
     /// one before it to its own, with the call for the other threads in the first.
     ///
     /// # Errors
     /// The images do not have the shape.
     pub fn profile(&self, images: &[f32], passes: usize) -> Result<Profile, KernelError> {
-        let mut times = vec![Vec::new(); self.stages.len() + 1];
+        let mut times = vec![Vec::new(); self.steps.len() + 1];
         for _ in 0..passes.max(1) {
             let mut last = Instant::now();
             let mut passed = || {
                 let now = Instant::now();
                 now - std::mem::replace(&mut last, now)
             };
-            self.execute(images, |stage| times[stage].push(passed()))?;
-            times[self.stages.len()].push(passed());
+            self.execute(images, |step| times[step].push(passed()))?;
+            times[self.steps.len()].push(passed());
         }
         times.iter_mut().for_each(|times: &mut Vec<Duration>| times.sort_unstable());
         let median = |times: &[Duration]| times[times.len() / 2];
-        let stages = self.stages.iter().zip(&times).map(|(stage, times)| {
+        let steps = self.steps.iter().zip(&times).map(|(step, times)| {
             let (time, fastest) = (median(times), times[0]);
-            profile::Stage { time, fastest, ..stage.about.clone() }
+            ProfiledStep { time, fastest, ..step.about.clone() }
         });
-        Ok(Profile { stages: stages.collect(), answer: median(&times[self.stages.len()]) })
+        Ok(Profile { steps: steps.collect(), answer: median(&times[self.steps.len()]) })
     }
 
-    /// One run; `ended` is told as each stage ends.
+    /// One run; `ended` is told as each step ends.
     fn execute(&self, images: &[f32], ended: impl FnMut(usize)) -> Result<Output, KernelError> {
-        length("a batch of images", self.input.iter().product(), images)?;
+        check_length("a batch of images", self.input.iter().product(), images)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let base = memory.as_mut_ptr();
         let pointer = |place: &Option<usize>| match place {
@@ -176,15 +231,15 @@ impl Plan {
         };
         let pointers: Vec<*const f32> = self.places.iter().map(|place| pointer(place).cast_const()).collect();
         let shared = Shared(pointers.as_slice());
-        let tasks = |stage: usize| self.stages[stage].operation.tasks();
-        let work = |stage: usize, task| {
-            let Stage { operation, places, .. } = &self.stages[stage];
+        let tasks = |step: usize| self.steps[step].operation.tasks();
+        let work = |step: usize, task| {
+            let Step { operation, places, .. } = &self.steps[step];
             let [inputs @ .., output] = &shared.get()[places.clone()] else { return };
-            // SAFETY: the pointers are to tensors of the operation's layouts; what a stage writes overlaps nothing that
+            // SAFETY: the pointers are to tensors of the operation's layouts; what a step writes overlaps nothing that
             // is needed at the same time, and images are only read.
             unsafe { operation.run(task, inputs, output.cast_mut()) }
         };
-        parallel::stages(self.stages.len(), tasks, work, ended);
+        parallel::stages(self.steps.len(), tasks, work, ended);
         let values = unpack_all(&memory[self.output..][..self.layout.len()], &self.layout);
         Ok(Output { shape: self.layout.shape(), values })
     }
@@ -198,10 +253,10 @@ impl Plan {
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-/// A stage before its memory is known.
-struct Step {
+/// A step before its memory is known.
+struct UnplacedStep {
     operation: Box<dyn Operation>,
-    about: profile::Stage,
+    about: ProfiledStep,
     inputs: Vec<Place>,
     output: Place,
 }
@@ -211,138 +266,4 @@ struct Step {
 struct Place {
     owner: usize,
     at: usize,
-}
-
-/// The memory that a value lies in: its own, or a part of a concatenation's.
-#[derive(Clone, Copy, PartialEq)]
-struct Home {
-    /// The node whose memory it is.
-    owner: usize,
-    /// The block at which the value begins.
-    block: usize,
-}
-
-struct Homes {
-    homes: Vec<Home>,
-    /// Nodes whose value is their input's, as it lies.
-    views: Vec<bool>,
-    /// The halo of each memory, by its owner.
-    halos: Vec<usize>,
-    /// The lanes of each memory, by its owner.
-    lanes: Vec<usize>,
-}
-
-impl Homes {
-    fn new(nodes: &[Node], shapes: &[[usize; 4]], lanes: usize, planar: bool) -> Self {
-        let mut homes: Vec<Home> = (0..nodes.len()).map(|owner| Home { owner, block: 0 }).collect();
-        // Concatenations from the last to the first: one that is part of another lies in the other's memory, and so do
-        // its parts.
-        for (i, node) in nodes.iter().enumerate().rev() {
-            if !matches!(node.op, Op::Concat) || !are_aligned(&node.inputs, shapes, lanes) {
-                continue;
-            }
-            let mut home = homes[i];
-            for part in &node.inputs {
-                let fixed = matches!(nodes[*part].op, Op::Input(_) | Op::Flatten | Op::Linear { .. });
-                if homes[*part].owner == *part && !fixed {
-                    homes[*part] = home;
-                }
-                home.block += shapes[*part][1].div_ceil(lanes);
-            }
-        }
-        let mut views = vec![false; nodes.len()];
-        for (i, node) in nodes.iter().enumerate() {
-            if let Op::Pool(PoolShape::Adaptive(_)) = node.op
-                && shapes[i] == shapes[node.inputs[0]]
-                && homes[i].owner == i
-            {
-                homes[i] = homes[node.inputs[0]];
-                views[i] = true;
-            }
-        }
-        let mut halos = vec![0; nodes.len()];
-        for node in nodes {
-            if let Op::Conv(conv) = &node.op {
-                let halo = &mut halos[homes[node.inputs[0]].owner];
-                *halo = conv.shape.padding[1].max(*halo);
-            }
-        }
-        for (i, node) in nodes.iter().enumerate() {
-            if let Op::Flatten = node.op
-                && shapes[node.inputs[0]][2..] == [1, 1]
-                && halos[homes[node.inputs[0]].owner] == 0
-                && homes[i].owner == i
-                && halos[i] == 0
-            {
-                homes[i] = homes[node.inputs[0]];
-                views[i] = true;
-            }
-        }
-        let lanes = (0..nodes.len()).map(|i| if planar && i == 0 { 1 } else { lanes }).collect();
-        Self { homes, views, halos, lanes }
-    }
-
-    fn layout(&self, node: usize, shapes: &[[usize; 4]]) -> Layout {
-        let owner = self.homes[node].owner;
-        let whole = Layout::new(shapes[owner], self.lanes[owner], self.halos[owner]);
-        Layout { channels: shapes[node][1], ..whole }
-    }
-}
-
-/// Whether each part begins at a block.
-fn are_aligned(parts: &[usize], shapes: &[[usize; 4]], lanes: usize) -> bool {
-    let Some((_, front)) = parts.split_last() else { return false };
-    front.iter().all(|part| shapes[*part][1].is_multiple_of(lanes))
-}
-
-/// Whether the images stay in their order: they have few channels, and only convolutions look at them.
-fn takes_planes(nodes: &[Node]) -> bool {
-    let few = matches!(nodes[0].op, Op::Input(channels) if channels <= PLANAR_CHANNELS);
-    let convolved = |node: &Node| match node.op {
-        Op::Conv(_) => node.inputs.get(1) != Some(&0),
-        _ => !node.inputs.contains(&0),
-    };
-    few && nodes.len() > 1 && nodes.iter().all(convolved)
-}
-
-/// The shape of each node's value.
-fn shapes(nodes: &[Node], input: [usize; 4]) -> Result<Vec<[usize; 4]>, KernelError> {
-    if input.contains(&0) {
-        return Err(KernelError::Missing("pixel in the images"));
-    }
-    let mut shapes: Vec<[usize; 4]> = Vec::with_capacity(nodes.len());
-    for node in nodes {
-        let first = node.inputs.first().map_or(input, |first| shapes[*first]);
-        let [batch, channels, height, width] = first;
-        let takes = |operation, expected| match channels == expected {
-            true => Ok(()),
-            false => Err(KernelError::Channels { operation, expected, found: channels }),
-        };
-        shapes.push(match &node.op {
-            Op::Input(expected) => {
-                takes("the network", *expected)?;
-                input
-            }
-            Op::Conv(conv) => {
-                takes("a convolution", conv.shape.channels[0])?;
-                let [height, width] = conv.shape.output([height, width])?;
-                [batch, conv.shape.channels[1], height, width]
-            }
-            Op::Pool(shape) => {
-                let [height, width] = shape.output([height, width])?;
-                [batch, channels, height, width]
-            }
-            Op::LocalResponse(_) | Op::Elementwise { .. } => match node.inputs.is_empty() {
-                true => return Err(KernelError::Missing("tensor to add")),
-                false => first,
-            },
-            Op::Concat => match node.inputs.is_empty() {
-                true => return Err(KernelError::Missing("tensor to concatenate")),
-                false => [batch, node.inputs.iter().map(|part| shapes[*part][1]).sum(), height, width],
-            },
-            Op::Flatten => [batch, channels * height * width, 1, 1],
-            Op::Linear { linear, .. } => [batch, linear.outputs(), 1, 1],
-        });
-    }
-    Ok(shapes)
 }

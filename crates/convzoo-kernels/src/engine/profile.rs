@@ -1,29 +1,29 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::graph::{self, Node, Op};
-use crate::conv::{Algorithm, Conv};
+use super::node::{ConvNode, Node, Op};
+use crate::blocked::conv::{Algorithm, Conv};
 use crate::elementwise::Activation;
-use crate::linear::Precision;
-use crate::{Isa, Layout, Operation};
+use crate::linear::LinearPrecision;
+use crate::{Layout, Operation};
 
-/// Where the time of a [`Plan`](super::Plan)'s runs goes, each time the median over runs.
+/// Where the time of a [`ExecutionPlan`](super::ExecutionPlan)'s runs goes, each time the median over runs.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// In the order of their computation.
-    pub stages: Vec<Stage>,
-    /// From the end of the last stage until the answer lies in the usual order.
+    pub steps: Vec<ProfiledStep>,
+    /// From the end of the last step until the answer lies in the usual order.
     pub answer: Duration,
 }
 
-/// A stage of a [`Plan`](super::Plan): what it does, what that takes, and how long.
+/// A step of a [`ExecutionPlan`](super::ExecutionPlan): what it does, what that takes, and how long.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Stage {
+pub struct ProfiledStep {
     /// The layers that it computes, as they were [labelled](super::Graph::label), in their order. None where it only
     /// joins or brings into another order what layers have made.
     pub layers: Vec<u64>,
     /// How it is computed.
-    pub kind: Kind,
+    pub kind: StepKind,
     /// Whether tensors are added in it.
     pub sum: bool,
     /// What comes last.
@@ -45,9 +45,9 @@ pub struct Stage {
     pub fastest: Duration,
 }
 
-/// How a stage is computed.
+/// How a step is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum StepKind {
     /// Images brought into blocks of channels.
     Pack,
     /// A convolution.
@@ -61,17 +61,17 @@ pub enum Kind {
     Pool,
     /// Local response normalisation.
     LocalResponse,
-    /// Scale and shift, a sum or an activation that no other stage could take in.
+    /// Scale and shift, a sum or an activation that no other step could take in.
     Elementwise,
     /// A concatenation, or the part of one that does not lie in its place already.
     Concat,
     /// Maps brought into the order of vectors.
     Flatten,
     /// A fully-connected layer.
-    Linear(Precision),
+    Linear(LinearPrecision),
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for StepKind {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Self::Pack => f.write_str("packing"),
@@ -92,8 +92,8 @@ impl fmt::Display for Kind {
             Self::Elementwise => f.write_str("element-wise"),
             Self::Concat => f.write_str("concatenation"),
             Self::Flatten => f.write_str("flattening"),
-            Self::Linear(Precision::Single) => f.write_str("linear"),
-            Self::Linear(Precision::Half) => f.write_str("linear, f16"),
+            Self::Linear(LinearPrecision::Single) => f.write_str("linear"),
+            Self::Linear(LinearPrecision::Half) => f.write_str("linear, f16"),
         }
     }
 }
@@ -102,17 +102,16 @@ impl fmt::Display for Kind {
 pub(super) struct Chosen {
     pub conv: Conv,
     pub algorithm: Algorithm,
-    pub isa: Isa,
 }
 
-impl Stage {
-    /// The stage that computes a node by an operation; of a convolution it is told how.
+impl ProfiledStep {
+    /// The step that computes a node by an operation; of a convolution it is told how.
     pub(super) fn new(node: &Node, operation: &dyn Operation, chosen: Option<Chosen>) -> Self {
         let (inputs, output) = (operation.inputs(), operation.output());
         let values: usize = inputs.iter().chain([&output]).map(floats).sum();
-        let mut stage = Self {
+        let mut step = Self {
             layers: node.layers.clone(),
-            kind: Kind::Pack,
+            kind: StepKind::Pack,
             sum: node.inputs.len() > 1,
             activation: Activation::Identity,
             output: output.shape(),
@@ -124,39 +123,35 @@ impl Stage {
             fastest: Duration::ZERO,
         };
         match (&node.op, chosen) {
-            (Op::Conv(conv), Some(chosen)) => stage.convolve(conv, &inputs[0], &chosen),
+            (Op::Conv(conv), Some(chosen)) => step.convolve(conv, &inputs[0], &chosen),
             (Op::Input(_) | Op::Conv(_), _) => {}
-            (Op::Pool(_), _) => stage.kind = Kind::Pool,
-            (Op::LocalResponse(_), _) => stage.kind = Kind::LocalResponse,
+            (Op::Pool(_), _) => step.kind = StepKind::Pool,
+            (Op::LocalResponse(_), _) => step.kind = StepKind::LocalResponse,
             (Op::Elementwise { activation, .. }, _) => {
-                (stage.kind, stage.activation) = (Kind::Elementwise, *activation);
+                (step.kind, step.activation) = (StepKind::Elementwise, *activation);
             }
-            (Op::Concat, _) => (stage.kind, stage.sum) = (Kind::Concat, false),
-            (Op::Flatten, _) => stage.kind = Kind::Flatten,
+            (Op::Concat, _) => (step.kind, step.sum) = (StepKind::Concat, false),
+            (Op::Flatten, _) => step.kind = StepKind::Flatten,
             (Op::Linear { linear, activation }, _) => {
-                (stage.kind, stage.activation) = (Kind::Linear(linear.precision()), *activation);
-                stage.macs = output.batch * linear.inputs() * linear.outputs();
-                stage.multiplications = stage.macs;
-                stage.weight_bytes = linear.weight_bytes();
+                (step.kind, step.activation) = (StepKind::Linear(linear.precision()), *activation);
+                step.macs = output.batch * linear.inputs() * linear.outputs();
+                step.multiplications = step.macs;
+                step.weight_bytes = linear.weight_bytes();
             }
         }
-        stage
+        step
     }
 
-    fn convolve(&mut self, node: &graph::Conv, input: &Layout, Chosen { conv, algorithm, isa }: &Chosen) {
-        let [batch, outputs, height, width] = self.output;
+    fn convolve(&mut self, node: &ConvNode, input: &Layout, Chosen { conv, algorithm }: &Chosen) {
+        let [batch, _, height, width] = self.output;
         let (shape, pixels) = (node.shape, batch * height * width);
         // Each packed weight is multiplied once for each pixel or, by Winograd's method, for each tile.
-        let (weights, times) = match (conv, algorithm) {
-            (Conv::Direct(conv), _) => (conv.packed_weights(), pixels),
-            (Conv::Depthwise(conv), _) => (conv.packed_weights(), pixels),
-            (Conv::Winograd(_), Algorithm::Winograd(tile)) => {
-                let tiles = batch * height.div_ceil(tile.outputs()) * width.div_ceil(tile.outputs());
-                (tile.inputs().pow(2) * shape.channels[0] * outputs.next_multiple_of(isa.lanes()), tiles)
-            }
-            (Conv::Winograd(_), _) => unreachable!("a convolution is packed for its algorithm"),
+        let weights = conv.packed_weights();
+        let times = match algorithm {
+            Algorithm::Winograd(tile) => batch * height.div_ceil(tile.outputs()) * width.div_ceil(tile.outputs()),
+            _ => pixels,
         };
-        self.kind = Kind::Conv { algorithm: *algorithm, kernel: shape.kernel };
+        self.kind = StepKind::Conv { algorithm: *algorithm, kernel: shape.kernel };
         self.activation = if node.relu { Activation::Relu } else { Activation::Identity };
         self.macs = pixels * shape.weights();
         self.multiplications = times * weights;

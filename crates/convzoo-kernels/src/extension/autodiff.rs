@@ -1,3 +1,5 @@
+//! The backward passes of the kernels' operations, for Burn's autodiff.
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
@@ -5,21 +7,52 @@ use burn::backend::autodiff::checkpoint::state::BackwardStates;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::{ActivationOps, FloatTensorOps, ModuleOps};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
 use burn::tensor::Shape;
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
-use super::compose;
-use super::operations::{Gradients, Normalisation, Operations};
+use super::burn_ops::BatchNorm;
+use super::kernel_ops::{KernelGradients, KernelOps};
 use crate::elementwise::Activation;
 use crate::pool::PoolShape;
-use crate::train::Descent;
+
+/// A convolution as the backward pass remembers it.
+#[derive(Clone, Debug)]
+struct TrackedConv {
+    input: NodeId,
+    weight: NodeId,
+    options: ConvOptions<2>,
+}
+
+impl TrackedConv {
+    /// Registers the gradients of input and weight, and of a bias that has one.
+    fn register<B: KernelGradients>(
+        self,
+        [of_input, of_weight, of_bias]: [Option<NodeId>; 3],
+        bias: Option<FloatTensor<B>>,
+        gradient: FloatTensor<B>,
+        grads: &mut grads::Gradients,
+        checkpointer: &mut Checkpointer,
+    ) {
+        let input: FloatTensor<B> = checkpointer.retrieve_node_output(self.input);
+        let weight: FloatTensor<B> = checkpointer.retrieve_node_output(self.weight);
+        if let Some((node, bias)) = of_bias.zip(bias) {
+            grads.register::<B>(node, B::kernel_conv2d_bias_backward(input.clone(), bias, gradient.clone()));
+        }
+        if let Some(node) = of_input {
+            let (input, weight, options) = (input.clone(), weight.clone(), self.options.clone());
+            grads.register::<B>(node, B::kernel_conv2d_x_backward(input, weight, gradient.clone(), options));
+        }
+        if let Some(node) = of_weight {
+            grads.register::<B>(node, B::kernel_conv2d_weight_backward(input, weight, gradient, self.options));
+        }
+    }
+}
 
 /// A batch normalisation as the backward pass remembers it: the statistics, and which nodes the parameters are.
 #[derive(Clone, Debug)]
-struct Normalised<B: Backend> {
+struct TrackedBatchNorm<B: Backend> {
     input: NodeId,
     scale: NodeId,
     shift: NodeId,
@@ -29,105 +62,84 @@ struct Normalised<B: Backend> {
     relu: bool,
 }
 
-impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
-    fn convolve(input: FloatTensor<Self>, weight: FloatTensor<Self>, options: ConvOptions<2>) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Convolve;
+impl<B: Backend> TrackedBatchNorm<B> {
+    /// The input and the normalisation, of nodes' outputs.
+    fn retrieve(self, mut output: impl FnMut(NodeId) -> FloatTensor<B>) -> (FloatTensor<B>, BatchNorm<B>) {
+        let Self { input, scale, shift, mean, variance, epsilon, relu } = self;
+        let (input, scale, shift) = (output(input), output(scale), output(shift));
+        (input, BatchNorm { scale, shift, mean, variance, epsilon, relu })
+    }
+}
 
-        impl<B: Gradients> Backward<B, 2> for Convolve {
-            type State = (NodeId, NodeId, ConvOptions<2>);
+impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
+    fn kernel_conv2d(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Conv2d;
+
+        impl<B: KernelGradients> Backward<B, 2> for Conv2d {
+            type State = TrackedConv;
 
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
-                let (input, weight, options) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
-                let input: FloatTensor<B> = checkpointer.retrieve_node_output(input);
-                let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-                let [of_input, of_weight] = ops.parents;
-                if let Some(node) = of_input {
-                    let values = B::convolve_input(input.clone(), weight.clone(), gradient.clone(), options.clone());
-                    grads.register::<B>(node.id, values);
-                }
-                if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::convolve_weight(input, weight, gradient, options));
-                }
+                let [input, weight] = ops.parents.map(|node| node.map(|node| node.id));
+                ops.state.register::<B>([input, weight, None], None, gradient, grads, checkpointer);
             }
         }
 
-        match Convolve.prepare::<C>([input.node(), weight.node()]).compute_bound().stateful() {
+        match Conv2d.prepare::<C>([input.node(), weight.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&input), prep.checkpoint(&weight), options.clone());
-                prep.finish(state, B::convolve(input.into_primitive(), weight.into_primitive(), options))
+                let (of_input, of_weight) = (prep.checkpoint(&input), prep.checkpoint(&weight));
+                let state = TrackedConv { input: of_input, weight: of_weight, options: options.clone() };
+                prep.finish(state, B::kernel_conv2d(input.into_primitive(), weight.into_primitive(), options))
             }
             OpsKind::UnTracked(prep) => {
-                prep.finish(B::convolve(input.into_primitive(), weight.into_primitive(), options))
+                prep.finish(B::kernel_conv2d(input.into_primitive(), weight.into_primitive(), options))
             }
         }
     }
 
-    fn convolve_biased(
+    fn kernel_conv2d_bias(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct ConvolveBiased;
+        struct Conv2dBias;
 
-        impl<B: Gradients> Backward<B, 3> for ConvolveBiased {
-            type State = (NodeId, NodeId, FloatTensor<B>, ConvOptions<2>);
+        impl<B: KernelGradients> Backward<B, 3> for Conv2dBias {
+            type State = (TrackedConv, FloatTensor<B>);
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
-                let (input, weight, bias, options) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
-                let input: FloatTensor<B> = checkpointer.retrieve_node_output(input);
-                let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
-                let [of_input, of_weight, of_bias] = ops.parents;
-                if let Some(node) = of_bias {
-                    grads.register::<B>(node.id, B::convolve_bias(input.clone(), bias, gradient.clone()));
-                }
-                if let Some(node) = of_input {
-                    let values = B::convolve_input(input.clone(), weight.clone(), gradient.clone(), options.clone());
-                    grads.register::<B>(node.id, values);
-                }
-                if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::convolve_weight(input, weight, gradient, options));
-                }
+                let nodes = ops.parents.map(|node| node.map(|node| node.id));
+                let (conv, bias) = ops.state;
+                conv.register::<B>(nodes, Some(bias), gradient, grads, checkpointer);
             }
         }
 
         let nodes = [input.node(), weight.node(), bias.node()];
-        match ConvolveBiased.prepare::<C>(nodes).compute_bound().stateful() {
+        match Conv2dBias.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let (of_input, of_weight) = (prep.checkpoint(&input), prep.checkpoint(&weight));
                 let bias = bias.into_primitive();
-                let state = (of_input, of_weight, bias.clone(), options.clone());
+                let conv = TrackedConv { input: of_input, weight: of_weight, options: options.clone() };
+                let state = (conv, bias.clone());
                 let (input, weight) = (input.into_primitive(), weight.into_primitive());
-                prep.finish(state, B::convolve_biased(input, weight, bias, options))
+                prep.finish(state, B::kernel_conv2d_bias(input, weight, bias, options))
             }
             OpsKind::UnTracked(prep) => {
                 let (input, weight) = (input.into_primitive(), weight.into_primitive());
-                prep.finish(B::convolve_biased(input, weight, bias.into_primitive(), options))
+                prep.finish(B::kernel_conv2d_bias(input, weight, bias.into_primitive(), options))
             }
         }
     }
 
-    fn convolve_affine(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        relu: bool,
-        options: ConvOptions<2>,
-    ) -> FloatTensor<Self> {
-        let output = Self::convolve(input, weight, options);
-        let channels = scale.primitive().shape()[0];
-        let shape = Shape::new([1, channels, 1, 1]);
-        let output = Self::float_mul(output, Self::float_reshape(scale, shape.clone()));
-        let output = Self::float_add(output, Self::float_reshape(shift, shape));
-        if relu { Self::relu(output) } else { output }
-    }
-
-    fn normalise(
+    fn kernel_batch_norm_train(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
@@ -135,19 +147,15 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         relu: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         #[derive(Debug)]
-        struct Normalise;
+        struct BatchNormTrain;
 
-        impl<B: Gradients> Backward<B, 3> for Normalise {
-            type State = Normalised<B>;
+        impl<B: KernelGradients> Backward<B, 3> for BatchNormTrain {
+            type State = TrackedBatchNorm<B>;
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
                 let gradient = grads.consume::<B>(&ops.node);
-                let Normalised { input, scale, shift, mean, variance, epsilon, relu } = ops.state;
-                let input = checkpointer.retrieve_node_output(input);
-                let scale = checkpointer.retrieve_node_output(scale);
-                let shift = checkpointer.retrieve_node_output(shift);
-                let normalisation = Normalisation { scale, shift, mean, variance, epsilon, relu };
-                let values = B::normalise_backward(input, normalisation, gradient);
+                let (input, norm) = ops.state.retrieve(|node| checkpointer.retrieve_node_output(node));
+                let values = B::kernel_batch_norm_backward(input, norm, gradient);
                 for (node, values) in ops.parents.into_iter().zip(values) {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, values);
@@ -158,22 +166,20 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
 
         /// Where memory is saved, the output is not kept: its input and its statistics make it once more.
         #[derive(Debug)]
-        struct Again<B: Backend>(Normalised<B>);
+        struct Again<B: Backend>(TrackedBatchNorm<B>);
 
-        impl<B: Gradients> RetroForward for Again<B> {
+        impl<B: KernelGradients> RetroForward for Again<B> {
             fn forward(&self, states: &mut BackwardStates, output: NodeId) {
-                let Normalised { input, scale, shift, mean, variance, epsilon, relu } = self.0.clone();
-                let input = states.get_state::<FloatTensor<B>>(&input);
-                let scale = states.get_state::<FloatTensor<B>>(&scale);
-                let shift = states.get_state::<FloatTensor<B>>(&shift);
-                states.save(output, B::normalise_by(input, scale, shift, mean, variance, epsilon, relu));
+                let (input, norm) = self.0.clone().retrieve(|node| states.get_state::<FloatTensor<B>>(&node));
+                let BatchNorm { scale, shift, mean, variance, epsilon, relu } = norm;
+                states.save(output, B::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, relu));
             }
         }
 
         let primitives = [&input, &scale, &shift].map(|tensor| tensor.primitive().clone());
         let [of_input, of_scale, of_shift] = primitives;
-        let (output, mean, variance) = B::normalise(of_input, of_scale, of_shift, epsilon, relu);
-        let state = Normalised {
+        let (output, mean, variance) = B::kernel_batch_norm_train(of_input, of_scale, of_shift, epsilon, relu);
+        let state = TrackedBatchNorm {
             input: input.id(),
             scale: scale.id(),
             shift: shift.id(),
@@ -182,7 +188,7 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
             epsilon,
             relu,
         };
-        let output = match Normalise
+        let output = match BatchNormTrain
             .prepare::<C>([input.node(), scale.node(), shift.node()])
             .memory_bound()
             .retro_forward(Again::<B>(state.clone()))
@@ -201,29 +207,16 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         (output, constant(mean), constant(variance))
     }
 
-    fn normalise_by(
-        input: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        mean: FloatTensor<Self>,
-        variance: FloatTensor<Self>,
-        epsilon: f64,
-        relu: bool,
-    ) -> FloatTensor<Self> {
-        let output = Self::batch_norm(input, scale, shift, mean, variance, epsilon);
-        if relu { Self::relu(output) } else { output }
-    }
-
-    fn add_rectified(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Add;
+        struct AddRelu;
 
-        impl<B: Gradients> Backward<B, 2> for Add {
+        impl<B: KernelGradients> Backward<B, 2> for AddRelu {
             type State = FloatTensor<B>;
 
             fn backward(self, ops: Ops<Self::State, 2>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
                 let gradient = grads.consume::<B>(&ops.node);
-                let gradient = B::add_rectified_backward(ops.state, gradient);
+                let gradient = B::kernel_add_relu_backward(ops.state, gradient);
                 for node in ops.parents.into_iter().flatten() {
                     grads.register::<B>(node.id, gradient.clone());
                 }
@@ -231,20 +224,20 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
         }
 
         // The output is kept in any case: the layers that follow need it.
-        match Add.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
+        match AddRelu.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let output = B::add_rectified(a.into_primitive(), b.into_primitive());
+                let output = B::kernel_add_relu(a.into_primitive(), b.into_primitive());
                 prep.finish(output.clone(), output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::add_rectified(a.into_primitive(), b.into_primitive())),
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_add_relu(a.into_primitive(), b.into_primitive())),
         }
     }
 
-    fn largest(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self> {
+    fn kernel_max_pool2d(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Largest;
+        struct MaxPool2d;
 
-        impl<B: Gradients> Backward<B, 1> for Largest {
+        impl<B: KernelGradients> Backward<B, 1> for MaxPool2d {
             type State = (NodeId, MaxPoolOptions<2>, IntTensor<B>);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
@@ -252,76 +245,80 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 let gradient = grads.consume::<B>(&ops.node);
                 let input = checkpointer.retrieve_node_output(input);
                 if let [Some(node)] = ops.parents {
-                    grads.register::<B>(node.id, B::largest_backward(input, options, indices, gradient));
+                    grads.register::<B>(node.id, B::kernel_max_pool2d_backward(input, options, indices, gradient));
                 }
             }
         }
 
-        match Largest.prepare::<C>([input.node()]).compute_bound().stateful() {
+        match MaxPool2d.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let node = prep.checkpoint(&input);
-                let (output, indices) = B::largest_where(input.into_primitive(), options.clone());
+                let (output, indices) = B::kernel_max_pool2d_with_indices(input.into_primitive(), options.clone());
                 prep.finish((node, options, indices), output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::largest(input.into_primitive(), options)),
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_max_pool2d(input.into_primitive(), options)),
         }
     }
 
-    fn averaged(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
+    fn kernel_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Averaged;
+        struct AveragePool2d;
 
-        impl<B: Gradients> Backward<B, 1> for Averaged {
+        impl<B: KernelGradients> Backward<B, 1> for AveragePool2d {
             type State = (Shape, PoolShape);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
                 let (input, shape) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
                 if let [Some(node)] = ops.parents {
-                    grads.register::<B>(node.id, B::averaged_backward(input, shape, gradient));
+                    grads.register::<B>(node.id, B::kernel_average_pool2d_backward(input, shape, gradient));
                 }
             }
         }
 
-        match Averaged.prepare::<C>([input.node()]).compute_bound().stateful() {
+        match AveragePool2d.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
                 let input = input.into_primitive();
-                prep.finish((input.shape(), shape), B::averaged(input, shape))
+                prep.finish((input.shape(), shape), B::kernel_average_pool2d(input, shape))
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::averaged(input.into_primitive(), shape)),
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_average_pool2d(input.into_primitive(), shape)),
         }
     }
 
-    fn squashed(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+    fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Squashed;
+        struct Elementwise;
 
-        impl<B: Gradients> Backward<B, 1> for Squashed {
+        impl<B: KernelGradients> Backward<B, 1> for Elementwise {
             type State = (FloatTensor<B>, Activation);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
                 let (output, function) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
                 if let [Some(node)] = ops.parents {
-                    grads.register::<B>(node.id, B::squashed_backward(output, function, gradient));
+                    grads.register::<B>(node.id, B::kernel_activation_backward(output, function, gradient));
                 }
             }
         }
 
-        match Squashed.prepare::<C>([input.node()]).compute_bound().stateful() {
+        match Elementwise.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let output = B::squashed(input.into_primitive(), function);
+                let output = B::kernel_activation(input.into_primitive(), function);
                 prep.finish((output.clone(), function), output)
             }
-            OpsKind::UnTracked(prep) => prep.finish(B::squashed(input.into_primitive(), function)),
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_activation(input.into_primitive(), function)),
         }
     }
 
-    fn connect(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+    fn kernel_linear(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
         #[derive(Debug)]
-        struct Connect;
+        struct Linear;
 
-        impl<B: Gradients> Backward<B, 3> for Connect {
+        impl<B: KernelGradients> Backward<B, 3> for Linear {
             type State = (NodeId, NodeId);
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
@@ -331,10 +328,10 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
                 let [of_input, of_weight, of_bias] = ops.parents;
                 if let Some(node) = of_input {
-                    grads.register::<B>(node.id, B::connect_input(weight, gradient.clone()));
+                    grads.register::<B>(node.id, B::kernel_linear_x_backward(weight, gradient.clone()));
                 }
                 if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::connect_weight(input, gradient.clone()));
+                    grads.register::<B>(node.id, B::kernel_linear_weight_backward(input, gradient.clone()));
                 }
                 if let Some(node) = of_bias {
                     grads.register::<B>(node.id, B::linear_bias_backward(gradient));
@@ -342,25 +339,16 @@ impl<B: Gradients, C: CheckpointStrategy> Operations for Autodiff<B, C> {
             }
         }
 
-        match Connect.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
+        match Linear.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
                 let state = (prep.checkpoint(&input), prep.checkpoint(&weight));
                 let (input, weight) = (input.into_primitive(), weight.into_primitive());
-                prep.finish(state, B::connect(input, weight, bias.into_primitive()))
+                prep.finish(state, B::kernel_linear(input, weight, bias.into_primitive()))
             }
             OpsKind::UnTracked(prep) => {
                 let (input, weight) = (input.into_primitive(), weight.into_primitive());
-                prep.finish(B::connect(input, weight, bias.into_primitive()))
+                prep.finish(B::kernel_linear(input, weight, bias.into_primitive()))
             }
         }
-    }
-
-    fn descend(
-        param: FloatTensor<Self>,
-        velocity: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        rule: Descent,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        compose::<Self>(param, velocity, gradient, rule)
     }
 }

@@ -19,14 +19,14 @@ use tch::Tensor;
 
 /// Operations that libtorch differentiates as a whole. Convolutions are padded evenly.
 #[backend_extension(Autodiff, LibTorch)]
-pub trait Whole: Backend {
-    fn whole_convolution(
+pub trait LibtorchOps: Backend {
+    fn libtorch_conv2d(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self>;
 
-    fn whole_biased_convolution(
+    fn libtorch_conv2d_bias(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
@@ -34,7 +34,7 @@ pub trait Whole: Backend {
     ) -> FloatTensor<Self>;
 
     /// Output, mean and biased variance.
-    fn whole_normalisation(
+    fn libtorch_batch_norm_train(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
@@ -42,7 +42,7 @@ pub trait Whole: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 }
 
-fn convolution(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: &ConvOptions<2>) -> Tensor {
+fn conv2d(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: &ConvOptions<2>) -> Tensor {
     let pair = |values: [usize; 2]| values.map(|value| value as i64);
     let padding = pair(options.padding.map(|(begin, _)| begin));
     let (stride, dilation) = (pair(options.stride), pair(options.dilation));
@@ -50,7 +50,7 @@ fn convolution(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, options: 
 }
 
 /// Output, mean and biased variance.
-fn normalisation(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -> [Tensor; 3] {
+fn batch_norm_train(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -> [Tensor; 3] {
     let (mean, variance) = (scale.zeros_like().detach(), scale.zeros_like().detach());
     // With a momentum of one, the running statistics are the batch's.
     let statistics = (Some(&mean), Some(&variance));
@@ -62,27 +62,27 @@ fn normalisation(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64) -
     [output, mean.copy(), variance]
 }
 
-impl Whole for LibTorch {
-    fn whole_convolution(input: TchTensor, weight: TchTensor, options: ConvOptions<2>) -> TchTensor {
-        TchTensor::new(convolution(&input.tensor, &weight.tensor, None, &options))
+impl LibtorchOps for LibTorch {
+    fn libtorch_conv2d(input: TchTensor, weight: TchTensor, options: ConvOptions<2>) -> TchTensor {
+        TchTensor::new(conv2d(&input.tensor, &weight.tensor, None, &options))
     }
 
-    fn whole_biased_convolution(
+    fn libtorch_conv2d_bias(
         input: TchTensor,
         weight: TchTensor,
         bias: TchTensor,
         options: ConvOptions<2>,
     ) -> TchTensor {
-        TchTensor::new(convolution(&input.tensor, &weight.tensor, Some(&bias.tensor), &options))
+        TchTensor::new(conv2d(&input.tensor, &weight.tensor, Some(&bias.tensor), &options))
     }
 
-    fn whole_normalisation(
+    fn libtorch_batch_norm_train(
         input: TchTensor,
         scale: TchTensor,
         shift: TchTensor,
         epsilon: f64,
     ) -> (TchTensor, TchTensor, TchTensor) {
-        normalisation(&input.tensor, &scale.tensor, &shift.tensor, epsilon).map(TchTensor::new).into()
+        batch_norm_train(&input.tensor, &scale.tensor, &shift.tensor, epsilon).map(TchTensor::new).into()
     }
 }
 
@@ -149,25 +149,25 @@ fn track<const N: usize, C: CheckpointStrategy>(
     }
 }
 
-impl<C: CheckpointStrategy> Whole for Autodiff<LibTorch, C> {
-    fn whole_convolution(
+impl<C: CheckpointStrategy> LibtorchOps for Autodiff<LibTorch, C> {
+    fn libtorch_conv2d(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        track::<_, C>([input, weight], |[input, weight]| convolution(input, weight, None, &options))
+        track::<_, C>([input, weight], |[input, weight]| conv2d(input, weight, None, &options))
     }
 
-    fn whole_biased_convolution(
+    fn libtorch_conv2d_bias(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
-        track::<_, C>([input, weight, bias], |[input, weight, bias]| convolution(input, weight, Some(bias), &options))
+        track::<_, C>([input, weight, bias], |[input, weight, bias]| conv2d(input, weight, Some(bias), &options))
     }
 
-    fn whole_normalisation(
+    fn libtorch_batch_norm_train(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
@@ -175,7 +175,7 @@ impl<C: CheckpointStrategy> Whole for Autodiff<LibTorch, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let mut statistics = None;
         let output = track::<_, C>([input, scale, shift], |[input, scale, shift]| {
-            let [output, mean, variance] = normalisation(input, scale, shift, epsilon);
+            let [output, mean, variance] = batch_norm_train(input, scale, shift, epsilon);
             statistics = Some([mean, variance]);
             output
         });

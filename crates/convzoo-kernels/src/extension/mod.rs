@@ -2,79 +2,58 @@
 //! other backend, and for other numbers than `f32`, with Burn's own operations. On libtorch, convolutions and batch
 //! normalisations in training are differentiated by libtorch itself.
 //!
-//! `CONVZOO_KERNELS=off` in the environment, or [`enable`]`(false)`, gives Burn's own path everywhere.
+//! `CONVZOO_KERNELS=off` in the environment, or [`choose`]`(`[`Kernels::Burn`]`)` before the first operation, gives Burn's own
+//! path everywhere.
+//!
+//! An operation takes this way: a function of this module → `kernel_ops` (a trait that Burn's dispatch knows) →
+//! `autodiff`, where it is differentiated → `flex`, which calls [`planar`](crate::planar). Whatever the kernels do not take
+//! goes to `burn_ops`, the same of Burn's own operations for every backend.
 
 #[cfg(feature = "flex")]
 mod autodiff;
+mod burn_ops;
+mod choice;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(feature = "flex")]
+mod kernel_ops;
 #[cfg(feature = "tch")]
 mod libtorch;
-#[cfg(feature = "flex")]
-mod operations;
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use burn::backend::tensor::FloatTensor;
-use burn::backend::{Backend, Dispatch};
+use burn::backend::Dispatch;
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
-use crate::train::Descent;
-use crate::{KernelError, Values};
-
+use self::burn_ops::{BatchNorm, BurnOps};
+pub use self::choice::{Kernels, choose, chosen};
+use crate::Values;
+use crate::planar::SgdStep;
 #[cfg(feature = "flex")]
 use {
+    self::kernel_ops::KernelOps,
     crate::elementwise::Activation,
     crate::pool::{PoolKind, PoolShape},
-    operations::Operations,
 };
-
 #[cfg(feature = "tch")]
-use libtorch::Whole;
-
-static ENABLED: LazyLock<AtomicBool> = LazyLock::new(|| AtomicBool::new(from_environment().unwrap_or(true)));
-
-/// Whether `CONVZOO_KERNELS` leaves this crate's kernels on.
-///
-/// # Errors
-/// It says neither `on` nor `off`. A program that does not ask goes on with the kernels.
-pub fn from_environment() -> Result<bool, KernelError> {
-    match std::env::var("CONVZOO_KERNELS").unwrap_or_default().as_str() {
-        "" | "on" => Ok(true),
-        "off" => Ok(false),
-        other => Err(KernelError::Switch(other.to_owned())),
-    }
-}
-
-/// Switches this crate's kernels on or off, whatever the environment says.
-pub fn enable(on: bool) {
-    ENABLED.store(on, Ordering::Relaxed);
-}
-
-/// Whether this crate's kernels are switched on.
-pub fn is_enabled() -> bool {
-    ENABLED.load(Ordering::Relaxed)
-}
+use {self::libtorch::LibtorchOps, burn::backend::DispatchDevice};
 
 /// Convolves `[batch, inputs, height, width]` with a weight `[outputs, inputs / groups, height, width]` and a bias
 /// `[outputs]`.
 pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
+    if on_kernels(&input) {
         let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
         return Tensor::from_dispatch(match bias {
-            Some(bias) => Dispatch::convolve_biased(input, weight, bias.into_dispatch(), options),
-            None => Dispatch::convolve(input, weight, options),
+            Some(bias) => Dispatch::kernel_conv2d_bias(input, weight, bias.into_dispatch(), options),
+            None => Dispatch::kernel_conv2d(input, weight, options),
         });
     }
     #[cfg(feature = "tch")]
-    if is_whole(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+    if on_training_libtorch(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
         let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
         return Tensor::from_dispatch(match bias {
-            Some(bias) => Dispatch::whole_biased_convolution(input, weight, bias.into_dispatch(), options),
-            None => Dispatch::whole_convolution(input, weight, options),
+            Some(bias) => Dispatch::libtorch_conv2d_bias(input, weight, bias.into_dispatch(), options),
+            None => Dispatch::libtorch_conv2d(input, weight, options),
         });
     }
     module::conv2d(input, weight, bias, options)
@@ -95,15 +74,13 @@ pub struct Affine {
 pub fn conv2d_affine(input: Tensor<4>, weight: Tensor<4>, affine: Affine, options: ConvOptions<2>) -> Tensor<4> {
     let Affine { scale, shift, relu } = affine;
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
+    if on_kernels(&input) {
         let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
         let (scale, shift) = (scale.into_dispatch(), shift.into_dispatch());
-        return Tensor::from_dispatch(Dispatch::convolve_affine(input, weight, scale, shift, relu, options));
+        return Tensor::from_dispatch(Dispatch::kernel_conv2d_affine(input, weight, scale, shift, relu, options));
     }
-    let channels = scale.dims()[0];
-    let output = module::conv2d(input, weight, None, options);
-    let output = output * scale.reshape([1, channels, 1, 1]) + shift.reshape([1, channels, 1, 1]);
-    if relu { activation::relu(output) } else { output }
+    let output = module::conv2d(input, weight, None, options).into_dispatch();
+    Tensor::from_dispatch(Dispatch::burn_affine(output, scale.into_dispatch(), shift.into_dispatch(), relu))
 }
 
 /// The output of a batch normalisation in training, and the statistics of the batch.
@@ -118,7 +95,7 @@ pub struct BatchNormTrain {
 }
 
 /// Normalises `[batch, channels, height, width]` by the batch, then scales and shifts by `[channels]`, perhaps with a
-/// ReLU behind it.
+/// ReLU after it.
 pub fn batch_norm_train(
     input: Tensor<4>,
     scale: Tensor<1>,
@@ -127,33 +104,26 @@ pub fn batch_norm_train(
     relu: bool,
 ) -> BatchNormTrain {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
-        let (output, mean, variance) = Dispatch::normalise(input, scale, shift, epsilon, relu);
-        return BatchNormTrain {
-            output: Tensor::from_dispatch(output),
-            mean: Tensor::from_dispatch(mean),
-            variance: Tensor::from_dispatch(variance),
-        };
-    }
+    let on_kernels = on_kernels(&input);
     #[cfg(feature = "tch")]
-    if is_whole(&input) {
-        let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
-        let (output, mean, variance) = Dispatch::whole_normalisation(input, scale, shift, epsilon);
-        let output = Tensor::from_dispatch(output);
-        return BatchNormTrain {
-            output: if relu { activation::relu(output) } else { output },
-            mean: Tensor::from_dispatch(mean),
-            variance: Tensor::from_dispatch(variance),
-        };
-    }
-    let result = module::batch_norm_train(input, scale, shift, epsilon);
-    let output = if relu { activation::relu(result.output) } else { result.output };
-    BatchNormTrain { output, mean: result.mean, variance: result.variance }
+    let on_libtorch = on_training_libtorch(&input);
+    let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+    let (output, mean, variance) = match () {
+        #[cfg(feature = "flex")]
+        () if on_kernels => Dispatch::kernel_batch_norm_train(input, scale, shift, epsilon, relu),
+        #[cfg(feature = "tch")]
+        () if on_libtorch => {
+            let (output, mean, variance) = Dispatch::libtorch_batch_norm_train(input, scale, shift, epsilon);
+            (Dispatch::burn_relu_if(relu, output), mean, variance)
+        }
+        () => Dispatch::burn_batch_norm_train(input, scale, shift, epsilon, relu),
+    };
+    let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
+    BatchNormTrain { output: Tensor::from_dispatch(output), mean, variance }
 }
 
 /// Normalises `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts, perhaps with a
-/// ReLU behind it.
+/// ReLU after it.
 pub fn batch_norm(
     input: Tensor<4>,
     [scale, shift]: [Tensor<1>; 2],
@@ -162,29 +132,30 @@ pub fn batch_norm(
     relu: bool,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        let [scale, shift, mean, variance] = [scale, shift, mean, variance].map(Tensor::into_dispatch);
-        let input = input.into_dispatch();
-        return Tensor::from_dispatch(Dispatch::normalise_by(input, scale, shift, mean, variance, epsilon, relu));
-    }
-    let output = module::batch_norm(input, scale, shift, mean, variance, epsilon);
-    if relu { activation::relu(output) } else { output }
+    let on_kernels = on_kernels(&input);
+    let [scale, shift, mean, variance] = [scale, shift, mean, variance].map(Tensor::into_dispatch);
+    let input = input.into_dispatch();
+    Tensor::from_dispatch(match () {
+        #[cfg(feature = "flex")]
+        () if on_kernels => Dispatch::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, relu),
+        () => Dispatch::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon, relu }),
+    })
 }
 
 /// max(0, a + b).
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&a) && a.dims() == b.dims() {
-        return Tensor::from_dispatch(Dispatch::add_rectified(a.into_dispatch(), b.into_dispatch()));
+    if on_kernels(&a) && a.dims() == b.dims() {
+        return Tensor::from_dispatch(Dispatch::kernel_add_relu(a.into_dispatch(), b.into_dispatch()));
     }
-    activation::relu(a + b)
+    Tensor::from_dispatch(Dispatch::burn_add_relu(a.into_dispatch(), b.into_dispatch()))
 }
 
 /// The largest pixel of each window of `[batch, channels, height, width]`.
 pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) && options.dilation == [1, 1] && options.padding.iter().all(|(begin, end)| begin == end) {
-        return Tensor::from_dispatch(Dispatch::largest(input.into_dispatch(), options));
+    if on_kernels(&input) && options.dilation == [1, 1] && options.padding.iter().all(|(begin, end)| begin == end) {
+        return Tensor::from_dispatch(Dispatch::kernel_max_pool2d(input.into_dispatch(), options));
     }
     module::max_pool2d(input, options)
 }
@@ -192,7 +163,7 @@ pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
 /// The mean of each window of `[batch, channels, height, width]`.
 pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
+    if on_kernels(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
         let shape = PoolShape::Sliding {
             kind: PoolKind::Average { count_include_pad: options.count_include_pad },
             kernel: options.kernel_size,
@@ -200,7 +171,7 @@ pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4>
             padding: options.padding.map(|(begin, _)| begin),
             ceil: options.ceil_mode,
         };
-        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), shape));
+        return Tensor::from_dispatch(Dispatch::kernel_average_pool2d(input.into_dispatch(), shape));
     }
     module::avg_pool2d(input, options)
 }
@@ -208,8 +179,11 @@ pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4>
 /// The means of as many windows as `output` has cells, as equal as can be.
 pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        return Tensor::from_dispatch(Dispatch::averaged(input.into_dispatch(), PoolShape::Adaptive(output)));
+    if on_kernels(&input) {
+        return Tensor::from_dispatch(Dispatch::kernel_average_pool2d(
+            input.into_dispatch(),
+            PoolShape::Adaptive(output),
+        ));
     }
     module::adaptive_avg_pool2d(input, output)
 }
@@ -217,8 +191,8 @@ pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4
 /// The hyperbolic tangent of each element.
 pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Tanh));
+    if on_kernels(&input) {
+        return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), Activation::Tanh));
     }
     activation::tanh(input)
 }
@@ -226,8 +200,8 @@ pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
 /// 1 / (1 + e⁻ˣ) of each element.
 pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        return Tensor::from_dispatch(Dispatch::squashed(input.into_dispatch(), Activation::Sigmoid));
+    if on_kernels(&input) {
+        return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), Activation::Sigmoid));
     }
     activation::sigmoid(input)
 }
@@ -235,49 +209,31 @@ pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
     #[cfg(feature = "flex")]
-    if is_fast(&input) {
-        let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
-        return Tensor::from_dispatch(Dispatch::connect(input, weight, bias));
-    }
-    module::linear(input, weight.transpose(), Some(bias))
+    let on_kernels = on_kernels(&input);
+    let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
+    Tensor::from_dispatch(match () {
+        #[cfg(feature = "flex")]
+        () if on_kernels => Dispatch::kernel_linear(input, weight, bias),
+        () => Dispatch::burn_linear(input, weight, bias),
+    })
 }
 
 /// A step of stochastic gradient descent: the parameter and the velocity after it.
-pub fn descend<const D: usize>(
+pub fn sgd_step<const D: usize>(
     param: Tensor<D>,
     velocity: Tensor<D>,
     gradient: Tensor<D>,
-    rule: Descent,
+    rule: SgdStep,
 ) -> (Tensor<D>, Tensor<D>) {
     #[cfg(feature = "flex")]
-    let fast = is_fast(&param);
+    let on_kernels = on_kernels(&param);
     let (param, velocity, gradient) = (param.into_dispatch(), velocity.into_dispatch(), gradient.into_dispatch());
     let (param, velocity) = match () {
         #[cfg(feature = "flex")]
-        () if fast => Dispatch::descend(param, velocity, gradient, rule),
-        () => compose::<Dispatch>(param, velocity, gradient, rule),
+        () if on_kernels => Dispatch::kernel_sgd_step(param, velocity, gradient, rule),
+        () => Dispatch::burn_sgd_step(param, velocity, gradient, rule),
     };
     (Tensor::from_dispatch(param), Tensor::from_dispatch(velocity))
-}
-
-/// [`descend`] of Burn's own operations.
-fn compose<B: Backend>(
-    param: FloatTensor<B>,
-    velocity: FloatTensor<B>,
-    gradient: FloatTensor<B>,
-    rule: Descent,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
-    let gradient = match rule.decay {
-        0.0 => gradient,
-        decay => B::float_add(gradient, scaled(param.clone(), decay)),
-    };
-    let velocity = B::float_add(gradient.clone(), scaled(velocity, rule.momentum));
-    let step = match rule.nesterov {
-        true => B::float_add(gradient, scaled(velocity.clone(), rule.momentum)),
-        false => velocity.clone(),
-    };
-    (B::float_sub(param, scaled(step, rule.rate)), velocity)
 }
 
 /// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.
@@ -296,20 +252,19 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadErr
 
 /// Whether this crate's kernels compute with the tensor.
 #[cfg(feature = "flex")]
-fn is_fast<const D: usize>(tensor: &Tensor<D>) -> bool {
+fn on_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
     serves(&tensor.device())
 }
 
 /// Whether libtorch differentiates the operations on the tensor that it has whole.
 #[cfg(feature = "tch")]
-fn is_whole(tensor: &Tensor<4>) -> bool {
-    use burn::backend::DispatchDevice;
+fn on_training_libtorch(tensor: &Tensor<4>) -> bool {
     let device = tensor.device();
     let tracked = match device.as_dispatch() {
         DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::LibTorch(_)),
         _ => false,
     };
-    tracked && is_enabled()
+    tracked && chosen() == Kernels::Convzoo
 }
 
 /// Whether this crate's kernels compute on the device.
@@ -323,7 +278,7 @@ pub fn serves(device: &Device) -> bool {
             #[allow(unreachable_patterns)] // which are left depends on Burn's features
             _ => false,
         };
-        is_enabled() && on_flex(device.as_dispatch())
+        chosen() == Kernels::Convzoo && on_flex(device.as_dispatch())
     }
     #[cfg(not(feature = "flex"))]
     {

@@ -48,7 +48,7 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn div(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
-    /// The larger of each two, NaN where either is; [`max`](Self::max) answers with one or the other there.
+    /// The larger of each two, NaN where either is; [`max`](Self::max) returns one or the other there.
     unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector;
     /// `a * b + c`.
@@ -71,7 +71,7 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
 
 /// A computation that is compiled for each instruction set.
 pub trait Kernel {
-    /// What it answers with.
+    /// What it returns.
     type Output;
 
     /// The computation; implementations are `#[inline(always)]`.

@@ -91,7 +91,7 @@ unsafe impl Simd for Neon {
 
     #[inline(always)]
     unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector {
-        // The instruction answers with NaN where either is.
+        // The instruction returns NaN where either is.
         both!(vmaxq_f32, a, b)
     }
 

@@ -67,6 +67,8 @@ enum Command {
 
 /// Runs the command that was asked for.
 pub fn run() -> ExitCode {
+    // Steps of training free and ask for the same memory over and over.
+    convzoo_kernels::keep_freed_memory();
     let result = match Cli::parse().command {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),

@@ -10,10 +10,11 @@ use convzoo::data::{DataError, Source, Splits};
 use convzoo::device::{self, DeviceName};
 use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Inference, Network, Options, Precision, Preprocessing, Published, SERVER, create, create_from, data,
-    pretrained, published, train, variant,
+    Classifier, Inference, LinearPrecision, Network, Options, Preprocessing, Published, SERVER, create, create_from,
+    data, pretrained, published, train, variant,
 };
-use convzoo_kernels::{Isa, extension};
+use convzoo_kernels::Isa;
+use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
 /// `--device`.
@@ -38,10 +39,11 @@ pub struct KernelsArgs {
 impl KernelsArgs {
     /// Has flex compute as was asked for.
     pub fn apply(&self) -> Result<()> {
-        extension::enable(match self.kernels {
-            Some(switch) => matches!(switch, Switch::On),
-            None => extension::from_environment()?,
-        });
+        extension::choose(match self.kernels {
+            Some(Switch::On) => Kernels::Convzoo,
+            Some(Switch::Off) => Kernels::Burn,
+            None => Kernels::from_environment()?,
+        })?;
         Isa::detect()?;
         Ok(())
     }
@@ -79,8 +81,8 @@ impl Linear {
     /// The network in its fastest form, with such layers.
     pub fn for_inference(self, network: Network) -> Result<Inference> {
         let precision = match self {
-            Self::F32 => Precision::Single,
-            Self::F16 => Precision::Half,
+            Self::F32 => LinearPrecision::Single,
+            Self::F16 => LinearPrecision::Half,
         };
         let inference = Inference::new(network, precision)?;
         if self == Self::F16 && inference.fused().is_none() {

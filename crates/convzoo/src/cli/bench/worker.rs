@@ -18,7 +18,7 @@ use convzoo::train::{Recipe, Sgd};
 use convzoo::{
     Classifier, Fused, FusedProfile, FusedStage, Inference, Network, Options, Predict, Summary, create, record,
 };
-use convzoo_kernels::engine::Kind;
+use convzoo_kernels::engine::StepKind;
 use convzoo_kernels::{Isa, peak};
 
 use super::job::{Job, LayerTime, Mode, Peak, Precision, Profile, Reply, Request, Work};
@@ -246,7 +246,7 @@ impl Subject {
             let [_, channels, height, width] = stage.output;
             // Vectors as summaries have them.
             let shape = match stage.kind {
-                Kind::Linear(_) | Kind::Flatten => vec![channels],
+                StepKind::Linear(_) | StepKind::Flatten => vec![channels],
                 _ => vec![channels, height, width],
             };
             let median_ms = 1e3 * stage.time.as_secs_f64();

@@ -1,0 +1,142 @@
+//! Depthwise convolutions on blocks of channels.
+#![allow(unsafe_code)]
+
+use std::ptr;
+use std::sync::Arc;
+
+use super::conv::{Job, TapRows};
+use super::rows::{Place, RowKernel};
+use crate::conv::ConvShape;
+use crate::memory::pad_channels;
+use crate::simd::Simd;
+use crate::{Buffer, Isa, KernelError, Layout};
+
+/// A convolution of each channel with a kernel of its own.
+pub struct DepthwiseConv {
+    isa: Isa,
+    pub(super) shape: ConvShape,
+    /// `[block][row][tap][lanes]`.
+    weights: Buffer,
+    bias: Buffer,
+}
+
+impl DepthwiseConv {
+    pub(super) fn new(isa: Isa, shape: ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Result<Self, KernelError> {
+        let (lanes, channels) = (isa.lanes(), shape.channels[0]);
+        if shape.groups != channels || shape.channels[1] != channels {
+            return Err(KernelError::Groups { channels: shape.channels, groups: shape.groups });
+        }
+        let taps = shape.taps();
+        let mut weights = Buffer::zeros(channels.next_multiple_of(lanes) * taps);
+        for (channel, kernel) in weight.chunks_exact(taps).enumerate() {
+            for (tap, value) in kernel.iter().enumerate() {
+                weights[(channel / lanes * taps + tap) * lanes + channel % lanes] = *value;
+            }
+        }
+        Ok(Self { isa, shape, weights, bias: pad_channels(bias, 0.0, channels, lanes) })
+    }
+
+    /// Weights as they are packed, with the zeros that fill vectors.
+    pub(crate) fn packed_weights(&self) -> usize {
+        self.weights.len()
+    }
+}
+
+/// A depthwise convolution of one layout into another.
+pub(super) struct DepthwiseRows {
+    pub conv: Arc<DepthwiseConv>,
+    pub job: Job,
+}
+
+/// Pixels whose sums run side by side, to hide the latency of multiply-adds.
+const PIXELS: usize = 6;
+
+impl RowKernel for DepthwiseRows {
+    fn isa(&self) -> Isa {
+        self.conv.isa
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        self.job.inputs()
+    }
+
+    fn output(&self) -> Layout {
+        self.job.output
+    }
+
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
+        let (conv, job) = (&self.conv, &self.job);
+        let [kernel_rows, kernel_columns] = conv.shape.kernel;
+        let rows = TapRows::new(&conv.shape, job.input.height, row);
+        // SAFETY: the layouts have been checked against the shape, and the pointers are valid for the layouts.
+        unsafe {
+            let weights = conv.weights.as_ptr().add(block * kernel_rows * kernel_columns * S::LANES);
+            let args = Pixels {
+                shape: &conv.shape,
+                rows,
+                input_row: job.input.row(),
+                weights: weights.add(rows.first * kernel_columns * S::LANES),
+                bias: conv.bias.as_ptr().add(block * S::LANES),
+                relu: job.epilogue.relu,
+            };
+            let from = job.input.at(image, block, rows.input) - conv.shape.padding[1] * S::LANES;
+            let from = inputs[0].add(from);
+            let sum = match job.epilogue.sum {
+                Some(layout) => inputs[1].add(layout.at(image, block, row)),
+                None => ptr::null(),
+            };
+            let mut x = 0;
+            while x + PIXELS <= job.output.width {
+                args.compute::<S, PIXELS>(x, from, sum, output);
+                x += PIXELS;
+            }
+            while x < job.output.width {
+                args.compute::<S, 1>(x, from, sum, output);
+                x += 1;
+            }
+        }
+    }
+}
+
+struct Pixels<'a> {
+    shape: &'a ConvShape,
+    rows: TapRows,
+    input_row: usize,
+    weights: *const f32,
+    bias: *const f32,
+    relu: bool,
+}
+
+impl Pixels<'_> {
+    /// `N` neighbouring pixels from column `x` of a row.
+    #[inline(always)]
+    unsafe fn compute<S: Simd, const N: usize>(&self, x: usize, input: *const f32, sum: *const f32, output: *mut f32) {
+        let pixel = self.shape.stride[1] * S::LANES;
+        // SAFETY: the columns exist in the rows that the pointers begin.
+        unsafe {
+            let mut totals = [S::load(self.bias); N];
+            let mut weights = self.weights;
+            for ky in 0..self.rows.last - self.rows.first {
+                let row = input.add(ky * self.shape.dilation[0] * self.input_row + x * pixel);
+                for kx in 0..self.shape.kernel[1] {
+                    let tap = row.add(kx * self.shape.dilation[1] * S::LANES);
+                    let weight = S::load(weights);
+                    for (p, total) in totals.iter_mut().enumerate() {
+                        *total = S::mul_add(S::load(tap.add(p * pixel)), weight, *total);
+                    }
+                    weights = weights.add(S::LANES);
+                }
+            }
+            for (p, mut total) in totals.into_iter().enumerate() {
+                if !sum.is_null() {
+                    total = S::add(total, S::load(sum.add((x + p) * S::LANES)));
+                }
+                if self.relu {
+                    total = S::max(S::splat(0.0), total);
+                }
+                S::store(output.add((x + p) * S::LANES), total);
+            }
+        }
+    }
+}

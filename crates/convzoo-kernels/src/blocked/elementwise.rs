@@ -1,0 +1,87 @@
+//! Scale and shift, sums and activations, in one pass.
+#![allow(unsafe_code)]
+
+use super::rows::{ByRows, Place, RowKernel};
+use crate::elementwise::{Activation, ScaleShift};
+use crate::error::check_length;
+use crate::memory::pad_channels;
+use crate::simd::Simd;
+use crate::{Buffer, Isa, KernelError, Layout, Operation};
+
+/// activation(scale · x + shift + Σ others) of tensors of one shape in any halos; `inputs` are x and the others.
+///
+/// # Errors
+/// Shapes or channels differ.
+pub fn elementwise(
+    isa: Isa,
+    affine: Option<&ScaleShift>,
+    activation: Activation,
+    inputs: Vec<Layout>,
+    output: Layout,
+    threads: usize,
+) -> Result<Box<dyn Operation>, KernelError> {
+    let right = [output.channels, output.height, output.width];
+    for input in &inputs {
+        let left = [input.channels, input.height, input.width];
+        if left != right || input.batch != output.batch {
+            return Err(KernelError::Shapes { operation: "a sum", left, right });
+        }
+    }
+    let affine = affine.map(|ScaleShift { scale, shift }| {
+        check_length("a normalisation's scale", output.channels, scale)?;
+        check_length("a normalisation's shift", output.channels, shift)?;
+        Ok([scale, shift].map(|values| pad_channels(Some(values), 0.0, output.channels, isa.lanes())))
+    });
+    let kernel = Elementwise { isa, affine: affine.transpose()?, activation, inputs, output };
+    Ok(Box::new(ByRows::new(kernel, threads)))
+}
+
+struct Elementwise {
+    isa: Isa,
+    affine: Option<[Buffer; 2]>,
+    activation: Activation,
+    inputs: Vec<Layout>,
+    output: Layout,
+}
+
+impl RowKernel for Elementwise {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> Layout {
+        self.output
+    }
+
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let channels = self.output.block_channels(at.block);
+        // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
+        unsafe {
+            let first = inputs[0].add(self.inputs[0].at(at.image, at.block, at.row));
+            for x in 0..self.output.width {
+                let mut value = S::load(first.add(x * S::LANES));
+                if let Some([scale, shift]) = &self.affine {
+                    let channel = at.block * S::LANES;
+                    value =
+                        S::mul_add(value, S::load(scale.as_ptr().add(channel)), S::load(shift.as_ptr().add(channel)));
+                }
+                for (other, layout) in inputs.iter().zip(&self.inputs).skip(1) {
+                    let other = other.add(layout.at(at.image, at.block, at.row) + x * S::LANES);
+                    value = S::add(value, S::load(other));
+                }
+                S::store(output.add(x * S::LANES), self.activation.apply::<S>(value));
+            }
+            // The sigmoid of the empty lanes' zeros is not zero.
+            if channels < S::LANES && self.activation == Activation::Sigmoid {
+                for x in 0..self.output.width {
+                    output.add(x * S::LANES + channels).write_bytes(0, S::LANES - channels);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! An operation whose shapes are settled, divided into tasks.
+#![allow(unsafe_code)]
+
+use super::layout::{Layout, pack, unpack};
+use crate::memory::Shared;
+use crate::{Buffer, parallel};
+
+/// An operation whose shapes and layouts are settled and whose weights are packed.
+///
+/// It divides into tasks that write different parts of the output, in any order, on any threads.
+pub trait Operation: Send + Sync {
+    /// How many tasks.
+    fn tasks(&self) -> usize;
+
+    /// The layout of each input.
+    fn inputs(&self) -> Vec<Layout>;
+
+    /// The layout of the output.
+    fn output(&self) -> Layout;
+
+    /// Does one task.
+    ///
+    /// # Safety
+    /// `task` is less than [`tasks`](Self::tasks); `inputs` point to tensors of the layouts that
+    /// [`inputs`](Self::inputs) tells, `output` to one of [`output`](Self::output)'s, which nothing else reads or
+    /// writes meanwhile but other tasks of this operation.
+    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32);
+
+    /// The whole operation on tensors in the usual order, `[batch, channels, height, width]`.
+    ///
+    /// # Panics
+    /// A slice's length is not that of its shape.
+    fn apply(&self, inputs: &[&[f32]]) -> Vec<f32> {
+        let layouts = self.inputs();
+        assert_eq!(inputs.len(), layouts.len(), "inputs");
+        let packed: Vec<Buffer> = inputs.iter().zip(&layouts).map(|(input, layout)| pack_all(input, layout)).collect();
+        let layout = self.output();
+        let mut output = Buffer::zeros(layout.len());
+        let from: Vec<Shared<*const f32>> = packed.iter().map(|buffer| Shared(buffer.as_ptr())).collect();
+        let into = Shared(output.as_mut_ptr());
+        parallel::for_each(self.tasks(), |task| {
+            let from: Vec<*const f32> = from.iter().map(Shared::get).collect();
+            // SAFETY: the buffers have the layouts' lengths and outlive the call.
+            unsafe { self.run(task, &from, into.get()) }
+        });
+        unpack_all(&output, &layout)
+    }
+}
+
+/// A tensor `[batch, channels, height, width]` brought into a layout.
+pub fn pack_all(tensor: &[f32], layout: &Layout) -> Buffer {
+    let image = layout.channels * layout.height * layout.width;
+    assert_eq!(tensor.len(), layout.batch * image, "values of a tensor {:?}", layout.shape());
+    let mut buffer = Buffer::zeros(layout.len());
+    let into = Shared(buffer.as_mut_ptr());
+    parallel::for_each(layout.batch * layout.blocks(), |task| {
+        let (n, block) = (task / layout.blocks(), task % layout.blocks());
+        // SAFETY: each task has a block to itself, which lies within the buffer.
+        let into = unsafe {
+            let start = into.get().add(n * layout.image + block * layout.block());
+            std::slice::from_raw_parts_mut(start, layout.block())
+        };
+        pack(&tensor[n * image..][..image], layout, block, into);
+    });
+    buffer
+}
+
+/// A tensor brought from a layout into the usual order, `[batch, channels, height, width]`.
+pub fn unpack_all(tensor: &[f32], layout: &Layout) -> Vec<f32> {
+    let plane = layout.height * layout.width;
+    let image = layout.channels * plane;
+    let mut output = vec![0.0; layout.batch * image];
+    for (n, output) in output.chunks_exact_mut(image.max(1)).enumerate() {
+        for block in 0..layout.blocks() {
+            unpack(&tensor[n * layout.image + block * layout.block()..], layout, block, output);
+        }
+    }
+    output
+}

@@ -1,0 +1,82 @@
+//! Pooling: the maximum or the mean over windows.
+#![allow(unsafe_code)]
+
+use super::rows::{ByRows, Place, RowKernel};
+use crate::pool::{PoolShape, Window};
+use crate::simd::Simd;
+use crate::{Isa, KernelError, Layout, Operation};
+
+/// Pooling of one layout into another; any halos.
+///
+/// # Errors
+/// The layouts do not fit each other or the shape.
+pub fn pool2d(
+    isa: Isa,
+    shape: &PoolShape,
+    input: Layout,
+    output: Layout,
+    threads: usize,
+) -> Result<Box<dyn Operation>, KernelError> {
+    let size = [input.height, input.width];
+    let [height, width] = shape.output(size)?;
+    let (left, right) = ([input.channels, height, width], [output.channels, output.height, output.width]);
+    if left != right || input.batch != output.batch {
+        return Err(KernelError::Shapes { operation: "pooling", left, right });
+    }
+    let kernel = PoolRows {
+        isa,
+        max: shape.is_max(),
+        rows: shape.windows(0, size)?,
+        columns: shape.windows(1, size)?,
+        input,
+        output,
+    };
+    Ok(Box::new(ByRows::new(kernel, threads)))
+}
+
+struct PoolRows {
+    isa: Isa,
+    max: bool,
+    rows: Vec<Window>,
+    columns: Vec<Window>,
+    input: Layout,
+    output: Layout,
+}
+
+impl RowKernel for PoolRows {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> Layout {
+        self.output
+    }
+
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let rows = self.rows[at.row];
+        // SAFETY: windows lie on the image, and the pointers are valid for the layouts.
+        unsafe {
+            let input = inputs[0].add(self.input.at(at.image, at.block, 0));
+            for (x, columns) in self.columns.iter().enumerate() {
+                let mut total = S::splat(if self.max { f32::NEG_INFINITY } else { 0.0 });
+                for row in rows.start..rows.end {
+                    let mut pixel = input.add(row * self.input.row() + columns.start * S::LANES);
+                    for _ in columns.start..columns.end {
+                        let value = S::load(pixel);
+                        total = if self.max { S::max_or_nan(total, value) } else { S::add(total, value) };
+                        pixel = pixel.wrapping_add(S::LANES);
+                    }
+                }
+                if !self.max {
+                    total = S::div(total, S::splat(rows.divisor * columns.divisor));
+                }
+                S::store(output.add(x * S::LANES), total);
+            }
+        }
+    }
+}

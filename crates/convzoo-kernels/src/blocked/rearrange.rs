@@ -1,0 +1,171 @@
+//! Copies between layouts: an image brought in, concatenation, flattening.
+#![allow(unsafe_code)]
+
+use super::rows::{ByRows, Place, RowKernel};
+use crate::parallel::piece;
+use crate::simd::Simd;
+use crate::{Isa, KernelError, Layout, Operation, pack};
+
+/// Brings images `[batch, channels, height, width]` into a layout.
+pub struct Pack(pub Layout);
+
+impl Operation for Pack {
+    fn tasks(&self) -> usize {
+        self.0.batch * self.0.blocks()
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        vec![Layout::new(self.0.shape(), 1, 0)]
+    }
+
+    fn output(&self) -> Layout {
+        self.0
+    }
+
+    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+        let (image, block) = (task / self.0.blocks(), task % self.0.blocks());
+        let len = self.0.channels * self.0.height * self.0.width;
+        // SAFETY: the pointers are valid for the layouts, and each task has a block of the output to itself.
+        let (from, into) = unsafe {
+            (
+                std::slice::from_raw_parts(inputs[0].add(image * len), len),
+                std::slice::from_raw_parts_mut(
+                    output.add(image * self.0.image + block * self.0.block()),
+                    self.0.block(),
+                ),
+            )
+        };
+        pack(from, &self.0, block, into);
+    }
+}
+
+/// Concatenates along channels, whatever number of them each input has.
+///
+/// # Errors
+/// The inputs' heights, widths or batches differ, or their channels do not add up to the output's.
+pub fn concatenate(
+    isa: Isa,
+    inputs: Vec<Layout>,
+    output: Layout,
+    threads: usize,
+) -> Result<Box<dyn Operation>, KernelError> {
+    for input in &inputs {
+        if [input.batch, input.height, input.width] != [output.batch, output.height, output.width] {
+            let shape = |layout: &Layout| [layout.channels, layout.height, layout.width];
+            let (left, right) = (shape(input), shape(&output));
+            return Err(KernelError::Shapes { operation: "a concatenation", left, right });
+        }
+    }
+    let found = inputs.iter().map(|input| input.channels).sum();
+    if found != output.channels {
+        return Err(KernelError::Channels { operation: "a concatenation", expected: output.channels, found });
+    }
+    let sources = inputs.iter().enumerate().flat_map(|(i, input)| (0..input.channels).map(move |c| (i, c))).collect();
+    Ok(Box::new(ByRows::new(Concatenate { isa, inputs, sources, output }, threads)))
+}
+
+struct Concatenate {
+    isa: Isa,
+    inputs: Vec<Layout>,
+    /// For each channel of the output the input and its channel.
+    sources: Vec<(usize, usize)>,
+    output: Layout,
+}
+
+impl RowKernel for Concatenate {
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        self.inputs.clone()
+    }
+
+    fn output(&self) -> Layout {
+        self.output
+    }
+
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
+        let channels = self.output.block_channels(block);
+        let sources = &self.sources[block * S::LANES..][..channels];
+        let width = self.output.width;
+        let (first, channel) = sources[0];
+        // SAFETY: the sources' channels exist, heights and widths are equal, and the pointers are valid for the layouts.
+        unsafe {
+            let layout = &self.inputs[first];
+            if channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
+                let from = inputs[first].add(layout.at(image, channel / S::LANES, row));
+                output.copy_from_nonoverlapping(from, width * S::LANES);
+                return;
+            }
+            if channels < S::LANES {
+                output.write_bytes(0, width * S::LANES);
+            }
+            for (lane, (input, channel)) in sources.iter().enumerate() {
+                let layout = &self.inputs[*input];
+                let from = inputs[*input].add(layout.at(image, channel / S::LANES, row) + channel % S::LANES);
+                for x in 0..width {
+                    *output.add(x * S::LANES + lane) = *from.add(x * S::LANES);
+                }
+            }
+        }
+    }
+}
+
+/// Brings each image's values into the usual order, `[channels, height, width]`, one after the other: the output has as
+/// many channels as the input has values, height and width 1.
+pub struct Flatten {
+    input: Layout,
+    output: Layout,
+    parts: usize,
+}
+
+impl Flatten {
+    /// From any layout into blocks of as many lanes.
+    pub fn new(input: Layout, threads: usize) -> Self {
+        let features = input.channels * input.height * input.width;
+        let output = Layout::new([input.batch, features, 1, 1], input.lanes, 0);
+        Self { input, output, parts: (threads * 2).min(input.blocks()).max(1) }
+    }
+}
+
+impl Operation for Flatten {
+    fn tasks(&self) -> usize {
+        self.input.batch * self.parts
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> Layout {
+        self.output
+    }
+
+    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+        let (image, part) = (task / self.parts, task % self.parts);
+        let Layout { height, width, lanes, .. } = self.input;
+        let blocks = piece(self.input.blocks(), self.parts, part);
+        // SAFETY: the pointers are valid for the layouts; each task writes the channels of its blocks, the last one also
+        // the empty lanes after them.
+        unsafe {
+            let into = output.add(image * self.output.image);
+            if blocks.end == self.input.blocks() {
+                let used = self.output.channels;
+                into.add(used).write_bytes(0, used.next_multiple_of(lanes) - used);
+            }
+            for block in blocks {
+                for c in 0..self.input.block_channels(block) {
+                    for y in 0..height {
+                        let from = inputs[0].add(self.input.at(image, block, y) + c);
+                        let into = into.add(((block * lanes + c) * height + y) * width);
+                        for x in 0..width {
+                            *into.add(x) = *from.add(x * lanes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

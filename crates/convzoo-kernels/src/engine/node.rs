@@ -1,0 +1,57 @@
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::Values;
+use crate::conv::ConvShape;
+use crate::elementwise::{Activation, ScaleShift};
+use crate::linear::Linear;
+use crate::lrn::LocalResponse;
+use crate::pool::PoolShape;
+
+/// An operation of a graph.
+pub(super) struct Node {
+    pub op: Op,
+    /// Indices of earlier nodes.
+    pub inputs: Vec<usize>,
+    /// The layers whose work it does, as they were labelled.
+    pub layers: Vec<u64>,
+}
+
+pub(super) enum Op {
+    /// Images of so many channels.
+    Input(usize),
+    Conv(ConvNode),
+    Pool(PoolShape),
+    LocalResponse(LocalResponse),
+    /// Of the sum of its inputs, the first scaled and shifted.
+    Elementwise {
+        affine: Option<ScaleShift>,
+        activation: Activation,
+    },
+    Concat,
+    Flatten,
+    Linear {
+        linear: Arc<Linear>,
+        activation: Activation,
+    },
+}
+
+/// A convolution; its second input, where it has one, is added to its output.
+pub(super) struct ConvNode {
+    pub shape: ConvShape,
+    pub weight: Values,
+    /// What the filter of each output is multiplied with.
+    pub scale: Option<Vec<f32>>,
+    pub bias: Option<Vec<f32>>,
+    pub relu: bool,
+}
+
+impl ConvNode {
+    /// The weight, scaled.
+    pub fn scaled_weight(&self) -> Cow<'_, [f32]> {
+        let Some(scale) = &self.scale else { return Cow::Borrowed(&self.weight) };
+        let filter = self.weight.len() / scale.len();
+        let filters = self.weight.chunks_exact(filter).zip(scale);
+        Cow::Owned(filters.flat_map(|(filter, scale)| filter.iter().map(move |weight| weight * scale)).collect())
+    }
+}

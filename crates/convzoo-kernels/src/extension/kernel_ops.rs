@@ -1,0 +1,140 @@
+//! The operations that this crate's kernels compute, as traits of backends.
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, backend_extension};
+use burn::tensor::Shape;
+use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+
+use super::burn_ops::{BatchNorm, BurnOps};
+use crate::elementwise::Activation;
+use crate::planar::SgdStep;
+use crate::pool::PoolShape;
+
+/// What networks compute, forward. The functions of [`extension`](super) document the operations.
+#[backend_extension(Autodiff, Flex)]
+pub trait KernelOps: Backend {
+    fn kernel_conv2d(input: FloatTensor<Self>, weight: FloatTensor<Self>, options: ConvOptions<2>)
+    -> FloatTensor<Self>;
+
+    fn kernel_conv2d_bias(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self>;
+
+    fn kernel_conv2d_affine(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        relu: bool,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self> {
+        Self::burn_affine(Self::kernel_conv2d(input, weight, options), scale, shift, relu)
+    }
+
+    /// Output, mean and biased variance.
+    fn kernel_batch_norm_train(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+        relu: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    fn kernel_batch_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        epsilon: f64,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon, relu })
+    }
+
+    fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn kernel_max_pool2d(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
+
+    /// The means of windows; no maxima.
+    fn kernel_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
+
+    /// A hyperbolic tangent or a logistic function; no other.
+    fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
+
+    fn kernel_linear(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
+    -> FloatTensor<Self>;
+
+    /// The parameter and the velocity after a step.
+    fn kernel_sgd_step(
+        param: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        rule: SgdStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        Self::burn_sgd_step(param, velocity, gradient, rule)
+    }
+}
+
+/// What the backward pass needs of a backend whose [`KernelOps`] are differentiated.
+pub trait KernelGradients: KernelOps {
+    fn kernel_conv2d_x_backward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self>;
+
+    fn kernel_conv2d_weight_backward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        options: ConvOptions<2>,
+    ) -> FloatTensor<Self>;
+
+    fn kernel_conv2d_bias_backward(
+        input: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// The gradient of a fully-connected layer's input.
+    fn kernel_linear_x_backward(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn kernel_linear_weight_backward(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Gradients of input, scale and shift.
+    fn kernel_batch_norm_backward(
+        input: FloatTensor<Self>,
+        norm: BatchNorm<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3];
+
+    /// The gradient of either summand.
+    fn kernel_add_relu_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The output and where in the input's planes it was found.
+    fn kernel_max_pool2d_with_indices(
+        input: FloatTensor<Self>,
+        options: MaxPoolOptions<2>,
+    ) -> (FloatTensor<Self>, IntTensor<Self>);
+
+    fn kernel_max_pool2d_backward(
+        input: FloatTensor<Self>,
+        options: MaxPoolOptions<2>,
+        indices: IntTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FloatTensor<Self>)
+    -> FloatTensor<Self>;
+
+    fn kernel_activation_backward(
+        output: FloatTensor<Self>,
+        function: Activation,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+}

@@ -1,0 +1,103 @@
+//! Planes among zeros, as a window that slides by single pixels sees them.
+#![allow(unsafe_code)]
+
+use std::ops::Range;
+
+use super::im2col::Im2col;
+use super::{clear, copy};
+use crate::simd::Simd;
+
+/// What a window that slides by single pixels sees of a source, as planes among zeros.
+///
+/// Rows follow each other without a seam, so that a tap lies at one distance from all cells: vectors of cells run on over
+/// the ends of rows, and what they compute there is left out.
+pub(super) struct Frame<'a> {
+    pub source: &'a [f32],
+    /// Channels, height and width of the source.
+    pub size: [usize; 3],
+    /// Where the frame's first row and column lie in the source, seen from the grid's first cell.
+    pub first: [isize; 2],
+    /// Rows that a row of cells sees beside its own.
+    pub reach: usize,
+    /// From one row to the next.
+    pub pitch: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// None where the window steps, or where it is the pixel itself.
+    pub fn new(im2col: &'a Im2col) -> Option<Self> {
+        if im2col.step != [1, 1] || im2col.taps() < 2 {
+            return None;
+        }
+        let bounds = |i: usize| {
+            let places = im2col.taps.iter().map(|tap| tap[i]);
+            Some((places.clone().min()?, places.max()?))
+        };
+        let ((top, bottom), (left, right)) = (bounds(0)?, bounds(1)?);
+        Some(Self {
+            source: &im2col.source,
+            size: [im2col.channels, im2col.size[0], im2col.size[1]],
+            first: [top, left],
+            reach: bottom.abs_diff(top),
+            pitch: im2col.grid[1] + right.abs_diff(left),
+        })
+    }
+
+    /// Where the taps lie, seen from a cell's place.
+    pub fn offsets(&self, taps: &[[isize; 2]]) -> Vec<usize> {
+        let [top, left] = self.first;
+        taps.iter().map(|[row, column]| row.abs_diff(top) * self.pitch + column.abs_diff(left)).collect()
+    }
+
+    /// Floats of a plane that some rows of cells see, with those that their last vector reads beyond it.
+    pub fn len(&self, rows: usize, lanes: usize) -> usize {
+        ((rows + self.reach) * self.pitch).next_multiple_of(lanes) + lanes
+    }
+
+    /// Writes what `rows` rows of cells see, the first of them `row`, of some channels of an image: [`len`](Self::len)
+    /// floats each. Rows of the source from `height` on count as zeros.
+    ///
+    /// # Safety
+    /// At `to` there is room for the planes and a vector more. The processor has `S`'s instructions; image and channels are
+    /// there.
+    #[inline(always)]
+    pub unsafe fn write<S: Simd>(
+        &self,
+        image: usize,
+        channels: Range<usize>,
+        [row, rows]: [usize; 2],
+        height: usize,
+        to: *mut f32,
+    ) {
+        let [all, total, width] = self.size;
+        let (rows, len) = (rows + self.reach, self.len(rows, S::LANES));
+        // Columns: zeros, values, zeros.
+        let front = self.pitch.min((-self.first[1]).max(0).unsigned_abs());
+        let skipped = self.first[1].max(0).unsigned_abs();
+        let values = width.saturating_sub(skipped).min(self.pitch - front);
+        for (i, channel) in channels.enumerate() {
+            let plane = (image * all + channel) * total * width;
+            // SAFETY: what is written beyond the end of a run is overwritten by the next, or lies in the vector after the
+            // planes. Values are read from the source up to its end.
+            unsafe {
+                let to = to.add(i * len);
+                for r in 0..rows {
+                    let (to, y) = (to.add(r * self.pitch), (row + r) as isize + self.first[0]);
+                    if y < 0 || y >= height as isize {
+                        clear::<S>(to, self.pitch);
+                        continue;
+                    }
+                    let from = plane + y.unsigned_abs() * width + skipped;
+                    clear::<S>(to, front);
+                    if from + values + S::LANES <= self.source.len() {
+                        copy::<S>(to.add(front), self.source.as_ptr().add(from), values);
+                    } else if values > 0 {
+                        to.add(front).copy_from_nonoverlapping(self.source.as_ptr().add(from), values);
+                    }
+                    clear::<S>(to.add(front + values), self.pitch - front - values);
+                }
+                clear::<S>(to.add(rows * self.pitch), len - rows * self.pitch);
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+#![allow(unsafe_code)]
+
+use crate::memory::{Shared, filled, part_mut};
+use crate::pool::{PoolKind, PoolShape};
+use crate::simd::{Isa, Kernel, Simd};
+use crate::{KernelError, parallel};
+
+/// Max pooling of planes of one size, which remembers each window's largest pixel.
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPoolPass {
+    isa: Isa,
+    /// Images times channels.
+    planes: usize,
+    /// Height and width of the input and of the output.
+    input: [usize; 2],
+    output: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    padding: [usize; 2],
+}
+
+impl MaxPoolPass {
+    /// Of `planes` (images times channels) of `input`, `[height, width]`.
+    ///
+    /// # Errors
+    /// No window fits, or the shape takes means.
+    pub fn new(isa: Isa, shape: &PoolShape, planes: usize, input: [usize; 2]) -> Result<Self, KernelError> {
+        let PoolShape::Sliding { kind: PoolKind::Max, kernel, stride, padding, .. } = *shape else {
+            return Err(KernelError::Window { operation: "max pooling", what: "a mean" });
+        };
+        Ok(Self { isa, planes, input, output: shape.output(input)?, kernel, stride, padding })
+    }
+
+    /// Height and width of the output.
+    pub fn output(&self) -> [usize; 2] {
+        self.output
+    }
+
+    /// The largest pixel of each window, and which of the plane's it is.
+    ///
+    /// # Panics
+    /// A slice's length is not that of its shape; so below.
+    pub fn forward(&self, input: &[f32]) -> (Vec<f32>, Vec<i32>) {
+        let (from_plane, to_plane) = (self.input.iter().product(), self.output.iter().product::<usize>());
+        assert_eq!(input.len(), self.planes * from_plane, "input of {self:?}");
+        let mut indices: Vec<i32> = Vec::with_capacity(self.planes * to_plane);
+        let to_indices = Shared(indices.as_mut_ptr());
+        // SAFETY: every plane is written by the task that has it.
+        let output = unsafe {
+            filled(self.planes * to_plane, |output| {
+                let output = Shared(output);
+                parallel::for_each(self.planes, |plane| {
+                    let values = part_mut(&output, plane * to_plane, to_plane);
+                    let indices = std::slice::from_raw_parts_mut(to_indices.get().add(plane * to_plane), to_plane);
+                    let plane = &input[plane * from_plane..][..from_plane];
+                    self.isa.call(PoolPlane { pass: self, plane, values, indices });
+                });
+            })
+        };
+        // SAFETY: as above.
+        unsafe { indices.set_len(self.planes * to_plane) };
+        (output, indices)
+    }
+
+    /// The gradient of the input from that of the output and the indices that [`forward`](Self::forward) returned.
+    pub fn backward(&self, indices: &[i32], gradient: &[f32]) -> Vec<f32> {
+        let (to_plane, from_plane) = (self.input.iter().product(), self.output.iter().product::<usize>());
+        assert_eq!(gradient.len(), self.planes * from_plane, "gradient of {self:?}");
+        assert_eq!(indices.len(), gradient.len(), "indices of {self:?}");
+        // SAFETY: every plane is written by the task that has it.
+        unsafe {
+            filled(self.planes * to_plane, |output| {
+                let output = Shared(output);
+                parallel::for_each(self.planes, |plane| {
+                    let to = part_mut(&output, plane * to_plane, to_plane);
+                    to.fill(0.0);
+                    let range = plane * from_plane..(plane + 1) * from_plane;
+                    for (&index, g) in indices[range.clone()].iter().zip(&gradient[range]) {
+                        to[index as usize] += g;
+                    }
+                });
+            })
+        }
+    }
+}
+
+/// The windows of a plane: first the largest pixel of each column of a row of windows, then of each window's columns.
+struct PoolPlane<'a> {
+    pass: &'a MaxPoolPass,
+    plane: &'a [f32],
+    values: &'a mut [f32],
+    indices: &'a mut [i32],
+}
+
+impl Kernel for PoolPlane<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let MaxPoolPass { input: [height, width], output: [_, columns], kernel, stride, padding, .. } = *self.pass;
+        // With the padding, which nothing is smaller than and nothing comes after.
+        let length = ((columns - 1) * stride[1] + kernel[1]).max(padding[1] + width);
+        let mut largest = vec![f32::NEG_INFINITY; length];
+        let mut places = vec![i32::MAX; length];
+        let rows = self.values.chunks_exact_mut(columns).zip(self.indices.chunks_exact_mut(columns));
+        for (row, (values, indices)) in rows.enumerate() {
+            let top = row * stride[0];
+            let window = top.saturating_sub(padding[0])..(top + kernel[0]).saturating_sub(padding[0]).min(height);
+            let inner = padding[1]..padding[1] + width;
+            let (inner, inner_places) = (&mut largest[inner.clone()], &mut places[inner]);
+            inner.copy_from_slice(&self.plane[window.start * width..][..width]);
+            let first = window.start * width;
+            inner_places.iter_mut().enumerate().for_each(|(x, place)| *place = (first + x) as i32);
+            for y in window.skip(1) {
+                let line = self.plane[y * width..][..width].iter().enumerate();
+                for ((largest, place), (x, &pixel)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
+                    // What is no number stays.
+                    let larger = (pixel > *largest) | pixel.is_nan();
+                    *largest = if larger { pixel } else { *largest };
+                    *place = if larger { (y * width + x) as i32 } else { *place };
+                }
+            }
+            for (cell, (value, index)) in values.iter_mut().zip(indices).enumerate() {
+                let window = cell * stride[1]..cell * stride[1] + kernel[1];
+                (*value, *index) = (largest[window.start], places[window.start]);
+                for (&pixel, &place) in largest[window.clone()].iter().zip(&places[window]).skip(1) {
+                    let earlier = (pixel == *value) & (place < *index);
+                    if (pixel > *value) | pixel.is_nan() | earlier {
+                        (*value, *index) = (pixel, place);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,338 @@
+#![allow(unsafe_code)]
+
+use crate::memory::{Shared, filled, part_mut};
+use crate::parallel;
+use crate::simd::{Isa, Kernel, Simd};
+
+/// Batch normalisation of a tensor `[batch, channels, plane]`, with or without a ReLU after it
+/// ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)).
+///
+/// A channel's planes are read once from memory: what follows their statistics finds them in the cache.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormPass {
+    /// The instruction set.
+    pub isa: Isa,
+    /// Images.
+    pub batch: usize,
+    /// Channels.
+    pub channels: usize,
+    /// Pixels of a channel.
+    pub plane: usize,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Whether a ReLU follows.
+    pub relu: bool,
+}
+
+/// What normalises each channel.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchNormParams<'a> {
+    /// γ.
+    pub scale: &'a [f32],
+    /// β.
+    pub shift: &'a [f32],
+    /// Mean.
+    pub mean: &'a [f32],
+    /// Biased variance.
+    pub variance: &'a [f32],
+}
+
+/// Gradients of a batch normalisation's parameters.
+#[derive(Clone, Debug)]
+pub struct BatchNormGradients {
+    /// Of γ.
+    pub scale: Vec<f32>,
+    /// Of β.
+    pub shift: Vec<f32>,
+}
+
+/// (x − mean) · slope + shift. With the mean in the shift there would be one operation less and, where the mean is many
+/// deviations from zero, digits lost.
+#[derive(Clone, Copy)]
+struct Line {
+    mean: f32,
+    slope: f32,
+    shift: f32,
+}
+
+impl Line {
+    #[inline(always)]
+    fn at(self, x: f32) -> f32 {
+        (x - self.mean) * self.slope + self.shift
+    }
+}
+
+/// Partial sums that are independent of each other, so that additions need not wait.
+const SUMS: usize = 64;
+
+impl BatchNormPass {
+    /// Normalises by the batch; returns the output, and each channel's mean and biased variance.
+    ///
+    /// # Panics
+    /// A slice's length is not that of its shape; so below.
+    pub fn forward(&self, input: &[f32], scale: &[f32], shift: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        self.check(input, &[scale, shift]);
+        let (mut mean, mut variance) = (vec![0.0; self.channels], vec![0.0; self.channels]);
+        let (to_mean, to_variance) = (Shared(mean.as_mut_ptr()), Shared(variance.as_mut_ptr()));
+        // SAFETY: every channel is written by the task that has it.
+        let output = unsafe {
+            filled(input.len(), |output| {
+                let output = Shared(output);
+                parallel::for_each(self.channels, |channel| {
+                    let (mean, variance) = self.statistics(input, channel);
+                    to_mean.get().add(channel).write(mean);
+                    to_variance.get().add(channel).write(variance);
+                    self.normalise(input, channel, self.line(scale[channel], shift[channel], mean, variance), &output);
+                });
+            })
+        };
+        (output, mean, variance)
+    }
+
+    /// Normalises by given statistics.
+    pub fn apply(&self, input: &[f32], params: BatchNormParams) -> Vec<f32> {
+        let BatchNormParams { scale, shift, mean, variance } = params;
+        self.check(input, &[scale, shift, mean, variance]);
+        // SAFETY: every channel is written by the task that has it.
+        unsafe {
+            filled(input.len(), |output| {
+                let output = Shared(output);
+                parallel::for_each(self.channels, |channel| {
+                    let line = self.line(scale[channel], shift[channel], mean[channel], variance[channel]);
+                    self.normalise(input, channel, line, &output);
+                });
+            })
+        }
+    }
+
+    /// Makes the gradient of the input from that of the output, in its place, and returns those of the parameters; the
+    /// statistics are those that [`forward`](Self::forward) returned.
+    pub fn backward(&self, input: &[f32], params: BatchNormParams, gradient: &mut [f32]) -> BatchNormGradients {
+        let BatchNormParams { scale, shift, mean, variance } = params;
+        self.check(input, &[scale, shift, mean, variance]);
+        assert_eq!(gradient.len(), input.len(), "gradient of {self:?}");
+        let (mut of_scale, mut of_shift) = (vec![0.0; self.channels], vec![0.0; self.channels]);
+        let (to_scale, to_shift) = (Shared(of_scale.as_mut_ptr()), Shared(of_shift.as_mut_ptr()));
+        let gradient = Shared(gradient.as_mut_ptr());
+        parallel::for_each(self.channels, |channel| {
+            // SAFETY: every channel is read and written by the task that has it; the instruction set comes from detection.
+            unsafe {
+                let variance = variance[channel];
+                let line = self.line(scale[channel], shift[channel], mean[channel], variance);
+                let (mut sum, mut product) = (0.0, 0.0);
+                for n in 0..self.batch {
+                    let at = self.at(n, channel);
+                    let (x, g) = (&input[at..][..self.plane], &*part_mut(&gradient, at, self.plane));
+                    let sums = self.isa.call(GradientSums { x, g, line, relu: self.relu });
+                    (sum, product) = (sum + sums[0], product + sums[1]);
+                }
+                let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
+                let count = (self.batch * self.plane) as f64;
+                to_shift.get().add(channel).write(sum as f32);
+                to_scale.get().add(channel).write((product * inverse) as f32);
+                let slope = Slope {
+                    line,
+                    gradient_mean: (sum / count) as f32,
+                    projection: (product / count * inverse * inverse) as f32,
+                };
+                for n in 0..self.batch {
+                    let at = self.at(n, channel);
+                    let (x, g) = (&input[at..][..self.plane], part_mut(&gradient, at, self.plane));
+                    self.isa.call(InputGradient { x, g, slope, relu: self.relu });
+                }
+            }
+        });
+        BatchNormGradients { scale: of_scale, shift: of_shift }
+    }
+
+    fn at(&self, image: usize, channel: usize) -> usize {
+        (image * self.channels + channel) * self.plane
+    }
+
+    /// The normalisation of a channel.
+    fn line(&self, scale: f32, shift: f32, mean: f32, variance: f32) -> Line {
+        let slope = f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt();
+        Line { mean, slope: slope as f32, shift }
+    }
+
+    /// Mean and biased variance of a channel, from those of its planes.
+    fn statistics(&self, input: &[f32], channel: usize) -> (f32, f32) {
+        let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+        for n in 0..self.batch {
+            let plane = &input[self.at(n, channel)..][..self.plane];
+            // SAFETY: the instruction set comes from detection.
+            let [own_mean, own_squares] = unsafe { self.isa.call(Moments(plane)) };
+            let (own, before) = (self.plane as f64, count);
+            count += own;
+            let distance = own_mean - mean;
+            mean += distance * own / count;
+            squares += own_squares + distance * distance * before * own / count;
+        }
+        (mean as f32, (squares / count) as f32)
+    }
+
+    /// # Safety
+    /// The output has the input's length, and nothing else writes the channel meanwhile.
+    unsafe fn normalise(&self, input: &[f32], channel: usize, line: Line, output: &Shared<*mut f32>) {
+        for n in 0..self.batch {
+            let at = self.at(n, channel);
+            // SAFETY: the caller's promise.
+            unsafe {
+                let to = part_mut(output, at, self.plane);
+                self.isa.call(Apply { x: &input[at..][..self.plane], to, line, relu: self.relu });
+            }
+        }
+    }
+
+    fn check(&self, input: &[f32], params: &[&[f32]]) {
+        assert_eq!(input.len(), self.batch * self.channels * self.plane, "input of {self:?}");
+        assert!(params.iter().all(|param| param.len() == self.channels), "parameters of {self:?}");
+    }
+}
+
+/// Mean and summed squared distance from it.
+struct Moments<'a>(&'a [f32]);
+
+impl Kernel for Moments<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
+        let mean = reduce(self.0, |x| x) / self.0.len() as f64;
+        let center = mean as f32;
+        let squares = reduce(self.0, |x| (x - center) * (x - center));
+        // The mean is rounded in the second pass; the exact one is as far from it as said here.
+        let rounding = mean - f64::from(center);
+        [mean, squares - rounding * rounding * self.0.len() as f64]
+    }
+}
+
+#[inline(always)]
+fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let mut sums = [0.0; SUMS];
+    let chunks = values.chunks_exact(SUMS);
+    let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(f(x))).sum();
+    for chunk in chunks {
+        sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
+    }
+    rest + sums.iter().map(|&sum: &f32| f64::from(sum)).sum::<f64>()
+}
+
+struct Apply<'a> {
+    x: &'a [f32],
+    to: &'a mut [f32],
+    line: Line,
+    relu: bool,
+}
+
+impl Kernel for Apply<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let line = self.line;
+        let pairs = self.to.iter_mut().zip(self.x);
+        match self.relu {
+            true => pairs.for_each(|(to, &x)| *to = relu(line.at(x))),
+            false => pairs.for_each(|(to, &x)| *to = line.at(x)),
+        }
+    }
+}
+
+/// max(0, x), and what is no number stays so.
+#[inline(always)]
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}
+
+/// The gradient before the ReLU: none where the output was not positive.
+#[inline(always)]
+fn masked<const RELU: bool>(x: f32, g: f32, line: Line) -> f32 {
+    if !RELU || line.at(x) > 0.0 { g } else { 0.0 }
+}
+
+/// Sums of the gradient, and of it times the centred input.
+struct GradientSums<'a> {
+    x: &'a [f32],
+    g: &'a [f32],
+    line: Line,
+    relu: bool,
+}
+
+impl Kernel for GradientSums<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> [f64; 2] {
+        match self.relu {
+            true => self.sum::<true>(),
+            false => self.sum::<false>(),
+        }
+    }
+}
+
+impl GradientSums<'_> {
+    #[inline(always)]
+    fn sum<const RELU: bool>(self) -> [f64; 2] {
+        let Self { x, g, line, .. } = self;
+        let (mut sums, mut products) = ([0.0f32; SUMS], [0.0f32; SUMS]);
+        let (xs, gs) = (x.chunks_exact(SUMS), g.chunks_exact(SUMS));
+        let mut totals = [0.0; 2];
+        for (&x, &g) in xs.remainder().iter().zip(gs.remainder()) {
+            let g = masked::<RELU>(x, g, line);
+            totals[0] += f64::from(g);
+            totals[1] += f64::from(g * (x - line.mean));
+        }
+        for (xs, gs) in xs.zip(gs) {
+            for i in 0..SUMS {
+                let g = masked::<RELU>(xs[i], gs[i], line);
+                sums[i] += g;
+                products[i] += g * (xs[i] - line.mean);
+            }
+        }
+        for i in 0..SUMS {
+            totals[0] += f64::from(sums[i]);
+            totals[1] += f64::from(products[i]);
+        }
+        totals
+    }
+}
+
+/// How a channel's gradient passes through its normalisation.
+#[derive(Clone, Copy)]
+struct Slope {
+    line: Line,
+    gradient_mean: f32,
+    projection: f32,
+}
+
+struct InputGradient<'a> {
+    x: &'a [f32],
+    /// The output's gradient, which becomes the input's.
+    g: &'a mut [f32],
+    slope: Slope,
+    relu: bool,
+}
+
+impl Kernel for InputGradient<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        match self.relu {
+            true => self.write::<true>(),
+            false => self.write::<false>(),
+        }
+    }
+}
+
+impl InputGradient<'_> {
+    #[inline(always)]
+    fn write<const RELU: bool>(self) {
+        let Slope { line, gradient_mean, projection } = self.slope;
+        for (g, &x) in self.g.iter_mut().zip(self.x) {
+            let own = masked::<RELU>(x, *g, line);
+            *g = line.slope * (own - gradient_mean - (x - line.mean) * projection);
+        }
+    }
+}
