@@ -12,7 +12,6 @@ use burn::train::{Interrupter, Learner, SupervisedTraining, TrainingStrategy};
 use convzoo_data::{Dataset, Preprocess, Splits};
 use convzoo_models::{Classifier, weights};
 
-use crate::average::Average;
 use crate::checkpoint::{Checkpoints, Position, State};
 use crate::features::Features;
 use crate::fit::{Ending, Fit, Run};
@@ -156,28 +155,27 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         self.recipe.check()?;
         self.saving.check()?;
         let Preprocess { channels, height, width, .. } = self.preprocess;
-        let plan = self.recipe.transfer.plan(&self.network, [channels, height, width])?;
-        create_folder(&self.out)?;
         let device = self.device.clone().autodiff();
         let model = Trainee::new(self.network, &self.recipe, &device).train().fork(&device);
-        let state = State {
-            optimizer: self.recipe.optimizer(&model),
-            average: self.recipe.ema.map(|decay| Average::new(model.valid(), decay)),
-            model,
-            position: Position::start(),
-        };
         let checkpoints = Checkpoints::new(&self.out, self.saving.keep);
         let state = if resumes {
             checkpoints.clean()?;
-            checkpoints.load(&state, |error| report(Event::Damaged(error)))?.ok_or_else(|| {
+            let damaged = |error: &TrainError| report(Event::Damaged(error));
+            checkpoints.load(&model, &self.recipe, damaged)?.ok_or_else(|| {
                 let reason = "it has no checkpoint that can be read; start it anew".to_owned();
                 TrainError::NotResumable { path: self.out.clone(), reason }
             })?
         } else {
+            State::start(model, &self.recipe)
+        };
+        // It names parameters by id, which those of a checkpoint bring with them. A copy for evaluation is looked through:
+        // norms would count a pass as one more batch.
+        let plan = self.recipe.transfer.plan(&state.model.valid().network, [channels, height, width])?;
+        if !resumes {
+            create_folder(&self.out)?;
             // The beginning can be resumed too, whatever weights it started from.
             checkpoints.save(&state)?;
-            state
-        };
+        }
 
         let others = self.resources.more_devices.iter().map(|device| device.clone().autodiff());
         let devices: Vec<Device> = std::iter::once(device.clone()).chain(others).collect();
