@@ -77,29 +77,18 @@ fn trainer(out: &Path) -> Trainer<Small> {
         ("augment.random_crop", "1"),
         ("mixup", "0.2"),
     ];
-    Trainer {
-        network: Small::new(&device.clone().autodiff()),
-        data: data(),
-        preprocess: Preprocess::new(1, 8, 8, Fit::Resize),
-        recipe: Recipe::default().with(changes).unwrap(),
-        recipe_name: None,
-        seed: 3,
-        device,
-        device_name: "flex".to_owned(),
-        out: out.to_owned(),
-        saving: Saving { every: Some(2), keep: 3 },
-        resources: Resources::default(),
-        command: Vec::new(),
-        setup: serde_json::Value::Null,
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    }
+    Trainer::new(Small::new(&device.autodiff()), data())
+        .preprocess(Preprocess::new(1, 8, 8, Fit::Resize))
+        .recipe(Recipe::default().with(changes).unwrap())
+        .seed(3)
+        .saving(Saving { every: Some(2), keep: 3 })
+        .out(out)
 }
 
-/// Runs, or goes on, until so many batches and tests are done.
+/// Runs, or resumes, until so many batches and tests are done.
 fn run_until(out: &Path, resumes: bool, events: usize) -> Outcome {
-    let trainer = trainer(out);
-    let interrupter = trainer.interrupter.clone();
+    let interrupter = Interrupter::new();
+    let trainer = trainer(out).interrupter(interrupter.clone());
     let mut seen = 0;
     let report = move |event: Event| {
         seen += usize::from(matches!(event, Event::Progress(_)));
@@ -169,23 +158,12 @@ fn residual(seed: u64) -> Network {
 
 /// Three epochs by `recipe` in `out`, each of three batches and two of the test.
 fn residual_trainer(network: Network, recipe: Recipe, cache: usize, out: &Path) -> Trainer<Network> {
-    Trainer {
-        network,
-        data: colours(),
-        preprocess: Preprocess::new(3, 8, 8, Fit::Resize),
-        recipe,
-        recipe_name: None,
-        seed: 3,
-        device: Device::flex(),
-        device_name: "flex".to_owned(),
-        out: out.to_owned(),
-        saving: Saving::default(),
-        resources: Resources { cache, ..Resources::default() },
-        command: Vec::new(),
-        setup: serde_json::Value::Null,
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    }
+    Trainer::new(network, colours())
+        .preprocess(Preprocess::new(3, 8, 8, Fit::Resize))
+        .recipe(recipe)
+        .seed(3)
+        .resources(Resources { cache, ..Resources::default() })
+        .out(out)
 }
 
 /// Compares a run by `recipe` that was stopped and resumed twice, within the first epoch and within the second, with
@@ -197,8 +175,8 @@ fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, cache: usize) {
     let whole = residual_trainer(start.clone(), recipe.clone(), cache, &at("whole")).start(|_| {}).unwrap();
     assert_eq!(whole.record.status, RunStatus::Finished, "{name}");
     let run = |network: Network, resumes: bool, events: usize| {
-        let trainer = residual_trainer(network, recipe.clone(), cache, &at("stopped"));
-        let interrupter = trainer.interrupter.clone();
+        let interrupter = Interrupter::new();
+        let trainer = residual_trainer(network, recipe.clone(), cache, &at("stopped")).interrupter(interrupter.clone());
         let mut seen = 0;
         let report = move |event: Event| {
             seen += usize::from(matches!(event, Event::Progress(_)));
