@@ -21,6 +21,9 @@ pub(crate) struct Dashboard(Option<Shown>);
 
 struct Shown {
     renderer: Box<dyn MetricsRenderer>,
+    /// Whether it has taken a terminal.
+    #[cfg(feature = "tui")]
+    in_terminal: bool,
     loss: MetricId,
     accuracy: MetricId,
     /// What the part under way has given so far.
@@ -36,11 +39,20 @@ impl Dashboard {
     /// Takes the terminal, for a run of so many `epochs` of which `done` are done. Its keys stop the run by
     /// `interrupter`.
     pub fn open(interrupter: &Interrupter, epochs: usize, done: usize) -> Self {
+        #[cfg(feature = "tui")]
+        crate::terminal::survive_hang_up();
         let renderer = default_renderer(interrupter.clone(), (done > 0).then_some(done));
         #[cfg(all(unix, feature = "tui"))]
         crate::terminal::keep_ctrl_c();
         let [loss, accuracy] = ["Loss", "Accuracy"].map(|name| MetricId::new(Arc::new(name.to_owned())));
-        let mut shown = Shown { renderer, loss, accuracy, tally: Tally::default() };
+        let mut shown = Shown {
+            renderer,
+            #[cfg(feature = "tui")]
+            in_terminal: crate::terminal::is_there(),
+            loss,
+            accuracy,
+            tally: Tally::default(),
+        };
         shown.register(&shown.accuracy.clone(), "Accuracy", Some("%"), true);
         shown.register(&shown.loss.clone(), "Loss", None, false);
         shown.renderer.start(epochs, done + 1, None, None);
@@ -78,6 +90,12 @@ impl Dashboard {
     /// Gives the terminal back.
     pub fn close(self) {
         let Some(mut shown) = self.0 else { return };
+        #[cfg(feature = "tui")]
+        if shown.in_terminal && !crate::terminal::is_there() {
+            // Its thread waits for a terminal that has been closed, and dropping it would wait for the thread.
+            std::mem::forget(shown);
+            return;
+        }
         shown.renderer.end();
         // There is no summary that could fail to be shown.
         let _ = shown.renderer.on_train_end(None);

@@ -1,7 +1,9 @@
 //! The terminal under burn-train's dashboard, which puts it in raw mode: Ctrl-C is then a key like any other, which the
 //! dashboard ignores, and no signal.
 
-use std::io;
+use std::io::{self, IsTerminal};
+use std::sync::Once;
+use std::{panic, thread};
 
 use crossterm::cursor::Show;
 use crossterm::event::DisableMouseCapture;
@@ -17,11 +19,31 @@ pub fn restore_terminal() {
     }
 }
 
+/// Whether the terminal on standard output is there: one that was closed is none any more.
+pub(crate) fn is_there() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Keeps a terminal that is closed from ending the program: the dashboard's thread then panics as it gives the terminal
+/// back, and once more as it tells so, which aborts. It is stopped at the first panic; the run ends without it.
+pub(crate) fn survive_hang_up() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let is_dashboard = thread::current().name() == Some("train-renderer");
+            while is_dashboard && !is_there() {
+                thread::park();
+            }
+            before(info);
+        }));
+    });
+}
+
 /// Makes Ctrl-C a signal again, once the dashboard's thread has put the terminal in raw mode. Other keys stay the
 /// dashboard's: suspending or quitting would leave its screen there.
 #[cfg(unix)]
 pub(crate) fn keep_ctrl_c() {
-    use std::io::IsTerminal;
     use std::time::{Duration, Instant};
 
     use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, tcgetattr, tcsetattr};
@@ -29,7 +51,7 @@ pub(crate) fn keep_ctrl_c() {
     /// How long that thread may take.
     const PATIENCE: Duration = Duration::from_secs(2);
 
-    if !io::stdout().is_terminal() {
+    if !is_there() {
         // burn-train shows no dashboard then.
         return;
     }
@@ -54,7 +76,6 @@ pub(crate) fn keep_ctrl_c() {
 #[cfg(unix)]
 fn terminal() -> Option<std::os::fd::OwnedFd> {
     use std::fs::File;
-    use std::io::IsTerminal;
     use std::os::fd::AsFd;
 
     let stdin = io::stdin();
