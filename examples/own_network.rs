@@ -4,10 +4,9 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use burn::train::Interrupter;
 use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig};
 use convzoo::data::{Source, open};
-use convzoo::train::{Event, Recipe, Resources, Saving, Trainer, preprocess};
+use convzoo::train::{Event, Recipe, Trainer};
 use convzoo::{Classifier, Preprocessing, summarize};
 
 /// Three strided convolutions and the mean of what they leave.
@@ -54,25 +53,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let network = Small::new(data.classes().len(), &device.clone().autodiff());
     println!("{} parameters", summarize(&network, input)?.params);
 
-    let first = data.train.get(0)?.image;
     let folder = tempfile::tempdir()?;
-    let trainer = Trainer {
-        preprocess: preprocess(&network.preprocessing(), input, &first),
-        network,
-        data,
-        recipe: Recipe { epochs: 5, ..Recipe::default() },
-        recipe_name: None,
-        seed: 0,
-        device,
-        device_name: "flex".to_owned(),
-        out: folder.path().join("run"),
-        saving: Saving::default(),
-        resources: Resources::default(),
-        command: std::env::args().collect(),
-        setup: Default::default(),
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    };
+    let trainer =
+        Trainer::new(network, data).recipe(Recipe { epochs: 5, ..Recipe::default() }).out(folder.path().join("run"));
     let outcome = trainer.start(|event| {
         if let Event::Epoch(epoch, _) = event {
             println!("epoch {}: {:.1}% of the test images", epoch.epoch, 100.0 * epoch.test.accuracy);

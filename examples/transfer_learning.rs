@@ -9,10 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use burn::tensor::Device;
-use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
-use convzoo::train::{Event, Recipe, Resources, Saving, TrainError, Trainer, preprocess};
+use convzoo::train::{Event, Recipe, TrainError, Trainer};
 use convzoo::weights::{self, Checkpoint};
 use convzoo::{Classifier, Network, Options, create_from, device};
 
@@ -49,40 +47,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let recipe = Recipe::named(name)?;
         Ok(if quick { Recipe { epochs: 1, ..recipe } } else { recipe })
     };
-    let on = (name.to_string(), device);
+    let on = name.to_string();
     let network = train("the head", network, recipe("transfer_head")?, &data, &on, out.join("head"))?;
     train("the whole network", network, recipe("transfer")?, &data, &on, out.join("whole"))?;
     Ok(())
 }
 
-/// Trains in a folder and answers with the network at its best.
+/// Trains in a folder and returns the network at its best.
 fn train(
     what: &'static str,
     network: Network,
     recipe: Recipe,
     data: &Splits,
-    (device_name, device): &(String, Device),
+    device_name: &str,
     out: PathBuf,
 ) -> Result<Network, Box<dyn std::error::Error>> {
     println!("{what}, {} images to train on and {} to test on:", data.train.len(), data.test.len());
     let best = out.join("best.safetensors");
-    let trainer = Trainer {
-        preprocess: preprocess(&network.preprocessing(), network.input(), &data.train.get(0)?.image),
-        network: network.clone(),
-        data: data.clone(),
-        recipe,
-        recipe_name: None,
-        seed: 0,
-        device: device.clone(),
-        device_name: device_name.clone(),
-        out,
-        saving: Saving::default(),
-        resources: Resources::default(),
-        command: std::env::args().collect(),
-        setup: Default::default(),
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    };
+    let trainer = Trainer::new(network.clone(), data.clone()).recipe(recipe).device_name(device_name).out(out);
     trainer.start(|event| {
         if let Event::Epoch(epoch, _) = event {
             let (accuracy, seconds) = (100.0 * epoch.test.accuracy, epoch.seconds);

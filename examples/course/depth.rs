@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use burn::train::Interrupter;
 use convzoo::data::{Augment, Dataset, Source, Splits, Subset, open};
 use convzoo::report::{Chart, Lines};
-use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer, preprocess};
-use convzoo::{Classifier, Options, create, device};
+use convzoo::train::{Epoch, Event, Recipe, RunRecord, RunStatus, Trainer};
+use convzoo::{Options, create, device};
 
 use super::show::table;
 
@@ -43,7 +42,7 @@ pub struct Args {
     #[arg(long, default_value = "flex")]
     device: String,
     /// The folder of the runs and the curves; a run that is there already is not repeated, and one that was
-    /// interrupted goes on
+    /// interrupted is resumed
     #[arg(long, value_name = "DIR", default_value = "runs/depth")]
     out: PathBuf,
 }
@@ -73,7 +72,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     table(out, ["network", "training error", "test error"], rows)
 }
 
-/// Trains a network from scratch, or goes on with its run, or reads it if it is finished.
+/// Trains a network from scratch, or resumes its run, or reads it if it is finished.
 fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
     let as_paper = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
     let recipe = Recipe {
@@ -91,27 +90,12 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
         return Ok(record.clone());
     }
     let device = device::open(&args.device)?;
-    let first = data.train.get(0)?.image;
-    let options = Options::default().with_classes(data.classes().len()).with_channels(first.channels);
+    let channels = data.train.get(0)?.image.channels;
+    let options = Options::default().with_classes(data.classes().len()).with_channels(channels);
     device.seed(0);
     let network = create(name, &options, &device.clone().autodiff())?;
-    let trainer = Trainer {
-        preprocess: preprocess(&network.preprocessing(), network.input(), &first),
-        network,
-        data: data.clone(),
-        recipe,
-        recipe_name: None,
-        seed: 0,
-        device,
-        device_name: args.device.clone(),
-        out: folder,
-        saving: Saving::default(),
-        resources: Resources::default(),
-        command: std::env::args().collect(),
-        setup,
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    };
+    let trainer =
+        Trainer::new(network, data.clone()).recipe(recipe).device_name(args.device.as_str()).setup(setup).out(folder);
     let (name, epochs) = (name.to_owned(), args.epochs);
     let report = move |event: Event| {
         let Event::Epoch(epoch, _) = event else { return };

@@ -4,6 +4,7 @@ mod backends;
 mod bench;
 mod ci;
 mod goldens;
+mod kill;
 mod roofline;
 mod sanitize;
 mod torch_check;
@@ -63,6 +64,8 @@ enum Chore {
     Roofline(roofline::Args),
     /// Run the kernels' tests under the address sanitizer, or in Miri
     Sanitize(sanitize::Args),
+    /// Kill training runs at any moment, by every recipe and option, resume them and compare with undisturbed ones
+    Kill(kill::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Chore::Bench(args) => bench::run(&args),
         Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Kill(args) => kill::run(&args),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

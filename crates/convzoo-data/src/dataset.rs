@@ -39,6 +39,11 @@ pub trait Dataset: Send + Sync {
     /// The names of the classes, in label order.
     fn classes(&self) -> &[String];
 
+    /// The file that holds the sample at `index` and no other, where there is such a file.
+    fn file(&self, _index: usize) -> Option<&Path> {
+        None
+    }
+
     /// Whether its images are in memory already, so that keeping them there again would only cost.
     fn in_memory(&self) -> bool {
         false
@@ -198,6 +203,10 @@ impl Dataset for Subset {
         self.whole.classes()
     }
 
+    fn file(&self, index: usize) -> Option<&Path> {
+        self.whole.file(*self.indices.get(index)?)
+    }
+
     fn in_memory(&self) -> bool {
         self.whole.in_memory()
     }
@@ -255,6 +264,10 @@ impl Dataset for Cached {
 
     fn classes(&self) -> &[String] {
         self.whole.classes()
+    }
+
+    fn file(&self, index: usize) -> Option<&Path> {
+        self.whole.file(index)
     }
 
     fn in_memory(&self) -> bool {

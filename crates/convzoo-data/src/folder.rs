@@ -59,7 +59,7 @@ impl ImageFolder {
 
     /// The file of the image at `index`.
     pub fn path(&self, index: usize) -> Option<&Path> {
-        self.files.get(index).map(|(path, _)| path.as_path())
+        self.file(index)
     }
 }
 
@@ -80,6 +80,10 @@ impl Dataset for ImageFolder {
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn file(&self, index: usize) -> Option<&Path> {
+        self.files.get(index).map(|(path, _)| path.as_path())
     }
 }
 

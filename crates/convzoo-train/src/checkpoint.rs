@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use crate::average::Average;
 use crate::history::write_whole;
 use crate::schedule::Plateau;
-use crate::step::{Tally, Trainee};
-use crate::{Epoch, TrainError};
+use crate::trainable::{Tally, TrainableClassifier};
+use crate::{Epoch, Recipe, TrainError};
 
 /// Where a run stands, besides its tensors. With the seed, this and the tensors decide all that follows: the order of
 /// an epoch and the random numbers of a step come from the seed and their position.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Position {
-    /// Optimiser steps done.
+    /// Optimizer steps done.
     pub steps: usize,
     /// The epoch under way, counted from 1.
     pub epoch: usize,
@@ -43,14 +43,24 @@ impl Position {
 /// All that training changes.
 #[derive(Clone)]
 pub(crate) struct State<N: Module + ModuleDisplay> {
-    pub model: Trainee<N>,
+    pub model: TrainableClassifier<N>,
     pub optimizer: ModuleOptimizer,
-    pub average: Option<Average<Trainee<N>>>,
+    pub average: Option<Average<TrainableClassifier<N>>>,
     pub position: Position,
 }
 
 impl<N: Module + ModuleDisplay> State<N> {
-    /// The same for what the network's backbone has answered.
+    /// The beginning of a run of `recipe` with the parameters of `model`.
+    pub fn start(model: TrainableClassifier<N>, recipe: &Recipe) -> Self {
+        Self {
+            optimizer: recipe.optimizer(&model),
+            average: recipe.ema.map(|decay| Average::new(model.valid(), decay)),
+            model,
+            position: Position::start(),
+        }
+    }
+
+    /// The same for batches of the backbone's features.
     pub fn of_features(self) -> Self {
         let average = self.average.map(|average| Average { module: average.module.of_features(), ..average });
         Self { model: self.model.of_features(), average, ..self }
@@ -107,15 +117,16 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Loads the last checkpoint into `state`, a run that stands at its beginning. One that is damaged is told to
+    /// The state of a run of `recipe` in the last checkpoint, with a model like `model`. A damaged checkpoint is told to
     /// `damaged`, and the one before it is taken.
     pub fn load<N: Classifier + ModuleDisplay>(
         &self,
-        state: &State<N>,
+        model: &TrainableClassifier<N>,
+        recipe: &Recipe,
         mut damaged: impl FnMut(&TrainError),
     ) -> Result<Option<State<N>>, TrainError> {
         for path in self.list()?.iter().rev() {
-            match read(path, state.clone()) {
+            match read(path, model.clone(), recipe) {
                 Ok(state) => return Ok(Some(state)),
                 Err(reason) => damaged(&TrainError::Checkpoint { verb: "read", path: path.clone(), reason }),
             }
@@ -135,14 +146,15 @@ impl Checkpoints {
 
     /// The checkpoints, the oldest first.
     fn list(&self) -> Result<Vec<PathBuf>, TrainError> {
-        let is_checkpoint = |path: &PathBuf| {
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            let numbers = name.split_once('-').map(|(epoch, batches)| (epoch.parse::<u32>(), batches.parse::<u32>()));
-            matches!(numbers, Some((Ok(_), Ok(_)))) && path.is_dir()
+        let number = |path: &PathBuf| -> Option<[u64; 2]> {
+            let (epoch, batches) = path.file_name()?.to_str()?.split_once('-')?;
+            let number = [epoch.parse().ok()?, batches.parse().ok()?];
+            path.is_dir().then_some(number)
         };
-        let mut list: Vec<_> = self.entries()?.into_iter().filter(is_checkpoint).collect();
+        let mut list: Vec<_> = self.entries()?.into_iter().filter_map(|path| Some((number(&path)?, path))).collect();
+        // By number: in the order of names 100000 would stand before 99999.
         list.sort();
-        Ok(list)
+        Ok(list.into_iter().map(|(_, path)| path).collect())
     }
 
     fn entries(&self) -> Result<Vec<PathBuf>, TrainError> {
@@ -159,21 +171,26 @@ impl Checkpoints {
 const DRAFT: &str = ".draft";
 
 /// The state in a checkpoint's folder, or what is wrong with it.
-fn read<N: Classifier + ModuleDisplay>(path: &Path, state: State<N>) -> Result<State<N>, String> {
+fn read<N: Classifier + ModuleDisplay>(
+    path: &Path,
+    model: TrainableClassifier<N>,
+    recipe: &Recipe,
+) -> Result<State<N>, String> {
     let text = |error: RecordError| error.to_string();
     let record = |name: &str| ModuleRecord::load(path.join(name)).map_err(text);
     let position = std::fs::read_to_string(path.join(POSITION)).map_err(|error| error.to_string())?;
-    let average = match state.average {
+    let position = toml::from_str(&position).map_err(|error| error.to_string())?;
+    // Parameters take over the ids in the record. Whatever names parameters by id, such as the optimizer's groups and
+    // its state, has to be made of the model that is loaded, not of the one before.
+    let model = model.try_load_record(record(MODEL)?).map_err(text)?;
+    let State { model, optimizer, average, .. } = State::start(model, recipe);
+    let average = match average {
         Some(average) => {
-            let module = average.module.clone().try_load_record(record(AVERAGE)?).map_err(text)?;
+            let module = average.module.try_load_record(record(AVERAGE)?).map_err(text)?;
             Some(Average { module, ..average })
         }
         None => None,
     };
-    Ok(State {
-        position: toml::from_str(&position).map_err(|error| error.to_string())?,
-        model: state.model.try_load_record(record(MODEL)?).map_err(text)?,
-        optimizer: state.optimizer.load_record(OptimizerRecord::load(path.join(OPTIMIZER)).map_err(text)?),
-        average,
-    })
+    let optimizer = optimizer.load_record(OptimizerRecord::load(path.join(OPTIMIZER)).map_err(text)?);
+    Ok(State { model, optimizer, average, position })
 }

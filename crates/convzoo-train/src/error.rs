@@ -39,7 +39,7 @@ pub enum TrainError {
     },
     /// A layer to freeze that the network does not have.
     #[error(
-        "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all in front of the head",
+        "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all before the head",
         nearest_layers(.nearest)
     )]
     Layer {
@@ -97,6 +97,25 @@ pub enum TrainError {
     /// The folder holds a run already.
     #[error("{} holds a run already; resume it with --resume, or choose another --out", .0.display())]
     Occupied(PathBuf),
+    /// Another process has the run in this folder under way.
+    #[error("{} holds a run that is under way; wait for its end, or stop it first", .0.display())]
+    Running(PathBuf),
+    /// The data is not what the run began with.
+    #[error(
+        "the data has changed since the run in {} began: {changes}. Put it back to resume the run, or begin another with \
+         --weights {}",
+        .path.display(),
+        .path.join("last.safetensors").display()
+    )]
+    Changed {
+        /// The run's folder.
+        path: PathBuf,
+        /// What is another now.
+        changes: String,
+    },
+    /// No thread can be made.
+    #[error("no thread can be made to load images: {0}. Fewer --workers, or a higher limit (ulimit -u), help")]
+    Thread(std::io::Error),
     /// The folder holds no run.
     #[error("{} holds no run that could be resumed: {reason}", .path.display())]
     NotResumable {
@@ -128,15 +147,17 @@ pub enum TrainError {
     Report(#[from] ReportError),
     /// The loss is no number any more.
     #[error(
-        "the loss became {loss} in epoch {epoch}, at step {step} with the learning rate {learning_rate}. A smaller \
+        "the loss on the {images} images became {loss} in epoch {epoch}, at step {step} with the learning rate {learning_rate}. A smaller \
          learning_rate, a warm-up (warmup_epochs) or clip_norm usually helps. The checkpoints before are kept"
     )]
     Diverged {
+        /// Which images: training or test.
+        images: &'static str,
         /// NaN or infinite.
         loss: f64,
         /// The epoch it happened in.
         epoch: usize,
-        /// The optimiser's step, counted from 1 at the run's beginning.
+        /// The optimizer's step, counted from 1 at the run's beginning.
         step: usize,
         /// The rate of that step.
         learning_rate: f64,

@@ -21,7 +21,7 @@ pub struct Evaluation {
     pub correct_top5: usize,
     /// Mean cross entropy.
     pub loss: f64,
-    /// Images by class (row) and answer (column).
+    /// Images by class (row) and predicted class (column): the confusion matrix.
     pub confusion: Vec<Vec<usize>>,
     /// Time of the whole pass, loading included.
     pub seconds: f64,
@@ -38,7 +38,7 @@ impl Evaluation {
         self.correct_top5 as f64 / self.images as f64
     }
 
-    /// Share of each class's images that are answered rightly; `None` where it has no image.
+    /// Share of each class's images that are classified correctly; `None` where it has no image.
     pub fn class_accuracy(&self) -> Vec<Option<f64>> {
         let accuracy = |(class, row): (usize, &Vec<usize>)| {
             let images: usize = row.iter().sum();
@@ -47,10 +47,10 @@ impl Evaluation {
         self.confusion.iter().enumerate().map(accuracy).collect()
     }
 
-    /// Which classes are taken for which, to be drawn.
+    /// The confusion matrix, to be drawn.
     pub fn matrix(&self, title: impl Into<String>, classes: &[String]) -> Matrix {
         let values = self.confusion.iter().map(|row| row.iter().map(|&images| images as f64).collect());
-        Matrix::new(title, "what it is", "what it is taken for", classes, values.collect())
+        Matrix::new(title, "class", "predicted class", classes, values.collect())
     }
 }
 
@@ -90,9 +90,9 @@ pub fn evaluate<N: Predict>(
         let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
         let [images] = batch.targets.dims();
         let logits = network.predict(batch.images)?;
-        let [rows, answers] = logits.dims();
-        if answers != classes {
-            return Err(TrainError::Classes { network: answers, data: classes });
+        let [rows, outputs] = logits.dims();
+        if outputs != classes {
+            return Err(TrainError::Classes { network: outputs, data: classes });
         }
         let log_probabilities = match views {
             Views::Centre => log_softmax(logits, 1),
@@ -106,7 +106,7 @@ pub fn evaluate<N: Predict>(
         let targets = batch.targets.try_into_vec_as::<i64>().map_err(read)?;
         for (row, target) in rows.chunks_exact(classes).zip(targets) {
             let target = target as usize;
-            // NaN is stronger than nothing: a network that answers it is right about nothing.
+            // NaN is stronger than nothing: a network that returns it is right about nothing.
             let stronger = row.iter().filter(|&&other| other > row[target]).count();
             let first = row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class);
             let valid = !row[target].is_nan();

@@ -6,8 +6,8 @@ use convzoo_models::Classifier;
 
 use crate::{Loader, TrainError};
 
-/// What the layers in front of a network's head answer to each image of a data set, computed once: all that training
-/// the head alone needs.
+/// The features of each image of a data set, computed once by the layers before a network's head: all that training the
+/// head alone needs.
 pub(crate) struct Features {
     /// Channels, height and width.
     pub shape: [usize; 3],

@@ -1,37 +1,25 @@
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use burn::data::dataloader::split::split_dataloader;
-use burn::data::dataloader::{self, DataLoaderIterator};
+use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::train::MultiDevicesTrainStep;
-use burn::train::{
-    ClassificationOutput, EventProcessorTraining, InferenceStep, Interrupter, Learner, LearnerEvent,
-    SupervisedLearningStrategy, SupervisedTrainingEventProcessor, TrainLoader, TrainOutput, TrainStep,
-    TrainingComponents, TrainingItem, ValidLoader,
-};
+use burn::train::{ClassificationOutput, InferenceStep, Interrupter, TrainOutput, TrainStep};
 use convzoo_models::{Classifier, weights};
 
 use crate::checkpoint::{Checkpoints, State};
+use crate::dashboard::{Dashboard, Part};
 use crate::gradients::Gradients;
 use crate::history::best;
 use crate::progress::{Event, Progress};
-use crate::step::{Answers, Tally, Trainee};
+use crate::run::Report;
+use crate::trainable::{Pending, Tally, TrainableClassifier};
 use crate::transfer::Plan;
-use crate::{Epoch, Recipe, RunRecord, TrainError};
-
-/// The training loop, as a strategy of burn-train's. Its own strategies cannot stop and go on within an epoch, nor clip
-/// the norm of a whole gradient, average weights, or let a schedule see how an epoch went.
-pub(crate) struct Fit<N: Classifier + ModuleDisplay + 'static>(Mutex<Stage<N>>);
-
-enum Stage<N: Classifier + ModuleDisplay + 'static> {
-    Ready(Run<N>),
-    Running,
-    Done(Run<N>, Result<Ending, TrainError>),
-}
+use crate::{Batch, Epoch, Measures, Recipe, RunRecord, TrainError, seeds};
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +28,9 @@ pub(crate) enum Ending {
     Interrupted,
 }
 
-/// A run, and all that it needs but data.
-pub(crate) struct Run<N: Classifier + ModuleDisplay + 'static> {
+/// The training loop, and all that it needs but data. burn-train's own cannot stop and resume within an epoch, nor clip
+/// the norm of a whole gradient, average weights, or let a schedule see how an epoch went.
+pub(crate) struct Fit<N: Classifier + ModuleDisplay + 'static> {
     pub state: State<N>,
     pub record: RunRecord,
     pub recipe: Recipe,
@@ -56,97 +45,51 @@ pub(crate) struct Run<N: Classifier + ModuleDisplay + 'static> {
     pub checkpoints: Checkpoints,
     /// Steps between the checkpoints within an epoch.
     pub every: Option<usize>,
-    /// Whether the dashboard is told of each batch.
-    pub dashboard: bool,
-    pub report: Box<dyn FnMut(Event) + Send>,
+    pub interrupter: Interrupter,
+    pub report: Report,
+}
+
+/// Batches, of one device.
+type Batches<'a> = Box<dyn DataLoaderIterator<Batch> + 'a>;
+
+/// An epoch's training under way.
+struct Pass {
+    started: Instant,
+    /// Time spent on it before the run was resumed.
+    seconds_before: f64,
+    /// Images done, and in all.
+    images: [usize; 2],
+    gradients: Gradients,
+    /// The batch before, whose figures are read while the device works on the next one.
+    unread: Option<Unread>,
+}
+
+/// A batch whose figures, of each device its own, are not read yet, the step it was for, counted from 1, and that
+/// step's rate.
+struct Unread {
+    figures: Vec<Pending>,
+    step: usize,
+    rate: f64,
+}
+
+impl Pass {
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
 }
 
 impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
-    pub fn new(run: Run<N>) -> Self {
-        Self(Mutex::new(Stage::Ready(run)))
-    }
-
-    /// The run and how it ended; nothing where burn-train has not started it.
-    pub fn ended(&self) -> Option<(Run<N>, Result<Ending, TrainError>)> {
-        match self.exchange(Stage::Running) {
-            Stage::Done(run, result) => Some((run, result)),
-            _ => None,
-        }
-    }
-
-    fn exchange(&self, stage: Stage<N>) -> Stage<N> {
-        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), stage)
-    }
-}
-
-impl<N: Classifier + ModuleDisplay + 'static> SupervisedLearningStrategy<Trainee<N>> for Fit<N> {
-    fn fit(
-        &self,
-        components: TrainingComponents<Trainee<N>>,
-        learner: Learner<Trainee<N>>,
-        train: TrainLoader<Trainee<N>>,
-        test: ValidLoader<Trainee<N>>,
-        _: usize,
-    ) -> (Trainee<N>, SupervisedTrainingEventProcessor<Trainee<N>>) {
-        let TrainingComponents { event_processor, interrupter, .. } = components;
-        let mut dashboard = Dashboard { processor: event_processor, interrupter, shown: false };
-        let model = match self.exchange(Stage::Running) {
-            Stage::Ready(mut run) => {
-                // It would hold on to the first weights.
-                drop(learner);
-                dashboard.shown = run.dashboard;
-                let result = run.epochs(&train, &test, &mut dashboard);
-                let model = run.state.model.clone();
-                self.exchange(Stage::Done(run, result));
-                model
-            }
-            _ => learner.model(),
-        };
-        (model, dashboard.processor)
-    }
-}
-
-/// burn-train's dashboard, where it is shown.
-struct Dashboard<N: Classifier + ModuleDisplay + 'static> {
-    processor: SupervisedTrainingEventProcessor<Trainee<N>>,
-    interrupter: Interrupter,
-    shown: bool,
-}
-
-impl<N: Classifier + ModuleDisplay + 'static> Dashboard<N> {
-    fn train(&mut self, event: impl FnOnce() -> LearnerEvent<ClassificationOutput>) {
-        if self.shown {
-            self.interrupter.fail_on_error(self.processor.process_train(event()));
-        }
-    }
-
-    fn test(&mut self, event: impl FnOnce() -> LearnerEvent<ClassificationOutput>) {
-        if self.shown {
-            self.interrupter.fail_on_error(self.processor.process_valid(event()));
-        }
-    }
-
-    /// Whether the run shall stop, or the error that stops it.
-    fn should_stop(&self) -> Result<bool, TrainError> {
-        match self.interrupter.error() {
-            Some(error) => Err(TrainError::Stopped(error.to_string())),
-            None => Ok(self.interrupter.should_stop()),
-        }
-    }
-}
-
-impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     /// All epochs that are left.
-    fn epochs(
+    pub fn epochs(
         &mut self,
-        train: &TrainLoader<Trainee<N>>,
-        test: &ValidLoader<Trainee<N>>,
-        dashboard: &mut Dashboard<N>,
+        train: Arc<dyn DataLoader<Batch>>,
+        test: Arc<dyn DataLoader<Batch>>,
+        dashboard: &mut Dashboard,
     ) -> Result<Ending, TrainError> {
         // Once: each loader counts its epochs.
-        let train = split_dataloader(Arc::clone(train), &self.devices);
+        let train = split_dataloader(train, &self.devices);
         while !self.is_finished() {
-            if !self.train_epoch(&train, dashboard)? || !self.test_epoch(test, dashboard)? {
+            if !self.train_epoch(&train, dashboard)? || !self.test_epoch(&*test, dashboard)? {
                 self.checkpoints.save(&self.state)?;
                 return Ok(Ending::Interrupted);
             }
@@ -155,10 +98,18 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     }
 
     /// Whether all epochs are done, or as many without a better one as early stopping lets pass.
-    pub fn is_finished(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let epochs = &self.state.position.epochs;
         let since_best = best(epochs, self.recipe.monitor).map_or(0, |best| epochs.len() - best.epoch);
         epochs.len() >= self.recipe.epochs || self.recipe.early_stopping.is_some_and(|most| since_best >= most)
+    }
+
+    /// Whether the run shall stop, or the error that stops it.
+    fn should_stop(&self) -> Result<bool, TrainError> {
+        match self.interrupter.error() {
+            Some(error) => Err(TrainError::Stopped(error.to_string())),
+            None => Ok(self.interrupter.should_stop()),
+        }
     }
 
     /// The rate of a step of the epoch under way, counted from 0 at the run's beginning.
@@ -169,83 +120,52 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     /// What is left of an epoch's batches; false where it was asked to stop.
     fn train_epoch(
         &mut self,
-        loaders: &[TrainLoader<Trainee<N>>],
-        dashboard: &mut Dashboard<N>,
+        loaders: &[Arc<dyn DataLoader<Batch>>],
+        dashboard: &mut Dashboard,
     ) -> Result<bool, TrainError> {
         let (epoch, done) = (self.state.position.epoch, self.state.position.batches);
         if done == self.batches {
             return Ok(true);
         }
         let total = loaders.iter().map(|loader| loader.num_items()).sum();
-        dashboard.train(|| LearnerEvent::StartSplit { epoch_number: epoch, total_items: total });
-        let (started, seconds_before) = (Instant::now(), self.state.position.seconds);
+        let mut pass = Pass {
+            started: Instant::now(),
+            seconds_before: self.state.position.seconds,
+            images: [self.state.position.tally.images, total],
+            gradients: Gradients::default(),
+            unread: None,
+        };
+        dashboard.begin(Part::Training, total);
         self.state.model = self.plan.freeze(self.state.model.clone(), epoch);
         let mut batches: Vec<_> = loaders.iter().map(|loader| loader.iter()).collect();
         if done > 0 {
             batches.iter_mut().try_for_each(|batches| batches.nth(done - 1).transpose().map(drop)).map_err(unread)?;
         }
         let several = (self.devices.len() > 1).then(|| MultiDevicesTrainStep::new(&self.devices));
-        let mut gradients = Gradients::default();
-        let mut unseen: Option<Batch> = None;
-        let mut images = self.state.position.tally.images;
         loop {
             let outputs = self.outputs(&mut batches, several.as_ref())?;
             if outputs.is_empty() {
                 break;
             }
-            let (rate, number) = (self.rate(self.state.position.steps), self.state.position.batches);
-            let mut items = Vec::with_capacity(outputs.len());
-            for TrainOutput { grads, item } in outputs {
-                let [count] = item.targets.dims();
-                images += count;
-                gradients.add(&self.state.model, grads, count);
-                items.push(item);
-            }
-            self.state.position.batches += 1;
-            let is_last = self.state.position.batches == self.batches;
-            let steps = gradients.batches() == self.recipe.accumulation * self.devices.len() || is_last;
-            let step = self.state.position.steps + 1;
-            if steps {
-                self.step(rate, &mut gradients);
-            }
-            // The answers of the batch before are read while the device works on this one.
-            let answers = items.iter().map(Answers::of).collect();
-            self.see(unseen.replace(Batch { answers, step, rate }))?;
-            for item in items {
-                let progress = dataloader::Progress::new(images, total, None);
-                let item = || TrainingItem::new(item, progress, Some(number + 1), Some(rate.into()));
-                dashboard.train(|| LearnerEvent::ProcessedItem(item()));
-            }
-            let seconds = seconds_before + started.elapsed().as_secs_f64();
-            self.progress(false, [images, total], seconds);
-            if steps {
-                let stops = dashboard.should_stop()?;
-                let is_due = self.every.is_some_and(|every| step.is_multiple_of(every)) && !is_last;
-                if stops || is_due {
-                    self.see(unseen.take())?;
-                    self.state.position.seconds = seconds_before + started.elapsed().as_secs_f64();
-                }
-                if stops {
-                    return Ok(false);
-                } else if is_due {
-                    self.checkpoints.save(&self.state)?;
-                }
+            let steps = self.learn(outputs, &mut pass, dashboard)?;
+            if steps && self.pause(&mut pass, dashboard)? {
+                return Ok(false);
             }
         }
-        self.see(unseen)?;
-        self.state.position.seconds = seconds_before + started.elapsed().as_secs_f64();
-        dashboard.train(|| LearnerEvent::EndSplit(epoch));
+        self.see(pass.unread.take(), dashboard)?;
+        self.state.position.seconds = pass.seconds();
+        dashboard.end(Part::Training);
         Ok(true)
     }
 
     /// What the next batch gives, of each device its part, with gradients on the first; nothing at the epoch's end.
-    fn outputs<'a>(
+    fn outputs(
         &self,
-        batches: &mut [Box<dyn DataLoaderIterator<crate::Batch> + 'a>],
-        several: Option<&MultiDevicesTrainStep<Trainee<N>>>,
+        batches: &mut [Batches],
+        several: Option<&MultiDevicesTrainStep<TrainableClassifier<N>>>,
     ) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
         let State { model, position, .. } = &self.state;
-        let seed = mixed(self.seed, position.epoch, position.batches);
+        let seed = seeds::of_step(self.seed, position.epoch, position.batches);
         self.devices.iter().for_each(|device| device.seed(seed));
         let Some(several) = several else {
             let batch = batches[0].next().transpose().map_err(unread)?;
@@ -256,7 +176,33 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         Ok(outputs.into_iter().map(|output| first(output.output)).collect())
     }
 
-    /// One step of the optimiser.
+    /// Takes what a batch gave; whether it completed a step.
+    fn learn(
+        &mut self,
+        outputs: Vec<TrainOutput<ClassificationOutput>>,
+        pass: &mut Pass,
+        dashboard: &mut Dashboard,
+    ) -> Result<bool, TrainError> {
+        let mut figures = Vec::with_capacity(outputs.len());
+        for TrainOutput { grads, item } in outputs {
+            let [count] = item.targets.dims();
+            pass.images[0] += count;
+            pass.gradients.add(&self.state.model, grads, count);
+            figures.push(Pending::of(&item));
+        }
+        self.state.position.batches += 1;
+        let (step, rate) = (self.state.position.steps + 1, self.rate(self.state.position.steps));
+        let is_full = pass.gradients.batches() == self.recipe.accumulation * self.devices.len();
+        let steps = is_full || self.state.position.batches == self.batches;
+        if steps {
+            self.step(rate, &mut pass.gradients);
+        }
+        self.see(pass.unread.replace(Unread { figures, step, rate }), dashboard)?;
+        self.progress(false, pass.images, pass.seconds());
+        Ok(steps)
+    }
+
+    /// One step of the optimizer.
     fn step(&mut self, rate: f64, gradients: &mut Gradients) {
         let State { model, optimizer, average, position } = &mut self.state;
         let gradients = gradients.take(model, self.recipe.clip_norm);
@@ -272,59 +218,50 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         }
     }
 
+    /// After a step: whether the run was asked to stop, and a checkpoint where one is due.
+    fn pause(&mut self, pass: &mut Pass, dashboard: &mut Dashboard) -> Result<bool, TrainError> {
+        let is_last = self.state.position.batches == self.batches;
+        let stops = self.should_stop()?;
+        let is_due = self.every.is_some_and(|every| self.state.position.steps.is_multiple_of(every)) && !is_last;
+        if stops || is_due {
+            self.see(pass.unread.take(), dashboard)?;
+            self.state.position.seconds = pass.seconds();
+        }
+        if is_due && !stops {
+            self.checkpoints.save(&self.state)?;
+        }
+        Ok(stops)
+    }
+
     /// Reads what a batch gave.
-    fn see(&mut self, batch: Option<Batch>) -> Result<(), TrainError> {
-        let Some(Batch { answers, step, rate }) = batch else { return Ok(()) };
+    fn see(&mut self, batch: Option<Unread>, dashboard: &mut Dashboard) -> Result<(), TrainError> {
+        let Some(Unread { figures, step, rate }) = batch else { return Ok(()) };
         let position = &mut self.state.position;
-        for answers in answers {
-            let loss = answers.add_to(&mut position.tally)?;
-            if !loss.is_finite() {
-                return Err(TrainError::Diverged { loss, epoch: position.epoch, step, learning_rate: rate });
-            }
+        for figures in figures {
+            let figures = figures.read()?;
+            position.tally.add(&figures);
+            dashboard.batch(Part::Training, &figures);
+            diverged("training", figures.loss, position.epoch, step, rate)?;
         }
         Ok(())
     }
 
     /// An epoch's test and what follows from it; false where it was asked to stop.
-    fn test_epoch(
-        &mut self,
-        loader: &ValidLoader<Trainee<N>>,
-        dashboard: &mut Dashboard<N>,
-    ) -> Result<bool, TrainError> {
-        let (epoch, total) = (self.state.position.epoch, loader.num_items());
-        dashboard.test(|| LearnerEvent::StartSplit { epoch_number: epoch, total_items: total });
+    fn test_epoch(&mut self, loader: &dyn DataLoader<Batch>, dashboard: &mut Dashboard) -> Result<bool, TrainError> {
         let started = Instant::now();
         let model = self.tested();
-        let mut tally = Tally::default();
-        let mut unseen: Option<Answers> = None;
-        let mut batches = loader.iter();
-        let mut images = 0;
-        while let Some(batch) = batches.next() {
-            let batch = batch.map_err(unread)?;
-            images += batch.targets.dims()[0];
-            let output = InferenceStep::step(&model, batch);
-            if let Some(before) = unseen.replace(Answers::of(&output)) {
-                before.add_to(&mut tally)?;
-            }
-            dashboard.test(|| LearnerEvent::ProcessedItem(TrainingItem::new(output, batches.progress(), None, None)));
-            self.progress(true, [images, total], started.elapsed().as_secs_f64());
-            if dashboard.should_stop()? {
-                return Ok(false);
-            }
-        }
-        if let Some(last) = unseen {
-            last.add_to(&mut tally)?;
-        }
-        dashboard.test(|| LearnerEvent::EndSplit(epoch));
-        dashboard.train(|| LearnerEvent::EndEpoch(epoch));
+        let Some(test) = self.test(&model, loader, dashboard)? else { return Ok(false) };
+        let (step, epoch) = (self.state.position.steps, self.state.position.epoch);
+        let learning_rate = self.rate(step - 1);
+        diverged("test", test.loss, epoch, step, learning_rate)?;
+        dashboard.epoch(epoch);
 
-        let learning_rate = self.rate(self.state.position.steps - 1);
         let position = &mut self.state.position;
         let done = Epoch {
             epoch,
             learning_rate,
             train: position.tally.measures(),
-            test: tally.measures(),
+            test,
             seconds: position.seconds + started.elapsed().as_secs_f64(),
             images_per_second: position.tally.images as f64 / position.seconds,
         };
@@ -338,8 +275,41 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
         Ok(true)
     }
 
+    /// How `model` does on the test images; nothing where it was asked to stop.
+    fn test(
+        &mut self,
+        model: &TrainableClassifier<N>,
+        loader: &dyn DataLoader<Batch>,
+        dashboard: &mut Dashboard,
+    ) -> Result<Option<Measures>, TrainError> {
+        let (started, total) = (Instant::now(), loader.num_items());
+        dashboard.begin(Part::Test, total);
+        let mut tally = Tally::default();
+        let mut see = |pending: Option<Pending>, dashboard: &mut Dashboard| -> Result<(), TrainError> {
+            let Some(pending) = pending else { return Ok(()) };
+            let figures = pending.read()?;
+            tally.add(&figures);
+            dashboard.batch(Part::Test, &figures);
+            Ok(())
+        };
+        let mut unseen: Option<Pending> = None;
+        let mut images = 0;
+        for batch in loader.iter() {
+            let batch = batch.map_err(unread)?;
+            images += batch.targets.dims()[0];
+            see(unseen.replace(Pending::of(&InferenceStep::step(model, batch))), dashboard)?;
+            self.progress(true, [images, total], started.elapsed().as_secs_f64());
+            if self.should_stop()? {
+                return Ok(None);
+            }
+        }
+        see(unseen, dashboard)?;
+        dashboard.end(Part::Test);
+        Ok(Some(tally.measures()))
+    }
+
     /// What is tested and saved for people: the averaged weights, where the recipe averages.
-    pub fn tested(&self) -> Trainee<N> {
+    pub fn tested(&self) -> TrainableClassifier<N> {
         match &self.state.average {
             Some(average) => average.module.clone(),
             None => self.state.model.valid(),
@@ -349,7 +319,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     /// Writes down what the end of an epoch gave: the weights as `last.safetensors`, and `best.safetensors` if they are
     /// better than all before, and the record. Done again when a run is resumed at the end of an epoch, it is what a
     /// kill may have prevented.
-    pub fn publish(&mut self, model: &Trainee<N>) -> Result<(), TrainError> {
+    pub fn publish(&mut self, model: &TrainableClassifier<N>) -> Result<(), TrainError> {
         let epochs = &self.state.position.epochs;
         let best = best(epochs, self.recipe.monitor).map(|best| best.epoch);
         weights::save(&model.network, &self.folder.join("last.safetensors"))?;
@@ -385,22 +355,14 @@ impl<N: Classifier + ModuleDisplay + 'static> Run<N> {
     }
 }
 
-/// A batch whose answers, of each device its own, are not read yet, the step it was for, counted from 1, and that
-/// step's rate.
-struct Batch {
-    answers: Vec<Answers>,
-    step: usize,
-    rate: f64,
+/// Refuses a loss that is no number any more.
+fn diverged(images: &'static str, loss: f64, epoch: usize, step: usize, learning_rate: f64) -> Result<(), TrainError> {
+    match loss.is_finite() {
+        true => Ok(()),
+        false => Err(TrainError::Diverged { images, loss, epoch, step, learning_rate }),
+    }
 }
 
 fn unread(error: DatasetError) -> TrainError {
     TrainError::Unread(error.to_string())
-}
-
-/// The seed of a batch's random numbers, such as dropout's: a resumed run draws what an uninterrupted one draws.
-fn mixed(seed: u64, epoch: usize, batch: usize) -> u64 {
-    // Odd multipliers keep them apart: (1, 2) is not (2, 1).
-    [epoch as u64, batch as u64].into_iter().fold(seed, |mixed, part| {
-        (mixed ^ part.wrapping_mul(0xD1B5_4A32_D192_ED03)).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
-    })
 }

@@ -43,9 +43,9 @@ pub struct RunRecord {
 pub enum RunStatus {
     /// Begun, and not ended in any way known.
     Running,
-    /// Stopped on request; `--resume` goes on.
+    /// Stopped on request, or because its terminal was closed; `--resume` continues it.
     Interrupted,
-    /// Stopped by an error; `--resume` goes on from the last checkpoint.
+    /// Stopped by an error; `--resume` continues from the last checkpoint.
     Failed,
     /// All epochs done, or as many as early stopping let pass.
     Finished,
@@ -85,7 +85,7 @@ pub struct Measures {
     /// Mean loss: in training the recipe's, in testing cross entropy alone.
     #[serde(deserialize_with = "or_nan")]
     pub loss: f64,
-    /// Share of images answered rightly.
+    /// Share of images classified correctly.
     pub accuracy: f64,
 }
 

@@ -3,12 +3,15 @@
 
 mod average;
 mod checkpoint;
+mod dashboard;
 mod error;
 mod evaluate;
 mod features;
 mod fit;
+mod folder;
 mod gradients;
 mod history;
+mod listing;
 mod loader;
 mod mix;
 mod named;
@@ -19,8 +22,12 @@ mod recipe;
 pub mod report;
 mod run;
 mod schedule;
+mod seeds;
 mod sgd;
-mod step;
+#[cfg(feature = "tui")]
+mod terminal;
+mod trainable;
+mod trainer;
 mod transfer;
 
 pub use error::TrainError;
@@ -33,7 +40,10 @@ pub use optimizer::Optimizer;
 pub use preprocess::preprocess;
 pub use progress::{Event, Progress};
 pub use recipe::{Monitor, Precision, Recipe};
-pub use run::{Outcome, Resources, Saving, Trainer};
 pub use schedule::Schedule;
 pub use sgd::{Sgd, Velocity};
+#[cfg(feature = "tui")]
+pub use terminal::restore_terminal;
+pub use trainable::{CrossEntropy, Loss, TrainableClassifier};
+pub use trainer::{Outcome, Resources, Saving, Trainer};
 pub use transfer::Transfer;

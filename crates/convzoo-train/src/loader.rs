@@ -15,12 +15,13 @@ use rand::seq::SliceRandom;
 use crate::TrainError;
 use crate::features::Features;
 use crate::mix::{Mix, Mixed};
+use crate::seeds;
 
 /// Images and their classes.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// `[batch, channels, height, width]`; of ten crops, an image's ten one after another. Where the backbone is frozen
-    /// and has answered before, its answers.
+    /// and its features are kept, those.
     pub images: Tensor<4>,
     /// `[batch]`, of the larger shares where images are mixed.
     pub targets: Tensor<1, Int>,
@@ -100,7 +101,7 @@ impl Loader {
         Self { ten_crops: true, ..self }
     }
 
-    /// Gives what a backbone has answered to the images instead of them.
+    /// Gives a backbone's features of the images instead of them.
     pub(crate) fn with_features(self, features: Arc<Features>) -> Self {
         Self { features: Some(features), ..self }
     }
@@ -138,8 +139,7 @@ impl Loader {
     fn plan(&self) -> Plan {
         let mut order: Vec<usize> = (0..self.data.len()).collect();
         let seed = self.shuffle.map(|seed| {
-            let epoch = self.epoch.fetch_add(1, Ordering::Relaxed) as u64;
-            let seed = combine(seed, epoch);
+            let seed = seeds::of_epoch(seed, self.epoch.fetch_add(1, Ordering::Relaxed));
             order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             self.device.seed(seed);
             seed
@@ -147,16 +147,11 @@ impl Loader {
         let steps = order.chunks(self.batch_size).enumerate().map(|(step, whole)| {
             // Rounded down on both sides, the parts of several devices make up the whole.
             let [start, end] = [self.part.start, self.part.end].map(|at| whole.len() * at / self.data.len());
-            Step { number: step as u64, indices: whole[start..end].to_vec() }
+            Step { number: step, indices: whole[start..end].to_vec() }
         });
         let steps = steps.filter(|step| !step.indices.is_empty()).collect();
         Plan { steps, seed, loader: self.clone() }
     }
-}
-
-/// One seed from two. Odd multipliers keep them apart: (1, 2) is not (2, 1).
-fn combine(seed: u64, number: u64) -> u64 {
-    seed.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(number.wrapping_mul(0xD1B5_4A32_D192_ED03))
 }
 
 /// What the threads need of an epoch.
@@ -169,7 +164,7 @@ struct Plan {
 
 /// The images of one batch.
 struct Step {
-    number: u64,
+    number: usize,
     indices: Vec<usize>,
 }
 
@@ -199,14 +194,13 @@ impl Plan {
             })?;
             match self.seed {
                 _ if *ten_crops => images.extend(preprocess.ten_crops(&sample.image).into_iter().flatten()),
-                Some(seed) => augment.append(&sample.image, preprocess, combine(seed, index as u64), &mut images),
+                Some(seed) => augment.append(&sample.image, preprocess, seeds::of_image(seed, index), &mut images),
                 None => preprocess.append(&sample.image, &mut images),
             }
             targets.push(sample.label as i64);
         }
         let mixed = self.seed.filter(|_| !mix.is_none()).map(|seed| {
-            // Batches are numbered from the other end than images, so that no two share a seed.
-            let mut chance = ChaCha8Rng::seed_from_u64(combine(seed, u64::MAX - step.number));
+            let mut chance = ChaCha8Rng::seed_from_u64(seeds::of_mix(seed, step.number));
             mix.apply(&mut images, &mut targets, [preprocess.height, preprocess.width], &mut chance)
         });
         Ok(HostBatch { images, targets, mixed })
@@ -220,15 +214,19 @@ impl DataLoader<Batch> for Loader {
         let workers = self.workers.min(batches);
         let receivers = (0..workers).map(|worker| {
             let (sender, receiver) = sync_channel(AHEAD);
-            let plan = Arc::clone(&plan);
-            std::thread::spawn(move || {
+            let (plan, refused) = (Arc::clone(&plan), sender.clone());
+            let work = move || {
                 for step in plan.steps.iter().skip(worker).step_by(workers) {
                     // The iterator is gone when nobody listens: the epoch was cut short.
                     if sender.send(plan.batch(step)).is_err() {
                         return;
                     }
                 }
-            });
+            };
+            if let Err(error) = std::thread::Builder::new().name("loader".to_owned()).spawn(work) {
+                // The channel has room: nobody has sent anything.
+                let _ = refused.send(Err(TrainError::Thread(error)));
+            }
             receiver
         });
         Box::new(Batches { loader: self, receivers: receivers.collect(), next: 0, batches, images: 0 })

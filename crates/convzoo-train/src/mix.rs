@@ -23,15 +23,16 @@ pub(crate) struct Mixed {
     pub partners: Vec<i64>,
 }
 
-/// The largest α: drawing takes ever more attempts, and blends are halves by then.
-const MOST_ALPHA: f64 = 4.0;
+/// The smallest and the largest α: beyond either drawing takes ever more attempts, and blends are all of one image, or
+/// halves, by then.
+const ALPHA: [f64; 2] = [0.001, 4.0];
 
 impl Mix {
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), TrainError> {
         for (field, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
-            if !(0.0..=MOST_ALPHA).contains(&alpha) {
-                return Err(TrainError::Recipe { field, value: alpha.to_string(), expected: "from 0 to 4" });
+            if alpha != 0.0 && !(ALPHA[0]..=ALPHA[1]).contains(&alpha) {
+                return Err(TrainError::Recipe { field, value: alpha.to_string(), expected: "0, or from 0.001 to 4" });
             }
         }
         Ok(())
@@ -42,7 +43,7 @@ impl Mix {
         *self == Self::default()
     }
 
-    /// Mixes images of `[height, width]` planes, one after another, with the neighbour in front of each; `targets`
+    /// Mixes images of `[height, width]` planes, one after another, with the neighbour before each; `targets`
     /// become the classes of the larger shares.
     pub(crate) fn apply(
         &self,
@@ -74,8 +75,8 @@ impl Mix {
     }
 }
 
-/// A rectangle of the others' pixels in all images, about 1 − `own` of the area around a centre anywhere; answers
-/// with the share that is left.
+/// A rectangle of the others' pixels in all images, about 1 − `own` of the area around a centre anywhere; returns
+/// the share that is left.
 fn paste(images: &mut [f32], others: &[f32], own: f64, [height, width]: [usize; 2], chance: &mut ChaCha8Rng) -> f64 {
     let half = 0.5 * (1.0 - own).sqrt();
     let mut span = |side: usize| {
@@ -146,6 +147,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Below the lower bound nearly every attempt ends in numbers too small to divide.
+    #[test]
+    fn drawing_ends_at_both_bounds_and_what_is_beyond_is_refused() {
+        let mut chance = chance();
+        for alpha in ALPHA {
+            let shares: f64 = (0..1000).map(|_| beta(alpha, &mut chance)).sum();
+            assert!((400.0..600.0).contains(&shares), "α {alpha}: mean {}", shares / 1000.0);
+        }
+        for alpha in [1e-300, 1e-100, 0.0009, 4.1, -1.0, f64::NAN, f64::INFINITY] {
+            for mix in [Mix { mixup: alpha, cutmix: 0.0 }, Mix { mixup: 0.0, cutmix: alpha }] {
+                assert!(mix.check().is_err(), "{mix:?}");
+            }
+        }
+        Mix::default().check().unwrap();
     }
 
     #[test]

@@ -94,7 +94,7 @@ impl Optimizer {
 }
 
 impl Recipe {
-    /// The optimiser of `module`'s parameters.
+    /// The optimizer of `module`'s parameters.
     pub(crate) fn optimizer<M: Module>(&self, module: &M) -> ModuleOptimizer {
         let penalty = |decay: f64| (decay > 0.0).then(|| WeightDecayConfig::new(decay as f32));
         match self.optimizer {

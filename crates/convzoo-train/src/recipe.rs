@@ -25,10 +25,10 @@ pub struct Recipe {
     pub optimizer: Optimizer,
     /// The highest rate.
     pub learning_rate: f64,
-    /// How the rate goes on; a kind alone, as for the optimizer, takes the kind's defaults.
+    /// The learning-rate schedule; a kind alone, as for the optimizer, takes the kind's defaults.
     #[serde(deserialize_with = "kind_or_table")]
     pub schedule: Schedule,
-    /// Epochs, perhaps not whole, in which the rate rises linearly to the schedule's, in front of it.
+    /// Epochs, perhaps not whole, in which the rate rises linearly to the schedule's, before it.
     pub warmup_epochs: f64,
     /// The share of `learning_rate` that the warm-up begins with.
     pub warmup_start: f64,
@@ -76,7 +76,7 @@ pub enum Monitor {
 }
 
 /// What numbers are computed in. Burn 0.22 has neither automatic casts nor loss scaling, without which training in
-/// half precision loses small updates without a word; so there is one answer yet.
+/// half precision loses small updates without a word; so there is one choice yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -142,13 +142,20 @@ impl Recipe {
     /// TOML, where a word needs no quotes and `none` takes the default. Another `optimizer` or `schedule` than the
     /// recipe's begins with the defaults of its kind.
     pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, TrainError> {
-        let mut table = Table::try_from(self).expect("a recipe is a table");
+        // Where it cannot be written, a field that is out of all bounds says more.
+        let mut table = self.table().or_else(|error| self.check().and(Err(error)))?;
         for (key, text) in changes {
             change(&mut table, key, value(text)).map_err(|reason| TrainError::Override { reason })?;
         }
         table.try_into().map_err(|error: toml::de::Error| TrainError::Override {
             reason: format!("{}{}", error.to_string().trim_end(), nearest(error.message())),
         })
+    }
+
+    /// The recipe in TOML, whose whole numbers end at 2⁶³.
+    pub(crate) fn table(&self) -> Result<Table, TrainError> {
+        let too_large = |error: toml::ser::Error| TrainError::Override { reason: error.to_string() };
+        Table::try_from(self).map_err(too_large)
     }
 
     /// The network's options as this recipe has them, where `options` says nothing.
@@ -160,7 +167,7 @@ impl Recipe {
         }
     }
 
-    /// Whether the layers in front of the head answer to an image in all epochs alike.
+    /// Whether the features of an image are the same in all epochs.
     pub(crate) fn trains_head_alone(&self) -> bool {
         self.transfer.freezes_backbone() && self.augment.is_none() && self.mix().is_none()
     }
@@ -172,16 +179,18 @@ impl Recipe {
 
     /// Refuses what makes no sense.
     pub fn check(&self) -> Result<(), TrainError> {
-        let whole = "at least 1";
+        // What no run reaches, and what steps can be counted with.
+        const MOST: usize = 1_000_000;
+        let whole = "from 1 to 1000000";
         let share = "at least 0 and below 1";
         let wants = |field, value: &dyn ToString, expected, right: bool| match right {
             true => Ok(()),
             false => Err(TrainError::Recipe { field, value: value.to_string(), expected }),
         };
         let is_share = |value: f64| (0.0..1.0).contains(&value);
-        wants("epochs", &self.epochs, whole, self.epochs > 0)?;
-        wants("batch_size", &self.batch_size, whole, self.batch_size > 0)?;
-        wants("accumulation", &self.accumulation, whole, self.accumulation > 0)?;
+        wants("epochs", &self.epochs, whole, (1..=MOST).contains(&self.epochs))?;
+        wants("batch_size", &self.batch_size, whole, (1..=MOST).contains(&self.batch_size))?;
+        wants("accumulation", &self.accumulation, whole, (1..=MOST).contains(&self.accumulation))?;
         let rate = self.learning_rate;
         wants("learning_rate", &rate, "above 0 and finite", rate > 0.0 && rate.is_finite())?;
         let warmup = self.warmup_epochs;
@@ -200,13 +209,14 @@ impl Recipe {
             }
         }
         if let Some(epochs) = self.early_stopping {
-            wants("early_stopping", &epochs, whole, epochs > 0)?;
+            wants("early_stopping", &epochs, "at least 1", epochs > 0)?;
         }
         self.mix().check()?;
         self.augment.check()?;
         self.transfer.check()?;
         self.optimizer.check(&wants)?;
-        self.schedule.check(self, &wants)
+        self.schedule.check(self, &wants)?;
+        self.table().map(drop)
     }
 }
 
@@ -360,9 +370,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_toml_cannot_write_are_refused() {
+        for text in ["epochs = 9223372036854775808", "schedule = { kind = \"step\", every = 9223372036854775808 }"] {
+            let Ok(recipe) = Recipe::parse(text) else { continue };
+            assert!(recipe.with([("seed", "1")]).is_err(), "{text}");
+            assert!(recipe.check().is_err(), "{text}");
+        }
+        assert!(Recipe::default().with([("epochs", "9223372036854775808")]).is_err());
+    }
+
+    #[test]
     fn values_that_make_no_sense_are_refused() {
         let cases = [
             ("epochs", "0"),
+            ("epochs", "9223372036854775807"),
+            ("batch_size", "9223372036854775807"),
+            ("accumulation", "9223372036854775807"),
             ("batch_size", "0"),
             ("accumulation", "0"),
             ("learning_rate", "-0.1"),

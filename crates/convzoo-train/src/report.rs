@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use convzoo_report::{Chart, Lines, Page};
-use toml::{Table, Value};
+use toml::Value;
 
 use crate::history::write_whole;
 use crate::{Epoch, Evaluation, Measures, RunRecord, TrainError};
 
-/// Pairs of classes that the page lists as taken for each other.
+/// Most frequent confusions that the page lists.
 const CONFUSED: usize = 20;
 
 /// Writes `loss.svg`, `accuracy.svg`, `learning-rate.svg`, `confusion.svg` and `report.html` into a run's folder. `evaluation` is of its best weights.
@@ -22,7 +22,7 @@ pub(crate) fn write(
     for (name, svg) in ["loss.svg", "accuracy.svg", "learning-rate.svg"].iter().zip(&curves) {
         write_whole(&folder.join(name), svg.as_bytes())?;
     }
-    let confusion = evaluation.matrix("Which class is taken for which", classes).svg()?;
+    let confusion = evaluation.matrix("Confusion matrix", classes).svg()?;
     write_whole(&folder.join("confusion.svg"), confusion.as_bytes())?;
 
     let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
@@ -32,7 +32,7 @@ pub(crate) fn write(
     page = page.heading("Test images, by the best weights").svg(&confusion, "");
     let confused = confused(evaluation, classes);
     if !confused.is_empty() {
-        page = page.heading("Most confused").table(&["images", "of the class", "taken for"], &confused);
+        page = page.heading("Most confused").table(&["images", "of class", "predicted as"], &confused);
     }
     let accuracies = evaluation.class_accuracy();
     let rows = classes.iter().zip(&evaluation.confusion).zip(accuracies).map(|((class, row), accuracy)| {
@@ -159,19 +159,20 @@ fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
 /// The most frequent mistakes.
 fn confused(evaluation: &Evaluation, classes: &[String]) -> Vec<Vec<String>> {
     let cells = evaluation.confusion.iter().enumerate().flat_map(|(class, row)| {
-        row.iter().enumerate().filter(move |(answer, _)| *answer != class).map(move |(answer, &n)| (n, class, answer))
+        row.iter().enumerate().filter(move |(other, _)| *other != class).map(move |(other, &n)| (n, class, other))
     });
     let mut cells: Vec<_> = cells.filter(|(count, ..)| *count > 0).collect();
-    cells.sort_by_key(|&(count, class, answer)| (std::cmp::Reverse(count), class, answer));
-    let row = |(count, class, answer): (usize, usize, usize)| {
-        vec![count.to_string(), classes[class].clone(), classes[answer].clone()]
+    cells.sort_by_key(|&(count, class, other)| (std::cmp::Reverse(count), class, other));
+    let row = |(count, class, other): (usize, usize, usize)| {
+        vec![count.to_string(), classes[class].clone(), classes[other].clone()]
     };
     cells.into_iter().take(CONFUSED).map(row).collect()
 }
 
 /// A recipe's fields as in TOML, tables within it as `table.field`.
 fn settings(record: &RunRecord) -> Vec<(String, String)> {
-    let table = Table::try_from(&record.recipe).expect("a recipe is a table");
+    // A record that was written by hand may hold numbers that TOML does not.
+    let table = record.recipe.table().unwrap_or_default();
     let flat = table.into_iter().flat_map(|(key, value)| match value {
         Value::Table(inner) => {
             inner.into_iter().map(|(field, value)| (format!("{key}.{field}"), value.to_string())).collect()

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::recipe::Wants;
 use crate::{Measures, Monitor, Recipe, TrainError};
 
-/// How the learning rate goes on. Epochs are counted from the run's beginning, warm-up included.
+/// The learning-rate schedule. Epochs are counted from the run's beginning, warm-up included.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
@@ -136,7 +136,7 @@ impl Recipe {
         if at < warmup {
             return self.learning_rate * (self.warmup_start + (1.0 - self.warmup_start) * at / warmup);
         }
-        let steps = (self.epochs * steps_per_epoch) as f64;
+        let steps = self.epochs as f64 * steps_per_epoch as f64;
         let share = (at - warmup) / (steps - warmup);
         let rate = self.learning_rate;
         match &self.schedule {
@@ -253,7 +253,7 @@ mod tests {
             0.0146446609,
             0.00380602337,
         ];
-        near("cosine behind a warm-up", &rates(Schedule::Cosine { end: 0.0 }, 2.0), &warm);
+        near("cosine after a warm-up", &rates(Schedule::Cosine { end: 0.0 }, 2.0), &warm);
         let one_cycle = [
             0.004,
             0.0349789654,

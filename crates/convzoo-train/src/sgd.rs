@@ -44,7 +44,7 @@ impl Optimizer for Sgd {
 pub struct Velocity<const D: usize>(Tensor<D>);
 
 impl<const D: usize> Velocity<D> {
-    /// As Burn's own optimiser names it.
+    /// As Burn's own optimizer names it.
     const NAME: [&str; 2] = ["momentum", "velocity"];
 }
 

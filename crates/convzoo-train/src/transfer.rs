@@ -12,18 +12,18 @@ use crate::TrainError;
 /// Which layers learn, and how fast: how a trained network is taught something else.
 ///
 /// Layers stand in *stages*, in the order that images pass them: all whose names agree up to the first part with a
-/// number, such as `layer3` of a ResNet or `features.5` of a SqueezeNet, with the norms behind a convolution in its stage.
+/// number, such as `layer3` of a ResNet or `features.5` of a SqueezeNet, with the norms after a convolution in its stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transfer {
     /// The layer or block, named as `convzoo summary` names it, up to which all weights stay as they are, or `backbone`
-    /// for all in front of the head. Batch norms there keep their statistics, and drop-out in stages that are
-    /// frozen as a whole is off: a frozen layer answers as in evaluation.
+    /// for all before the head. Batch norms there keep their statistics, and drop-out in stages that are
+    /// frozen as a whole is off: a frozen layer computes as in evaluation.
     pub freeze: Option<String>,
     /// Gradual unfreezing ([Howard and Ruder, 2018](https://arxiv.org/abs/1801.06146)): the last frozen stage learns too
     /// after this many epochs, the one before it after as many again, and so on.
     pub unfreeze_every: Option<usize>,
-    /// What the rate of each stage is, as a share of that of the stage behind it; 1 for the same rate everywhere.
+    /// What the rate of each stage is, as a share of that of the stage after it; 1 for the same rate everywhere.
     pub layer_decay: f64,
 }
 
@@ -33,7 +33,7 @@ impl Default for Transfer {
     }
 }
 
-/// Every layer in front of the head.
+/// Every layer before the head.
 const BACKBONE: &str = "backbone";
 
 impl Transfer {
@@ -52,7 +52,7 @@ impl Transfer {
         }
     }
 
-    /// Whether all in front of the head is frozen throughout.
+    /// Whether all before the head is frozen throughout.
     pub(crate) fn freezes_backbone(&self) -> bool {
         self.freeze.as_deref() == Some(BACKBONE) && self.unfreeze_every.is_none()
     }
@@ -79,7 +79,7 @@ impl Transfer {
         let mut places: HashMap<&str, usize> = HashMap::new();
         for layer in &layers {
             let name = stage_of(&layer.name);
-            // Norms and what has nothing to learn go with what they stand behind.
+            // Norms and what has nothing to learn go with what they follow.
             let follows = layer.params == 0 || layer.kind.starts_with("BatchNorm");
             let at = match places.get(name) {
                 Some(&at) => at,
@@ -170,9 +170,9 @@ impl Plan {
             return rate.into();
         }
         let mut scheduler = ModuleLrScheduler::new(ConstantLr::new(rate));
-        for (behind, stage) in self.stages.iter().rev().enumerate().skip(1) {
+        for (after, stage) in self.stages.iter().rev().enumerate().skip(1) {
             let ids = stage.ids.iter().map(|(id, _)| *id).collect();
-            let rate = rate * self.layer_decay.powi(behind as i32);
+            let rate = rate * self.layer_decay.powi(after as i32);
             scheduler = scheduler.with_group(ParamGroup::from_ids(ids), ConstantLr::new(rate));
         }
         scheduler.step()
@@ -284,7 +284,7 @@ mod tests {
             assert!(!frozen.contains(id) || *before == after, "a frozen layer's state has changed");
             moved += usize::from(*before != after);
         }
-        assert_eq!(moved, 2 * 12, "mean and variance of the norms behind layer1 follow the batch");
+        assert_eq!(moved, 2 * 12, "mean and variance of the norms after layer1 follow the batch");
     }
 
     struct Values(Vec<(ParamId, Vec<f32>)>);

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
@@ -12,9 +12,9 @@ use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, Linea
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
-use convzoo_models::Classifier;
 use convzoo_models::blocks::{FeatureMap, Features, Opaque};
-use convzoo_train::{Event, Outcome, Recipe, Resources, RunStatus, Saving, Trainer};
+use convzoo_models::{Classifier, Network, Options, create};
+use convzoo_train::{Event, Outcome, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -79,29 +79,18 @@ fn trainer(out: &Path) -> Trainer<Small> {
         ("augment.random_crop", "1"),
         ("mixup", "0.2"),
     ];
-    Trainer {
-        network: Small::new(&device.clone().autodiff()),
-        data: data(),
-        preprocess: Preprocess::new(1, 8, 8, Fit::Resize),
-        recipe: Recipe::default().with(changes).unwrap(),
-        recipe_name: None,
-        seed: 3,
-        device,
-        device_name: "flex".to_owned(),
-        out: out.to_owned(),
-        saving: Saving { every: Some(2), keep: 3 },
-        resources: Resources::default(),
-        command: Vec::new(),
-        setup: serde_json::Value::Null,
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    }
+    Trainer::new(Small::new(&device.autodiff()), data())
+        .preprocess(Preprocess::new(1, 8, 8, Fit::Resize))
+        .recipe(Recipe::default().with(changes).unwrap())
+        .seed(3)
+        .saving(Saving { every: Some(2), keep: 3 })
+        .out(out)
 }
 
-/// Runs, or goes on, until so many batches and tests are done.
+/// Runs, or resumes, until so many batches and tests are done.
 fn run_until(out: &Path, resumes: bool, events: usize) -> Outcome {
-    let trainer = trainer(out);
-    let interrupter = trainer.interrupter.clone();
+    let interrupter = Interrupter::new();
+    let trainer = trainer(out).interrupter(interrupter.clone());
     let mut seen = 0;
     let report = move |event: Event| {
         seen += usize::from(matches!(event, Event::Progress(_)));
@@ -114,6 +103,7 @@ fn run_until(out: &Path, resumes: bool, events: usize) -> Outcome {
 
 #[test]
 fn a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() {
+    let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     let whole = run_until(&at("whole"), false, usize::MAX);
@@ -135,4 +125,133 @@ fn a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() {
     }
     let checkpoints = std::fs::read_dir(at("whole").join("checkpoints")).unwrap().count();
     assert_eq!(checkpoints, 3, "so many were to be kept");
+}
+
+/// Random numbers are a device's, and tests run at the same time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Images of 8 × 8 in colour: noise, of which each class is a little brighter somewhere else.
+fn colours() -> Splits {
+    let images = |count: usize, mut noise: u32| {
+        let labels: Vec<u8> = (0..count).map(|i| (i % 3) as u8).collect();
+        let pixels = labels.iter().flat_map(|label| (0..192_u8).map(move |at| (*label, at))).map(|(label, at)| {
+            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (noise >> 25) as u8 + if at / 64 == label { 100 } else { 0 }
+        });
+        let classes = ["a", "b", "c"].map(str::to_owned).into();
+        Arc::new(InMemory::new((8, 8, 3), pixels.collect(), labels, classes).unwrap())
+    };
+    Splits { name: "noise".to_owned(), train: images(24, 1), test: images(9, 2) }
+}
+
+/// A residual network of several stages, its parameters drawn from `seed`.
+fn residual(seed: u64) -> Network {
+    let device = Device::flex();
+    device.seed(seed);
+    let network = create("resnet20_cifar", &Options::default().with_classes(3), &device.autodiff()).unwrap();
+    // They are drawn when they are first used.
+    drop(network.clone().into_record());
+    network
+}
+
+/// Three epochs by `recipe` in `out`, each of three batches and two of the test.
+fn residual_trainer(network: Network, recipe: Recipe, cache: usize, out: &Path) -> Trainer<Network> {
+    Trainer::new(network, colours())
+        .preprocess(Preprocess::new(3, 8, 8, Fit::Resize))
+        .recipe(recipe)
+        .seed(3)
+        .resources(Resources { cache, ..Resources::default() })
+        .out(out)
+}
+
+/// Compares a run by `recipe` that was stopped and resumed twice, within the first epoch and within the second, with
+/// one that nothing disturbed.
+fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, cache: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |run: &str| folder.path().join(run);
+    let start = residual(1);
+    let whole = residual_trainer(start.clone(), recipe.clone(), cache, &at("whole")).start(|_| {}).unwrap();
+    assert_eq!(whole.record.status, RunStatus::Finished, "{name}");
+    let run = |network: Network, resumes: bool, events: usize| {
+        let interrupter = Interrupter::new();
+        let trainer = residual_trainer(network, recipe.clone(), cache, &at("stopped")).interrupter(interrupter.clone());
+        let mut seen = 0;
+        let report = move |event: Event| {
+            seen += usize::from(matches!(event, Event::Progress(_)));
+            if seen == events {
+                interrupter.stop(None);
+            }
+        };
+        if resumes { trainer.resume(report) } else { trainer.start(report) }.unwrap()
+    };
+    assert!(run(start, false, 1).interrupted, "{name}: the first stop was not heard");
+    // All that a resumed run knows of the parameters comes from its checkpoint.
+    assert!(run(residual(2), true, 6).interrupted, "{name}: the second stop was not heard");
+    assert!(!run(residual(4), true, usize::MAX).interrupted, "{name}");
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &str| std::fs::read(at(run).join(file)).unwrap();
+        assert!(read("stopped") == read("whole"), "{name}: {file} differs from that of the undisturbed run");
+    }
+}
+
+/// What makes a run of the recipe a short one.
+fn short(recipe: &Recipe) -> Recipe {
+    let accumulation = recipe.accumulation.min(2);
+    let warmup_epochs = recipe.warmup_epochs.min(1.0);
+    Recipe { epochs: 3, batch_size: 8, accumulation, warmup_epochs, ..recipe.clone() }
+}
+
+#[test]
+fn every_recipe_resumes_as_if_undisturbed() {
+    let _alone = alone();
+    for name in recipe_names() {
+        resumes_as_if_undisturbed(name, &short(&Recipe::named(name).unwrap()), 1 << 20);
+    }
+}
+
+/// What is grouped is told by the parameters themselves, which a checkpoint replaces.
+#[test]
+fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
+    let _alone = alone();
+    let cases: [(&str, &[(&str, &str)], usize); 11] = [
+        ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
+        ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
+        ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),
+        ("augmentation before a frozen backbone", &[("transfer.freeze", "backbone"), ("augment.random_crop", "1")], 0),
+        ("mixing before a frozen backbone", &[("transfer.freeze", "backbone"), ("mixup", "0.4")], 1 << 20),
+        ("stages that thaw", &[("transfer.freeze", "backbone"), ("transfer.unfreeze_every", "1")], 0),
+        ("rates by stage", &[("transfer.layer_decay", "0.5")], 0),
+        ("no decay of norms and biases", &[("weight_decay", "0.05"), ("decay_all", "false")], 0),
+        (
+            "no decay of norms and biases by AdamW",
+            &[("optimizer", "adamw"), ("learning_rate", "0.01"), ("weight_decay", "0.5"), ("decay_all", "false")],
+            0,
+        ),
+        (
+            "no decay of norms and biases by RMSProp",
+            &[("optimizer", "rmsprop"), ("learning_rate", "0.01"), ("weight_decay", "0.05"), ("decay_all", "false")],
+            0,
+        ),
+        (
+            "all at once",
+            &[
+                ("transfer.freeze", "layer2"),
+                ("transfer.unfreeze_every", "2"),
+                ("transfer.layer_decay", "0.7"),
+                ("weight_decay", "0.05"),
+                ("decay_all", "false"),
+                ("ema", "0.9"),
+                ("clip_norm", "1"),
+            ],
+            0,
+        ),
+    ];
+    for (name, changes, cache) in cases {
+        let recipe = Recipe::default().with(changes.iter().copied()).unwrap();
+        resumes_as_if_undisturbed(name, &short(&recipe), cache);
+    }
 }

@@ -10,10 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, Tensor};
-use burn::train::Interrupter;
 use convzoo_data::{Dataset, Fit, Preprocess, Source, Splits, Subset, open};
 use convzoo_models::{Network, Options, create, weights};
-use convzoo_train::{Epoch, Event, Recipe, Resources, Saving, TrainError, Trainer};
+use convzoo_train::{Epoch, Event, Recipe, Resources, TrainError, Trainer};
 
 /// Some of the embedded digits.
 fn digits(train: usize, test: usize) -> Splits {
@@ -36,23 +35,12 @@ fn trainer(
     resources: Resources,
     out: &Path,
 ) -> Trainer<Network> {
-    Trainer {
-        preprocess: Preprocess::new(1, 32, 32, Fit::Resize),
-        network,
-        data,
-        recipe: Recipe::default().with(changes.iter().copied()).unwrap(),
-        recipe_name: None,
-        seed: 3,
-        device: Device::flex(),
-        device_name: "flex".to_owned(),
-        out: out.to_owned(),
-        saving: Saving::default(),
-        resources,
-        command: Vec::new(),
-        setup: serde_json::Value::Null,
-        dashboard: false,
-        interrupter: Interrupter::new(),
-    }
+    Trainer::new(network, data)
+        .preprocess(Preprocess::new(1, 32, 32, Fit::Resize))
+        .recipe(Recipe::default().with(changes.iter().copied()).unwrap())
+        .seed(3)
+        .resources(resources)
+        .out(out)
 }
 
 /// Every tensor by its name.

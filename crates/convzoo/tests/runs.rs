@@ -4,10 +4,11 @@
 
 mod support;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{convzoo, error, json, temp};
@@ -229,4 +230,125 @@ fn a_loss_that_is_no_number_tells_step_and_rate() {
     assert!(!output.status.success() && told.contains("at step ") && told.contains("learning rate 1"), "{told}");
     let run: Value = serde_json::from_slice(&fs::read(folder.path().join("run/run.json")).unwrap()).unwrap();
     assert_eq!(run["status"], "failed");
+}
+
+/// A run under way in `folder/run`, begun already.
+fn under_way(folder: &Path, arguments: &[&str]) -> Child {
+    let endless = ["train", "--device", "flex", "--epochs", "100000", "--plain", "--out", "run"];
+    let child = start(folder, &[&endless[..], arguments].concat());
+    while !folder.join("run/run.json").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+/// A run of which no more than a part is done, in `folder/run`.
+#[cfg(unix)]
+fn interrupted(folder: &Path, arguments: &[&str]) {
+    let mut child = under_way(folder, arguments);
+    support::signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn runs_that_begin_at_once_take_folders_of_their_own() {
+    let folder = temp();
+    let seeds = ["1", "2", "3", "4", "5"];
+    let train = ["train", "--json", "--device", "flex", "--epochs", "1", "--seed"];
+    let runs: Vec<_> = seeds.iter().map(|seed| start(folder.path(), &[&train[..], &[seed]].concat())).collect();
+    for mut run in runs {
+        assert!(run.wait().unwrap().success());
+    }
+    let runs = json(folder.path(), &["runs", "--json"]);
+    let runs: BTreeMap<_, _> =
+        runs.as_array().unwrap().iter().map(|run| (run["run"].to_string(), run["seed"].to_string())).collect();
+    assert_eq!(runs.len(), 5, "{runs:?}");
+    assert_eq!(runs.values().cloned().collect::<BTreeSet<_>>(), seeds.map(str::to_owned).into());
+}
+
+#[test]
+fn a_run_under_way_has_its_folder_alone() {
+    let folder = temp();
+    let mut child = under_way(folder.path(), &[]);
+    for arguments in [["train", "--json", "--resume", "run"], ["train", "--json", "--out", "run"]] {
+        let told = error(folder.path(), &arguments);
+        assert!(told.contains("under way") || told.contains("holds a run already"), "{told}");
+    }
+    let told = error(folder.path(), &["train", "--resume", "run"]);
+    assert!(told.contains("run holds a run that is under way"), "{told}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[cfg(unix)]
+#[test]
+fn what_a_kill_left_half_written_is_gone_after_resuming() {
+    let folder = temp();
+    let run = folder.path().join("run");
+    interrupted(folder.path(), &[]);
+    fs::write(run.join(".tmpA1b2C3"), "half a file").unwrap();
+    fs::create_dir(run.join("checkpoints/.draftA1b2C3")).unwrap();
+    let mut child = start(folder.path(), &["train", "--plain", "--resume", "run"]);
+    while run.join(".tmpA1b2C3").exists() || drafts(&run.join("checkpoints")) > 0 {
+        assert!(child.try_wait().unwrap().is_none(), "the run ended and left them");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// What a weights file remembers of its network, the resumed run knows without the file.
+#[cfg(unix)]
+#[test]
+fn a_run_from_weights_resumes_with_their_network() {
+    let folder = temp();
+    let path = folder.path();
+    json(path, &["train", "--json", "--epochs", "1", "--device", "flex", "--activation", "relu", "--out", "first"]);
+    let from = ["--device", "flex", "--weights", "first/best.safetensors", "--freeze", "c3", "--seed", "3"];
+    json(path, &[&["train", "--json", "--epochs", "3", "--out", "whole"], &from[..]].concat());
+    // It is stopped at its beginning: no test knows how fast the machine is.
+    let mut child = start(path, &[&["train", "--plain", "--epochs", "3", "--out", "run"], &from[..]].concat());
+    while !path.join("run/run.json").exists() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    json(path, &["train", "--json", "--resume", "run"]);
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &str| fs::read(path.join(run).join(file)).unwrap();
+        assert!(read("run") == read("whole"), "{file} differs from that of the undisturbed run");
+    }
+}
+
+#[test]
+fn numbers_beyond_all_use_are_refused_in_a_line() {
+    let folder = temp();
+    let recipe = folder.path().join("huge.toml");
+    for text in ["epochs = 9223372036854775808", "epochs = 9223372036854775807", "batch_size = 9223372036854775807"] {
+        fs::write(&recipe, text).unwrap();
+        let told = error(folder.path(), &["train", "--recipe", "huge.toml", "--out", "run"]);
+        assert!(told.contains(&text[..5]), "{text} told: {told}");
+    }
+    for set in ["mixup=1e-100", "cutmix=1e-300", "epochs=9223372036854775808"] {
+        let told = error(folder.path(), &["train", "--set", set, "--out", "run"]);
+        assert!(told.contains(set.split('=').next().unwrap()), "{set} told: {told}");
+    }
+}
+
+#[test]
+fn a_test_loss_that_is_no_number_fails_the_run() {
+    let folder = temp();
+    let train = ["train", "--json", "--device", "flex", "--epochs", "2", "--lr", "1e38", "--out", "run"];
+    let output = convzoo(folder.path(), &train);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && told.contains("at step "), "{told}");
+    let run: Value = serde_json::from_slice(&fs::read(folder.path().join("run/run.json")).unwrap()).unwrap();
+    assert_eq!((&run["status"], run["epochs"].as_array().unwrap().len()), (&"failed".into(), 0), "{run}");
+}
+
+#[test]
+fn a_step_that_memory_cannot_hold_is_refused_before_it_starts() {
+    let folder = temp();
+    let told = error(folder.path(), &["train", "vgg16", "--device", "flex", "--batch-size", "100000", "--out", "run"]);
+    assert!(told.contains("of memory") && told.contains("--batch-size"), "{told}");
 }

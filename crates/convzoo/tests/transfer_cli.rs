@@ -6,6 +6,8 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use support::{convzoo, error, json, parse, temp};
 
@@ -86,4 +88,50 @@ fn serving_says_what_a_build_needs_for_it() {
     let told = error(folder.path(), &["serve", "--device", "flex", "--listen", "127.0.0.1:0"]);
     assert!(told.contains("--features remote"), "{told}");
     assert!(error(folder.path(), &["serve", "--listen", "nowhere"]).contains("--listen"));
+}
+
+/// A run on `photos`, stopped at its beginning.
+fn stopped(folder: &Path) {
+    let train = ["train", "lenet5", "--data", "folder", "--data-dir", "photos", "--epochs", "2000", "--device", "flex"];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    command.args(train).args(["--plain", "--out", "run"]).current_dir(folder).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    while !folder.join("run/run.json").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "the run did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn images_that_changed_are_told_when_a_run_is_resumed() {
+    let folder = temp();
+    photos(folder.path());
+    stopped(folder.path());
+    let at = |name: &str| folder.path().join("photos").join(name);
+    let told = || error(folder.path(), &["train", "--plain", "--resume", "run"]);
+
+    bmp(&at("a/new.bmp"), 77);
+    assert!(told().contains("1 images were added: a/new.bmp"), "{}", told());
+    fs::remove_file(at("a/new.bmp")).unwrap();
+    fs::rename(at("b/3.bmp"), folder.path().join("3.bmp")).unwrap();
+    assert!(told().contains("1 images were removed: b/3.bmp"), "{}", told());
+    fs::rename(folder.path().join("3.bmp"), at("b/3.bmp")).unwrap();
+    fs::rename(at("b"), at("c")).unwrap();
+    assert!(told().contains("the class 'b' is called 'c'"), "{}", told());
+    fs::rename(at("c"), at("b")).unwrap();
+    bmp(&at("d/1.bmp"), 78);
+    assert!(told().contains("the class 'd' was added"), "{}", told());
+    // A run of an earlier version has written down how many images there were.
+    fs::remove_file(folder.path().join("run/data.json")).unwrap();
+    assert!(told().contains("images to train on"), "{}", told());
+    fs::remove_dir_all(at("d")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+    command.args(["train", "--plain", "--resume", "run"]).current_dir(folder.path()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(child.try_wait().unwrap().is_none(), "the run was not resumed with all as it was");
+    child.kill().unwrap();
+    child.wait().unwrap();
 }

@@ -1,7 +1,7 @@
 //! Networks × devices × batch sizes × modes, each measurement in a process of its own, the devices by turns.
 
 mod job;
-mod machine;
+pub mod machine;
 mod report;
 mod row;
 mod runner;

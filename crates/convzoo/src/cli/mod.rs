@@ -14,6 +14,7 @@ mod runs;
 mod select;
 mod serve;
 mod shape;
+mod signals;
 mod summary;
 mod train;
 mod visualize;
@@ -89,7 +90,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", output::told(&error));
+            output::tell(&format!("error: {}", output::told(&error)));
             ExitCode::FAILURE
         }
     }

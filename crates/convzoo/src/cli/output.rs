@@ -16,6 +16,11 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
+/// Tells something on standard error. A log that nobody reads, or that has no room, is no reason to stop.
+pub fn tell(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 /// Prints one JSON document.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value).context("writing JSON")?)

@@ -17,6 +17,8 @@ use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
+use super::output::tell;
+
 /// `--device`.
 #[derive(clap::Args, Clone)]
 pub struct DeviceArgs {
@@ -169,6 +171,24 @@ pub enum ActivationArg {
 }
 
 impl NetworkArgs {
+    /// With what `others` say where these say nothing.
+    pub fn or(self, others: &Options) -> Self {
+        let activation = others.activation.and_then(|activation| match activation {
+            Activation::Tanh => Some(ActivationArg::Tanh),
+            Activation::Sigmoid => Some(ActivationArg::Sigmoid),
+            Activation::Relu => Some(ActivationArg::Relu),
+            // No network can be asked for one without.
+            Activation::Identity => None,
+        });
+        Self {
+            activation: self.activation.or(activation),
+            batch_norm: self.batch_norm.or(others.batch_norm),
+            dropout: self.dropout.or(others.dropout),
+            drop_path: self.drop_path.or(others.drop_path),
+            memory_efficient: self.memory_efficient.or(others.memory_efficient),
+        }
+    }
+
     /// As the library takes them.
     pub fn options(&self) -> Options {
         let activation = self.activation.map(|activation| match activation {
@@ -266,7 +286,7 @@ impl DataArgs {
         }
         let (splits, damaged) = splits.readable().with_context(opening)?;
         for problem in damaged {
-            eprintln!("left out: {problem}");
+            tell(&format!("left out: {problem}"));
         }
         Ok(splits)
     }
@@ -305,7 +325,7 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
         Ok(labels) if labels.len() == network.classes() => network.with_labels(labels),
         Ok(_) => network,
         Err(error) => {
-            eprintln!("note: classes are shown by number; --labels FILE names them ({error:#})");
+            tell(&format!("note: classes are shown by number; --labels FILE names them ({error:#})"));
             network
         }
     })

@@ -4,17 +4,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use burn::train::Interrupter;
+use convzoo::data::Splits;
 use convzoo::device::DeviceName;
 use convzoo::train::{Epoch, Event, Outcome, Progress, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names};
 use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 
-use super::output::{print, print_json, training_progress};
+use super::bench::machine::available_bytes;
+use super::output::{bytes, print, print_json, tell, training_progress};
 use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, preprocess};
+use super::signals::stop_on_signal;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
@@ -46,7 +49,7 @@ pub struct Args {
     /// Folder of the run [default: a new one under runs/]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder, which remembers all but the device and the four options below
+    /// Resume the run in this folder, which remembers all but the device and the four options below
     #[arg(long, value_name = "DIR", conflicts_with_all = [
         "model", "data", "data_dir", "offline", "split_seed", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate",
@@ -62,7 +65,7 @@ pub struct Args {
     /// Threads that make batches [default: as many as there are cores, two to eight]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     workers: Option<u16>,
-    /// Memory for decoded images, or for what a frozen backbone answers to them, in MiB
+    /// Memory for decoded images, or for a frozen backbone's features of them, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     cache: u32,
     /// Print the run's record as JSON at the end, and no dashboard
@@ -88,7 +91,7 @@ struct Overrides {
     /// The highest learning rate
     #[arg(long, visible_alias = "lr", value_name = "RATE", allow_negative_numbers = true)]
     learning_rate: Option<f64>,
-    /// How the learning rate goes on: constant, step, multi-step, cosine, linear, one-cycle or plateau
+    /// The learning-rate schedule: constant, step, multi-step, cosine, linear, one-cycle or plateau
     #[arg(long, value_name = "KIND")]
     schedule: Option<String>,
     /// Momentum of sgd or rmsprop
@@ -104,7 +107,7 @@ struct Overrides {
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     auxiliary_weight: Option<f64>,
     /// Leave the weights as they are up to this layer or block, named as `convzoo summary` names it, or `backbone` for
-    /// all in front of the head
+    /// all before the head
     #[arg(long, value_name = "LAYER")]
     freeze: Option<String>,
     /// Any field of the recipe, as in its file: `ema=0.999`, `schedule.milestones=[30,60]`, `augment.random_crop=4`;
@@ -165,54 +168,68 @@ struct Pretrained {
     resize: Option<usize>,
 }
 
-/// Trains, or goes on training.
+/// A run that can start, and what is said of it.
+struct Prepared {
+    trainer: Trainer<Network>,
+    model: &'static str,
+    /// All that the first line tells but the folder.
+    opening: String,
+}
+
+/// Trains, or resumes a training.
 pub fn run(args: &Args) -> Result<ExitCode> {
     args.devices.kernels.apply()?;
-    let trainer = match &args.resume {
+    make_threads()?;
+    let interrupter = Interrupter::new();
+    let Prepared { trainer, model, opening } = match &args.resume {
         Some(folder) => resumed(args, folder)?,
         None => fresh(args)?,
     };
-    let dashboard = trainer.dashboard;
-    let (out, name) = (trainer.out.clone(), trainer.network.name());
-    if !dashboard {
-        eprintln!(
-            "{name} on {}: {} images to train on, {} to test on, {} epochs, recipe {}, device {}, folder {}",
-            trainer.data.name,
-            trainer.data.train.len(),
-            trainer.data.test.len(),
-            trainer.recipe.epochs,
-            trainer.recipe_name.as_deref().unwrap_or("default"),
-            trainer.device_name,
-            out.display(),
-        );
-    }
-    stop_on_signal(&trainer.interrupter)?;
+    let dashboard = shows_dashboard(args);
+    stop_on_signal(&interrupter, dashboard)?;
+    let trainer = trainer.interrupter(interrupter).dashboard(dashboard);
     let bar = training_progress(!dashboard);
-    let shown = bar.clone();
-    let report = move |event: Event| match event {
-        Event::Backbone(images, total) => {
-            shown.set_length(total as u64);
-            shown.set_position(images as u64);
-            shown.set_prefix("backbone");
-        }
-        Event::Progress(progress) => show(&shown, &progress),
-        Event::Epoch(epoch, record) if !dashboard => {
-            let line = line(epoch, record.recipe.epochs);
-            shown.suspend(|| eprintln!("{line}"));
-        }
-        Event::Damaged(error) => shown.suspend(|| eprintln!("{error}; going on from the one before")),
-        Event::Unreported(error) => shown.suspend(|| eprintln!("the run is done but for its report: {error}")),
-        _ => {}
-    };
+    let report = reporter(bar.clone(), dashboard, opening);
     let outcome = if args.resume.is_some() { trainer.resume(report) } else { trainer.start(report) };
     bar.finish_and_clear();
     let outcome = outcome?;
     if args.json {
         print_json(&outcome.record)?;
-    } else {
-        print(&closing(&outcome, &out, name))?;
+    } else if let Err(error) = print(&closing(&outcome, model)) {
+        // The run is whole without its last words.
+        tell(&format!("{error:#}"));
     }
     Ok(if outcome.interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// Tells a run's events: a line for each epoch, and a bar, where no dashboard is shown.
+fn reporter(bar: ProgressBar, dashboard: bool, opening: String) -> impl FnMut(Event) + Send + 'static {
+    let line = move |bar: &ProgressBar, text: String| bar.suspend(|| tell(&text));
+    move |event: Event| match event {
+        Event::Folder(folder) if !dashboard => line(&bar, format!("{opening}, folder {}", folder.display())),
+        Event::Backbone(images, total) => {
+            bar.set_length(total as u64);
+            bar.set_position(images as u64);
+            bar.set_prefix("backbone");
+        }
+        Event::Progress(progress) => show(&bar, &progress),
+        Event::Epoch(epoch, record) if !dashboard => line(&bar, epoch_line(epoch, record.recipe.epochs)),
+        Event::Damaged(error) => line(&bar, format!("{error}; resuming from the one before")),
+        Event::Unreported(error) => line(&bar, format!("the run is done but for its report: {error}")),
+        _ => {}
+    }
+}
+
+/// Makes the threads that the CPU computes with, where that can still be an error.
+fn make_threads() -> Result<()> {
+    use std::error::Error;
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        // Without a source they are there already.
+        Err(error) if error.source().is_some() => {
+            Err(error).context("making the threads to compute with; RAYON_NUM_THREADS sets their number")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The recipe that was asked for, else that of the network's family, and its name.
@@ -227,7 +244,7 @@ fn recipe(asked: Option<&str>, variant: &Variant) -> Result<(Recipe, Option<Stri
     Ok((recipe, asked.or_else(|| Recipe::name_for(variant)).map(str::to_owned)))
 }
 
-fn fresh(args: &Args) -> Result<Trainer<Network>> {
+fn fresh(args: &Args) -> Result<Prepared> {
     let variant = variant(args.model.as_deref().unwrap_or("lenet5"))?;
     let (recipe, recipe_name) = recipe(args.recipe.as_deref(), variant)?;
     let changes = args.overrides.changes(&args.network);
@@ -249,35 +266,37 @@ fn fresh(args: &Args) -> Result<Trainer<Network>> {
         }
         None => None,
     };
-    setup.pretrained = pretrained
-        .as_ref()
-        .map(|network| Pretrained { channels: network.input()[0], resize: network.preprocessing().resize });
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => new_folder(&format!("{}-{}", setup.model, setup.data)),
+    if let Some(network) = &pretrained {
+        setup.pretrained = Some(Pretrained { channels: network.input()[0], resize: network.preprocessing().resize });
+        // What the file remembers of its network, a resumed run has to know without the file.
+        let remembered = network.metadata().unwrap_or_default().options;
+        setup.network = setup.network.or(&remembered);
+    }
+    let name = format!("{}-{}", setup.model, setup.data);
+    let prepared = prepare(args, devices, &setup, pretrained, recipe, args.seed, recipe_name)?;
+    let trainer = match &args.out {
+        Some(out) => prepared.trainer.out(out),
+        None => prepared.trainer.out_in("runs", name),
     };
-    let mut trainer = trainer(args, devices, &setup, pretrained, recipe, args.seed, out)?;
-    trainer.recipe_name = recipe_name;
-    Ok(trainer)
+    Ok(Prepared { trainer, ..prepared })
 }
 
-fn resumed(args: &Args, folder: &Path) -> Result<Trainer<Network>> {
-    let record = RunRecord::read(folder)?;
-    let setup: Setup = serde_json::from_value(record.setup)
+fn resumed(args: &Args, folder: &Path) -> Result<Prepared> {
+    let RunRecord { setup, device, recipe, seed, recipe_name, .. } = RunRecord::read(folder)?;
+    let setup: Setup = serde_json::from_value(setup)
         .with_context(|| format!("{} is of another program or version", folder.join("run.json").display()))?;
     let names = match args.devices.device.as_slice() {
-        [] => record.device.split(',').map(str::parse).collect::<Result<_, _>>()?,
+        [] => device.split(',').map(str::parse).collect::<Result<_, _>>()?,
         names => names.to_vec(),
     };
     let devices = Devices::open(names)?;
-    let mut trainer = trainer(args, devices, &setup, None, record.recipe, record.seed, folder.to_owned())?;
-    trainer.recipe_name = record.recipe_name;
-    Ok(trainer)
+    let prepared = prepare(args, devices, &setup, None, recipe, seed, recipe_name)?;
+    Ok(Prepared { trainer: prepared.trainer.out(folder), ..prepared })
 }
 
 /// Devices to train on.
 struct Devices {
-    names: String,
+    names: Vec<DeviceName>,
     first: Device,
     others: Vec<Device>,
 }
@@ -286,28 +305,70 @@ impl Devices {
     fn open(names: Vec<DeviceName>) -> Result<Self> {
         let mut devices = names.iter().map(DeviceName::open).collect::<Result<VecDeque<_>, _>>()?;
         let first = devices.pop_front().context("there is no device to train on")?;
-        let names = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         Ok(Self { names, first, others: devices.into() })
+    }
+
+    /// As `--device` takes them.
+    fn name(&self) -> String {
+        self.names.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+    }
+
+    /// How many compute in this machine's memory.
+    fn in_memory(&self) -> usize {
+        let on_cpu = |name: &&DeviceName| matches!(name, DeviceName::Flex | DeviceName::NdArray | DeviceName::Tch);
+        self.names.iter().filter(on_cpu).count()
     }
 }
 
-fn trainer(
+/// The network and the data of `setup`, ready to be trained.
+fn prepare(
     args: &Args,
     devices: Devices,
     setup: &Setup,
     pretrained: Option<Network>,
     recipe: Recipe,
     seed: u64,
-    out: PathBuf,
-) -> Result<Trainer<Network>> {
-    let Devices { names, first: device, others } = devices;
+    recipe_name: Option<String>,
+) -> Result<Prepared> {
     let data = setup.source.open(&setup.data)?;
+    devices.first.seed(seed);
+    let network = network(setup, pretrained, &data, &devices.first)?;
+    check_memory(&network, &recipe, data.train.len(), devices.in_memory())?;
+    let opening = format!(
+        "{} on {}: {} images to train on, {} to test on, {} epochs, recipe {}, device {}",
+        network.name(),
+        data.name,
+        data.train.len(),
+        data.test.len(),
+        recipe.epochs,
+        recipe_name.as_deref().unwrap_or("default"),
+        devices.name(),
+    );
+    let (model, preprocess) = (network.name(), preprocess(&network, &network.preprocessing(), &*data.train)?);
+    let trainer = Trainer::new(network, data)
+        .preprocess(preprocess)
+        .recipe(recipe)
+        .seed(seed)
+        .device_name(devices.name())
+        .device(devices.first)
+        .saving(Saving { every: args.checkpoint_every, keep: args.keep })
+        .resources(Resources {
+            more_devices: devices.others,
+            workers: args.workers.map(usize::from),
+            cache: (args.cache as usize) << 20,
+        })
+        .setup(serde_json::to_value(setup).context("writing down the run's setup")?);
+    let trainer = recipe_name.into_iter().fold(trainer, Trainer::recipe_name);
+    Ok(Prepared { trainer, model, opening })
+}
+
+/// The network of `setup` for the classes and the channels of `data`.
+fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &Device) -> Result<Network> {
     let image = data.train.get(0).context("reading the first image; --skip-corrupt leaves out what is damaged")?.image;
     let mut options = setup.network.options();
     let classes = data.classes().len();
     options.classes = Some(classes);
     options.channels = Some(setup.pretrained.as_ref().map_or(image.channels, |pretrained| pretrained.channels));
-    device.seed(seed);
     let network = match pretrained {
         Some(network) if network.classes() == classes => network,
         Some(network) => network.replace_head(classes),
@@ -321,55 +382,32 @@ fn trainer(
         None => network,
     };
     network.check_input(network.input())?;
-    let network = network.with_labels(data.classes().to_vec());
-    let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
-    Ok(Trainer {
-        network,
-        data,
-        preprocess,
-        recipe,
-        recipe_name: None,
-        seed,
-        device,
-        device_name: names,
-        out,
-        saving: Saving { every: args.checkpoint_every, keep: args.keep },
-        resources: Resources {
-            more_devices: others,
-            workers: args.workers.map(usize::from),
-            cache: (args.cache as usize) << 20,
-        },
-        command: std::env::args().collect(),
-        setup: serde_json::to_value(setup).context("writing down the run's setup")?,
-        dashboard: shows_dashboard(args),
-        interrupter: Interrupter::new(),
-    })
+    Ok(network.with_labels(data.classes().to_vec()))
 }
 
-/// `runs/NAME`, or with the first number behind it that is free.
-fn new_folder(name: &str) -> PathBuf {
-    let runs = Path::new("runs");
-    let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
-    std::iter::once(runs.join(name))
-        .chain(numbered)
-        .find(|folder| !folder.exists())
-        .expect("there is always another number")
+/// Refuses a run that this machine's memory cannot hold, by the least that a step needs on each of so many `devices`
+/// that compute in it.
+fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usize) -> Result<()> {
+    let batch = recipe.batch_size.min(images);
+    let summary = network.summary(network.input())?;
+    // Frozen layers keep nothing for the way back, and memory-efficient ones compute it again.
+    let keeps_all = recipe.transfer.freeze.is_none()
+        && !network.metadata().is_some_and(|m| m.options.memory_efficient == Some(true));
+    let per_device = if keeps_all { summary.training_bytes(batch) } else { summary.inference_bytes(batch) };
+    let (needed, available) = (per_device.saturating_mul(devices), available_bytes());
+    if needed > available {
+        bail!(
+            "a step of {} on {batch} images needs at least {} of memory, and {} are free; a smaller --batch-size needs \
+             less, and --set accumulation=N makes a step of N of them",
+            network.name(),
+            bytes(needed),
+            bytes(available),
+        );
+    }
+    Ok(())
 }
 
-/// Ctrl-C stops after the step under way; a second one stops at once.
-fn stop_on_signal(interrupter: &Interrupter) -> Result<()> {
-    let interrupter = interrupter.clone();
-    ctrlc::set_handler(move || {
-        if interrupter.should_stop() {
-            std::process::exit(130);
-        }
-        eprintln!("stopping after this step; --resume goes on from there");
-        interrupter.stop(Some("stopped by the user"));
-    })
-    .map_err(|error| anyhow!("cannot listen for Ctrl-C: {error}"))
-}
-
-fn line(epoch: &Epoch, epochs: usize) -> String {
+fn epoch_line(epoch: &Epoch, epochs: usize) -> String {
     format!(
         "epoch {:>3}/{epochs}  train loss {:.4} accuracy {:6.2}%  test loss {:.4} accuracy {:6.2}%  {:.1} s  {:.0} images/s",
         epoch.epoch,
@@ -394,8 +432,8 @@ fn show(bar: &ProgressBar, progress: &Progress) {
     bar.set_message(format!("{images_per_second:.0} images/s, {left} left"));
 }
 
-fn closing(outcome: &Outcome, out: &Path, model: &str) -> String {
-    let mut text = String::new();
+fn closing(outcome: &Outcome, model: &str) -> String {
+    let (mut text, out) = (String::new(), &outcome.folder);
     if let Some(best) = &outcome.best {
         text += &format!(
             "best test accuracy {:.2}% in epoch {}, weights in {}\n",
@@ -409,7 +447,7 @@ fn closing(outcome: &Outcome, out: &Path, model: &str) -> String {
         text += &format!("stopped after {epochs} epochs, {patience} of them without a better one\n");
     }
     if outcome.interrupted {
-        text += &format!("stopped; go on with: convzoo train --resume {}\n", out.display());
+        text += &format!("stopped; resume it with: convzoo train --resume {}\n", out.display());
     } else {
         let weights = out.join("best.safetensors");
         let data = data_options(&outcome.record.setup);

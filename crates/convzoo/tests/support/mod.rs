@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -65,4 +65,10 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         return None;
     }
     Some(found.canonicalize().unwrap())
+}
+
+/// Sends a signal, such as INT, to a program under way.
+pub fn signal(child: &Child, name: &str) {
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-s", name, &id]).status().unwrap().success(), "no signal {name}");
 }

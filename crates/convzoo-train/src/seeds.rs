@@ -1,0 +1,58 @@
+//! All seeds of a run, each from the run's own and a position, so that a resumed run draws what an uninterrupted one
+//! would have drawn. Checkpoints count on these numbers: another mixture is another run.
+
+/// Odd, and without a pattern in their bits.
+const MULTIPLIERS: [u64; 2] = [0x9E37_79B9_7F4A_7C15, 0xD1B5_4A32_D192_ED03];
+
+/// Of an epoch's order and of its augmentation.
+pub(crate) fn of_epoch(run: u64, epoch: usize) -> u64 {
+    pair(run, epoch as u64)
+}
+
+/// Of one image's augmentation in an epoch of this seed.
+pub(crate) fn of_image(epoch: u64, index: usize) -> u64 {
+    pair(epoch, index as u64)
+}
+
+/// Of how a batch is mixed in an epoch of this seed. Batches are numbered from the other end than images, so that no
+/// two share a seed.
+pub(crate) fn of_mix(epoch: u64, batch: usize) -> u64 {
+    pair(epoch, u64::MAX - batch as u64)
+}
+
+/// Of a device's random numbers in a training step, such as dropout's.
+pub(crate) fn of_step(run: u64, epoch: usize, batch: usize) -> u64 {
+    [epoch as u64, batch as u64].into_iter().fold(run, |mixed, part| {
+        (mixed ^ part.wrapping_mul(MULTIPLIERS[1])).wrapping_mul(MULTIPLIERS[0]).rotate_left(29)
+    })
+}
+
+/// One seed from two; (1, 2) is not (2, 1).
+fn pair(seed: u64, number: u64) -> u64 {
+    seed.wrapping_mul(MULTIPLIERS[0]).wrapping_add(number.wrapping_mul(MULTIPLIERS[1]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn positions_have_seeds_of_their_own() {
+        let positions = (0..20).flat_map(|epoch| (0..50).map(move |batch| (epoch, batch)));
+        let steps: HashSet<u64> = positions.map(|(epoch, batch)| of_step(7, epoch, batch)).collect();
+        assert_eq!(steps.len(), 1000);
+        let epoch = of_epoch(7, 1);
+        let drawn: HashSet<u64> = (0..500).flat_map(|at| [of_image(epoch, at), of_mix(epoch, at)]).collect();
+        assert_eq!(drawn.len(), 1000);
+    }
+
+    /// Runs of earlier versions are resumed by the same numbers.
+    #[test]
+    fn seeds_stay_what_they_were() {
+        let seeds = [of_epoch(3, 2), of_image(5, 7), of_mix(5, 7), of_step(3, 2, 1)];
+        let expected = [0x7E11_0192_2105_4E45, 0xD30A_6803_3778_E77E, 0x896B_0F08_EFDD_0451, 0x4A7D_C14A_B189_8643];
+        assert_eq!(seeds, expected);
+    }
+}
