@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use burn::train::Interrupter;
 use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, Linear, LinearConfig};
 use convzoo::data::{Source, open};
-use convzoo::train::{Event, Recipe, Resources, Saving, Trainer, preprocess};
-use convzoo::{Classifier, Preprocessing, summarize};
+use convzoo::train::{Event, Recipe, Resources, Saving, Trainer};
+use convzoo::{Classifier, Preprocessing, preprocess, summarize};
 
 /// Three strided convolutions and the mean of what they leave.
 #[derive(Module, Debug)]

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo::data::{Dataset, Source, Splits, Subset, open};
-use convzoo::train::{Event, Recipe, Resources, Saving, TrainError, Trainer, preprocess};
+use convzoo::train::{Event, Recipe, Resources, Saving, TrainError, Trainer};
 use convzoo::weights::{self, Checkpoint};
-use convzoo::{Classifier, Network, Options, create_from, device};
+use convzoo::{Classifier, Network, Options, create_from, device, preprocess};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     device.seed(0);
     let checkpoint = Checkpoint::open(&pretrained)?;
     let network = create_from("squeezenet1_0", checkpoint, &Options::default(), &device.clone().autodiff())?;
-    let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec());
+    let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec())?;
 
     let recipe = |name: &str| -> Result<Recipe, TrainError> {
         let recipe = Recipe::named(name)?;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail};
 use burn::train::Interrupter;
 use convzoo::data::{Augment, Dataset, Source, Splits, Subset, open};
 use convzoo::report::{Chart, Lines};
-use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer, preprocess};
-use convzoo::{Classifier, Options, create, device};
+use convzoo::train::{Epoch, Event, Recipe, Resources, RunRecord, RunStatus, Saving, Trainer};
+use convzoo::{Classifier, Options, create, device, preprocess};
 
 use super::show::table;
 

@@ -10,7 +10,7 @@ use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 use crate::checkpointing::keeping;
 use crate::observe::{self, Layer, Window};
 use crate::trace::{self, Scope};
-use crate::{Activation, Init, Norm, NormConfig};
+use crate::{Activation, Init, Norm, NormConfig, ReplaceError};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
 #[derive(Config, Debug)]
@@ -137,12 +137,29 @@ impl ConvUnit {
         }
     }
 
-    /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalisation, its weights drawn as this
-    /// one's were: for a unit that gives the classes.
-    pub fn replace_outputs(self, outputs: usize) -> Self {
-        let [_, inputs, ..] = self.conv.weight.lazy_shape().dims::<4>();
-        let config = ConvUnitConfig::square(inputs, outputs, 1).with_activation(self.activation).with_init(self.init);
-        config.init(&self.conv.weight.lazy_device())
+    /// A fresh 1×1 unit of `outputs` channels for the same inputs, its weights drawn as this one's were: for a unit that
+    /// gives the classes.
+    ///
+    /// # Errors
+    /// This unit is more than a 1×1 convolution and its activation.
+    pub fn replace_outputs(self, outputs: usize) -> Result<Self, ReplaceError> {
+        let conv = &self.conv;
+        let plain = [
+            (conv.kernel_size == [1, 1], "has a larger kernel"),
+            (conv.stride == [1, 1], "is strided"),
+            (conv.padding == PaddingConfig2d::Explicit(0, 0, 0, 0), "is padded"),
+            (conv.groups == 1, "has groups"),
+            (self.norm.is_none(), "is normalised"),
+        ];
+        if let Some((_, reason)) = plain.into_iter().find(|(plain, _)| !plain) {
+            return Err(ReplaceError { outputs, reason });
+        }
+        let [_, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
+        let config = ConvUnitConfig::square(inputs, outputs, 1)
+            .with_bias(conv.bias.is_some())
+            .with_activation(self.activation)
+            .with_init(self.init);
+        Ok(config.init(&conv.weight.lazy_device()))
     }
 
     /// Outside training, and unless observed layer by layer, what follows the convolution goes into its pass.
@@ -267,4 +284,28 @@ fn options(conv: &Conv2d) -> ConvOptions<2> {
     };
     let padding = [(top, bottom), (left, right)];
     ConvOptions::new_with_padding(conv.stride, padding, conv.dilation, conv.groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_one_by_one_unit_is_exchanged_for_one_of_other_outputs() {
+        let device = Device::flex();
+        let plain = ConvUnitConfig::square(4, 2, 1).with_bias(false);
+        let unit = plain.init(&device).replace_outputs(7).unwrap();
+        assert_eq!(unit.conv.weight.lazy_shape().dims(), [7, 4, 1, 1]);
+        assert!(unit.conv.bias.is_none(), "a unit without a bias gets none");
+        for (config, reason) in [
+            (ConvUnitConfig::square(4, 2, 3), "has a larger kernel"),
+            (plain.clone().strided(2), "is strided"),
+            (plain.clone().padded(1), "is padded"),
+            (plain.clone().with_groups(2), "has groups"),
+            (plain.with_batch_norm(), "is normalised"),
+        ] {
+            let error = config.init(&device).replace_outputs(7).err();
+            assert_eq!(error, Some(ReplaceError { outputs: 7, reason }));
+        }
+    }
 }

@@ -14,6 +14,7 @@ mod checkpointing;
 mod conv_unit;
 mod dense;
 mod drop_path;
+mod error;
 mod fire;
 mod fractal;
 mod head;
@@ -35,6 +36,7 @@ pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, Auxilia
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
 pub use dense::{DenseBlock, DenseBlockConfig, DenseLayer, DenseLayerConfig, Transition, TransitionConfig};
 pub use drop_path::{DropPath, DropPathConfig};
+pub use error::ReplaceError;
 pub use fire::{Fire, FireConfig};
 pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
 pub use head::{ClassifierHead, ClassifierHeadConfig};

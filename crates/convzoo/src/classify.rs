@@ -7,9 +7,10 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 use convzoo_data::{DataError, Image, load_image};
 use convzoo_models::{Classifier, ModelError, Network};
-use convzoo_train::preprocess;
 use serde::Serialize;
 use thiserror::Error;
+
+use crate::preprocess;
 
 /// One answer of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -18,8 +19,15 @@ pub struct Prediction {
     pub class: usize,
     /// Its name, where the network knows its classes' names.
     pub label: Option<String>,
-    /// The network's certainty, 0 to 1.
+    /// Its probability by the network, 0 to 1.
     pub probability: f32,
+}
+
+impl Prediction {
+    /// The class as people read it: its label, or its number where the network knows no labels.
+    pub fn name(&self) -> String {
+        self.label.clone().unwrap_or_else(|| format!("class {}", self.class))
+    }
 }
 
 /// Why an image cannot be classified.

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use burn::tensor::Tensor;
-use convzoo_blocks::observe::{Mode, Record, watch};
+use convzoo_blocks::observe::{Mode, Record, records, watch};
 use npyz::{NpyWriter, WriteOptions, WriterBuilder};
 use thiserror::Error;
 
 use crate::Classifier;
-use crate::visualize::layers;
+use crate::classify::device_of;
 
 /// Penultimate features, `[batch, features]`, and logits, `[batch, classes]`, of images `[batch, channels, height,
 /// width]`.
@@ -21,8 +21,9 @@ use crate::visualize::layers;
 pub fn embed<N: Classifier>(network: &N, images: Tensor<4>) -> (Tensor<2>, Tensor<2>) {
     let [_, channels, height, width] = images.dims();
     let weighted = |kind: &str| matches!(kind, "Conv2d" | "Linear");
-    let last = layers(network, [channels, height, width]).into_iter().rfind(|layer| weighted(layer.summary.kind));
-    let last = last.expect("a classifier ends in a layer with weights").id();
+    let image = Tensor::zeros([1, channels, height, width], &device_of(network));
+    let (_, layers) = records(Mode::Shapes, || network.forward(image));
+    let last = layers.iter().rfind(|layer| weighted(layer.kind)).expect("a classifier ends in a layer with weights").id;
     let network = network.valid();
     let kept = Rc::new(RefCell::new(None));
     let keep = Rc::clone(&kept);

@@ -1,7 +1,7 @@
 use convzoo_data::{Filter, Fit, Image, Preprocess};
 use convzoo_models::{Interpolation, Preprocessing};
 
-/// Turns what a network says of its input into the transformation of `image` and all of its kind.
+/// How `image` and all of its kind become the input, `[channels, height, width]`, of a network that says this of it.
 ///
 /// Networks for small images take them as they are: one that is smaller is put on a black canvas when it fits with a
 /// narrow border (MNIST's 28 on LeNet's 32), and scaled otherwise.

@@ -321,7 +321,7 @@ fn trainer(
         None => network,
     };
     network.check_input(network.input())?;
-    let network = network.with_labels(data.classes().to_vec());
+    let network = network.with_labels(data.classes().to_vec())?;
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
     Ok(Trainer {
         network,
