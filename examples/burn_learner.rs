@@ -12,8 +12,8 @@ use burn::tensor::{Device, Int, Tensor};
 use burn::train::metric::{AccuracyMetric, LossMetric};
 use burn::train::{Learner, SupervisedTraining};
 use convzoo::data::{Augment, Source, open};
-use convzoo::train::{Loader, Mix, TrainableClassifier, Views, evaluate, preprocess};
-use convzoo::{Classifier, Options, create, weights};
+use convzoo::train::{Loader, Mix, TrainableClassifier, Views, evaluate};
+use convzoo::{Classifier, Options, create, preprocess, weights};
 
 const BATCH: usize = 64;
 const EPOCHS: usize = 4;

@@ -41,7 +41,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     device.seed(0);
     let checkpoint = Checkpoint::open(&pretrained)?;
     let network = create_from("squeezenet1_0", checkpoint, &Options::default(), &device.clone().autodiff())?;
-    let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec());
+    let network = network.replace_head(data.classes().len()).with_labels(data.classes().to_vec())?;
 
     let recipe = |name: &str| -> Result<Recipe, TrainError> {
         let recipe = Recipe::named(name)?;

@@ -37,6 +37,10 @@ pub fn run() -> Result<()> {
         // Burn's cuda feature downloads an LLVM while it builds, except where documentation is built.
         succeed(cargo(features)?.env("DOCS_RS", "1"))
     })?;
+    step("the library that classifies images, alone", || {
+        let library = ["clippy", "--package", "convzoo", "--no-default-features", "--features", "flex"];
+        succeed(cargo(library)?.args(["--lib", "--", "-D", "warnings"]))
+    })?;
     step("documentation", || {
         let doc = ["doc", "--workspace", "--no-deps", "--exclude", "xtask"];
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))

@@ -9,7 +9,7 @@ use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
 use crate::checkpointing::keeping;
 use crate::features::{Composite, FeatureMap, Layer, weight};
-use crate::{Init, Norm, NormConfig};
+use crate::{Init, Norm, NormConfig, ReplaceError};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
 #[derive(Config, Debug)]
@@ -129,12 +129,29 @@ impl ConvUnit {
         input.composite(self)
     }
 
-    /// A fresh 1×1 unit of `outputs` channels for the same inputs, without normalization, its weights drawn as this
-    /// one's were: for a unit that gives the classes.
-    pub fn replace_outputs(self, outputs: usize) -> Self {
-        let [_, inputs, ..] = self.conv.weight.lazy_shape().dims::<4>();
-        let config = ConvUnitConfig::square(inputs, outputs, 1).with_activation(self.activation).with_init(self.init);
-        config.init(&self.conv.weight.lazy_device())
+    /// A fresh 1×1 unit of `outputs` channels for the same inputs, its weights drawn as this one's were: for a unit that
+    /// gives the classes.
+    ///
+    /// # Errors
+    /// This unit is more than a 1×1 convolution and its activation.
+    pub fn replace_outputs(self, outputs: usize) -> Result<Self, ReplaceError> {
+        let conv = &self.conv;
+        let plain = [
+            (conv.kernel_size == [1, 1], "has a larger kernel"),
+            (conv.stride == [1, 1], "is strided"),
+            (conv.padding == PaddingConfig2d::Explicit(0, 0, 0, 0), "is padded"),
+            (conv.groups == 1, "has groups"),
+            (self.norm.is_none(), "is normalized"),
+        ];
+        if let Some((_, reason)) = plain.into_iter().find(|(plain, _)| !plain) {
+            return Err(ReplaceError { outputs, reason });
+        }
+        let [_, inputs, ..] = conv.weight.lazy_shape().dims::<4>();
+        let config = ConvUnitConfig::square(inputs, outputs, 1)
+            .with_bias(conv.bias.is_some())
+            .with_activation(self.activation)
+            .with_init(self.init);
+        Ok(config.init(&conv.weight.lazy_device()))
     }
 
     /// What follows the convolution, as a factor and a summand of each channel; in inference it goes into its pass.
@@ -260,5 +277,29 @@ fn padding(conv: &Conv2d) -> [(usize, usize); 2] {
             let reach = (conv.kernel_size[i] - 1) * conv.dilation[i];
             (reach / 2, reach - reach / 2)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_one_by_one_unit_is_exchanged_for_one_of_other_outputs() {
+        let device = Device::flex();
+        let plain = ConvUnitConfig::square(4, 2, 1).with_bias(false);
+        let unit = plain.init(&device).replace_outputs(7).unwrap();
+        assert_eq!(unit.conv.weight.lazy_shape().dims(), [7, 4, 1, 1]);
+        assert!(unit.conv.bias.is_none(), "a unit without a bias gets none");
+        for (config, reason) in [
+            (ConvUnitConfig::square(4, 2, 3), "has a larger kernel"),
+            (plain.clone().strided(2), "is strided"),
+            (plain.clone().padded(1), "is padded"),
+            (plain.clone().with_groups(2), "has groups"),
+            (plain.with_batch_norm(), "is normalized"),
+        ] {
+            let error = config.init(&device).replace_outputs(7).err();
+            assert_eq!(error, Some(ReplaceError { outputs: 7, reason }));
+        }
     }
 }

@@ -189,7 +189,8 @@ impl Standardised {
 
     fn new(features: Tensor<4>) -> Self {
         let ([_, channels, ..], device) = (features.dims(), features.device());
-        let (scale, shift) = (Tensor::ones([channels], &device), Tensor::zeros([channels], &device));
+        let alike = (&device, features.dtype());
+        let (scale, shift) = (Tensor::ones([channels], alike), Tensor::zeros([channels], alike));
         let result = batch_norm_train(features, scale, shift, Self::EPSILON, false);
         Self { map: result.output, mean: result.mean, variance: result.variance }
     }

@@ -57,7 +57,7 @@ impl<const D: usize> Layer<D> for DropPath {
         let survival = 1.0 - self.rate;
         let mut per_image = [1; D];
         per_image[0] = input.dims()[0];
-        let survives = Tensor::random(per_image, Distribution::Bernoulli(survival), &input.device());
+        let survives = Tensor::random(per_image, Distribution::Bernoulli(survival), (&input.device(), input.dtype()));
         input * survives.div_scalar(survival)
     }
 }

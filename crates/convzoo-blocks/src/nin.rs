@@ -55,6 +55,7 @@ impl NinBlock {
 
     /// Exchanges the last 1×1 convolution for a fresh one of `outputs` channels, for a block that ends in classes.
     pub fn replace_outputs(self, outputs: usize) -> Self {
-        Self { cccp2: self.cccp2.replace_outputs(outputs), ..self }
+        let last = self.cccp2.replace_outputs(outputs).expect("the block's last unit is a plain 1×1 convolution");
+        Self { cccp2: last, ..self }
     }
 }

@@ -51,6 +51,26 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
+    /// How `image` and all of its kind become the input, `[channels, height, width]`, of a network that was made for
+    /// images of `size`, `[height, width]`, with the shorter side resized to `resize` before the centre crop.
+    ///
+    /// Without `resize`, as networks for small images have it, they stay as they are: one that is smaller is put on a
+    /// black canvas when it fits with a narrow border (MNIST's 28 on LeNet's 32), and scaled otherwise.
+    pub fn for_network(
+        [channels, height, width]: [usize; 3],
+        size: [usize; 2],
+        resize: Option<usize>,
+        image: &Image,
+    ) -> Self {
+        let narrow = |side: usize, input: usize| (side..=side + 4).contains(&input);
+        let fit = match resize {
+            Some(shorter) => Fit::ResizeCrop { shorter: shorter * height.min(width) / size[0].min(size[1]) },
+            None if narrow(image.height, height) && narrow(image.width, width) => Fit::Pad,
+            None => Fit::Resize,
+        };
+        Self::new(channels, height, width, fit)
+    }
+
     /// The mean of ImageNet's channels.
     pub const IMAGENET_MEAN: [f32; 3] = [0.485, 0.456, 0.406];
     /// The standard deviation of ImageNet's channels.

@@ -1,12 +1,14 @@
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use convzoo_blocks::graph::Graph;
 use convzoo_blocks::{FeatureMap, Symbol};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 use crate::names;
-use crate::weights::Metadata;
+use crate::weights::{Metadata, WeightsError};
 
 /// What all networks of the zoo do, and what a network of your own must do to be trained, inspected and compiled like
 /// them.
@@ -92,7 +94,7 @@ pub struct Outputs<V = Tensor<2>> {
 }
 
 /// How an image becomes a network's input: resized, cropped, scaled to 0…1, normalised per channel.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Height and width of the input.
     pub size: [usize; 2],
@@ -107,7 +109,7 @@ pub struct Preprocessing {
 }
 
 /// Interpolation in resizing, antialiased.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
     /// Linear in each direction.
@@ -130,4 +132,25 @@ impl Preprocessing {
     pub const fn small(size: usize) -> Self {
         Self { size: [size; 2], resize: None, ..Self::IMAGENET }
     }
+
+    /// Refuses what a file cannot mean: no size, an image blown up beyond all bounds, a division by nothing.
+    pub(crate) fn checked(self, path: &Path) -> Result<Self, WeightsError> {
+        let [height, width] = self.size;
+        let smallest = height.min(width).min(MOST_PIXELS);
+        let sizes = [height, width].iter().all(|side| (1..=MOST_PIXELS).contains(side))
+            && self.resize.is_none_or(|shorter| (1..=MOST_RESIZED * smallest).contains(&shorter));
+        let normalises =
+            self.mean.iter().all(|mean| mean.is_finite()) && self.std.iter().all(|std| std.is_finite() && *std > 0.0);
+        if sizes && normalises {
+            return Ok(self);
+        }
+        let reason = format!("it describes an impossible preprocessing: {self:?}");
+        Err(WeightsError::Damaged { path: path.to_owned(), reason })
+    }
 }
+
+/// The largest side of an input that a file may ask for.
+const MOST_PIXELS: usize = 1 << 14;
+
+/// How many times its input a file may have images resized to.
+const MOST_RESIZED: usize = 8;

@@ -85,6 +85,26 @@ pub enum ModelError {
     /// An operation that does not take its inputs.
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// No published weights of this name.
+    #[error("no weights '{weights}' are published for {name}; there are {}", list(.published))]
+    Weights {
+        /// The network.
+        name: &'static str,
+        /// What was asked for.
+        weights: String,
+        /// The names of those published.
+        published: Vec<&'static str>,
+    },
+    /// Labels of another number than the classes.
+    #[error("{name} has {classes} classes and is given {labels} labels; it takes one for each class")]
+    Labels {
+        /// The network.
+        name: &'static str,
+        /// Its classes.
+        classes: usize,
+        /// How many labels were given.
+        labels: usize,
+    },
     /// Images with other channels than the network was made for.
     #[error("{name} was made for {expected} input channels and is given {found}")]
     Channels {

@@ -18,6 +18,7 @@ mod classifier;
 mod error;
 pub mod families;
 mod fused;
+pub mod imagenet;
 mod names;
 mod published;
 mod registry;

@@ -1,6 +1,12 @@
 //! Weights that others have published for the networks here; which there are stands beside each family.
 
-use crate::registry::variants;
+use std::path::Path;
+
+use burn::tensor::Device;
+
+use crate::registry::{create_from, variant, variants};
+use crate::weights::{Checkpoint, WeightsError};
+use crate::{Classifier, ModelError, Network, Options, Preprocessing, imagenet};
 
 /// The server that torchvision's weights are on.
 pub const SERVER: &str = "https://download.pytorch.org/models";
@@ -32,6 +38,30 @@ impl Published {
         resize: usize,
     ) -> Self {
         Self { model, name, file, top1, top5, resize }
+    }
+
+    /// The weights `name` of the network `model`, or an error that says which are published.
+    pub fn find(model: &str, name: &str) -> Result<&'static Self, ModelError> {
+        let model = variant(model)?.name;
+        published(model).find(|weights| weights.name == name).ok_or_else(|| ModelError::Weights {
+            name: model,
+            weights: name.to_owned(),
+            published: published(model).map(|weights| weights.name).collect(),
+        })
+    }
+
+    /// The weights of `model` that are published in a file of this name, if any.
+    pub fn of_file(model: &str, file: &Path) -> Option<&'static Self> {
+        let name = file.file_name()?;
+        published(model).find(|weights| name == weights.file)
+    }
+
+    /// The network with these weights, read from where [`file`](Self::file) was downloaded to. It knows the names of
+    /// ImageNet's classes and the preprocessing that the weights were evaluated with.
+    pub fn load(&self, file: &Path, options: &Options, device: &Device) -> Result<Network, WeightsError> {
+        let network = create_from(self.model, Checkpoint::open(file)?, options, device)?;
+        let preprocessing = Preprocessing { resize: Some(self.resize), ..network.preprocessing() };
+        Ok(network.with_labels(imagenet::class_names())?.with_preprocessing(preprocessing))
     }
 
     /// The beginning of the file's SHA-256: torchvision's file names end in it.

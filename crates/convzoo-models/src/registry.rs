@@ -186,7 +186,8 @@ pub fn create_from(
     device: &Device,
 ) -> Result<Network, WeightsError> {
     let remembered = checkpoint.metadata().filter(|metadata| metadata.model == name).cloned().unwrap_or_default();
-    let Metadata { options: remembered, labels, .. } = remembered;
+    let Metadata { options: remembered, labels, preprocessing, .. } = remembered;
+    let preprocessing = preprocessing.map(|preprocessing| preprocessing.checked(checkpoint.path())).transpose()?;
     let options = Options {
         dropout: options.dropout.or(remembered.dropout),
         drop_path: options.drop_path.or(remembered.drop_path),
@@ -209,7 +210,12 @@ pub fn create_from(
     let same = options.classes.is_none_or(|classes| classes == probe.classes)
         && options.channels.is_none_or(|channels| channels == probe.channels);
     let network = if same { probe } else { create(name, &options, device)? };
-    Ok(checkpoint.apply(network)?.with_labels(labels))
+    let network = checkpoint.apply(network)?;
+    let network = if labels.is_empty() { network } else { network.with_labels(labels)? };
+    Ok(match preprocessing {
+        Some(preprocessing) => network.with_preprocessing(preprocessing),
+        None => network,
+    })
 }
 
 /// A network of the zoo, made by [`create`].
@@ -259,15 +265,28 @@ impl Network {
         &self.labels
     }
 
-    /// The network with names for its classes, which its weights files will remember; names of another number than
-    /// its classes are not taken.
-    pub fn with_labels(self, labels: Vec<String>) -> Self {
-        if labels.len() == self.classes { Self { labels, ..self } } else { self }
+    /// A class as people read it: its label, or its number where the network knows no labels.
+    pub fn class_name(&self, class: usize) -> String {
+        self.labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
     }
 
-    /// The network with another preprocessing than its family's, for weights that were trained so.
+    /// The network with names for its classes, which its weights files will remember.
+    ///
+    /// # Errors
+    /// There are more or fewer names than classes.
+    pub fn with_labels(self, labels: Vec<String>) -> Result<Self, ModelError> {
+        let (name, classes) = (self.name(), self.classes);
+        if labels.len() != classes {
+            return Err(ModelError::Labels { name, classes, labels: labels.len() });
+        }
+        Ok(Self { labels, ..self })
+    }
+
+    /// The network with another preprocessing than its family's, for weights that were trained so; its weights files
+    /// will remember it.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
-        Self { preprocessing: Some(preprocessing), ..self }
+        let preprocessing = Some(preprocessing).filter(|other| *other != self.family.preprocessing());
+        Self { preprocessing, ..self }
     }
 
     /// The network in its fastest form for inference on its device.
@@ -365,6 +384,7 @@ impl Classifier for Network {
             model: self.name().to_owned(),
             options: Options { classes: None, channels: None, ..self.options.clone() },
             labels: self.labels.clone(),
+            preprocessing: self.preprocessing,
         })
     }
     fn reference_name(&self, path: &[&str]) -> String {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::names::{name_tree, optional_layer};
-use crate::{Classifier, ModelError, Options};
+use crate::{Classifier, ModelError, Options, Preprocessing};
 
 /// Why weights cannot be read or written.
 #[derive(Debug, Error)]
@@ -130,6 +130,9 @@ pub struct Metadata {
     /// The names of its classes, if it knows them.
     #[serde(default)]
     pub labels: Vec<String>,
+    /// How images become its input, where that is not as its family has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocessing: Option<Preprocessing>,
 }
 
 impl Metadata {
@@ -194,6 +197,11 @@ impl Checkpoint {
         let tensors = tensors_of(store).map_err(damaged)?;
         let tensors = header.seek(tensors, &Arc::new(Mutex::new(io::Cursor::new(bytes.to_vec()))));
         Ok(Self { path, tensors: unwrap_names(tensors), metadata: header.metadata() })
+    }
+
+    /// Where it is from, for errors.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Names and shapes of all tensors.

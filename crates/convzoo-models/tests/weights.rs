@@ -14,7 +14,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::store::bridge;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use convzoo_models::weights::{self, Checkpoint, Mismatch, Precision, WeightsError};
-use convzoo_models::{Classifier, Network, Options, create, create_from};
+use convzoo_models::{Classifier, ModelError, Network, Options, Preprocessing, create, create_from};
 
 use files::{file, fixture, path, safetensors, safetensors_of};
 use tiny::Tiny;
@@ -277,7 +277,7 @@ fn what_does_not_fit_is_listed() {
 fn files_remember_options_and_labels() {
     let options = Options { activation: Some(convzoo_blocks::Activation::Relu), ..Options::default() };
     let labels: Vec<String> = (0..10).map(|i| format!("digit {i}")).collect();
-    let network = common::filled("lenet5", &options, &Device::flex()).with_labels(labels.clone());
+    let network = common::filled("lenet5", &options, &Device::flex()).with_labels(labels.clone()).unwrap();
     let (safe, pack) = (path("remember.safetensors"), path("remember.bpk"));
     weights::save(&network, &safe).unwrap();
     weights::save_pack(&network, &pack, Precision::Full).unwrap();
@@ -285,6 +285,43 @@ fn files_remember_options_and_labels() {
         let read = open("lenet5", &path, &Options::default()).unwrap();
         assert_eq!(read.labels(), labels);
         assert_eq!(read.metadata(), network.metadata());
+    }
+}
+
+#[test]
+fn labels_of_another_number_than_the_classes_are_refused() {
+    let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
+    for labels in [0, 9, 11] {
+        let error = network.clone().with_labels(vec!["a digit".to_owned(); labels]).err();
+        assert_eq!(error, Some(ModelError::Labels { name: "lenet5", classes: 10, labels }));
+    }
+}
+
+#[test]
+fn files_remember_a_preprocessing_that_is_not_the_familys() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let own = network.preprocessing();
+    assert_eq!(network.clone().with_preprocessing(own).metadata(), network.metadata());
+    let other = Preprocessing { resize: Some(40), mean: [0.5; 3], ..own };
+    let (safe, pack) = (path("preprocessing.safetensors"), path("preprocessing.bpk"));
+    let network = network.with_preprocessing(other);
+    weights::save(&network, &safe).unwrap();
+    weights::save_pack(&network, &pack, Precision::Full).unwrap();
+    for path in [safe, pack] {
+        assert_eq!(open("lenet5", &path, &Options::default()).unwrap().preprocessing(), other);
+    }
+    // One that would make images of a billion pixels, or none.
+    for wrong in [
+        Preprocessing { resize: Some(usize::MAX), ..own },
+        Preprocessing { resize: Some(0), ..own },
+        Preprocessing { size: [0, 32], ..own },
+        Preprocessing { size: [usize::MAX; 2], resize: Some(9), ..own },
+        Preprocessing { std: [1.0, 0.0, 1.0], ..own },
+    ] {
+        let path = path("wrong_preprocessing.safetensors");
+        weights::save(&network.clone().with_preprocessing(wrong), &path).unwrap();
+        let error = open("lenet5", &path, &Options::default()).err();
+        assert!(matches!(error, Some(WeightsError::Damaged { .. })), "{wrong:?}: {error:?}");
     }
 }
 

@@ -37,7 +37,6 @@ pub use loader::{Batch, Loader, Partners};
 pub use mix::Mix;
 pub use named::recipe_names;
 pub use optimizer::Optimizer;
-pub use preprocess::preprocess;
 pub use progress::{Event, Progress};
 pub use recipe::{Monitor, Precision, Recipe};
 pub use schedule::Schedule;

@@ -8,10 +8,11 @@ use convzoo_data::{Preprocess, Splits};
 use convzoo_models::Classifier;
 
 use crate::folder::Place;
+use crate::preprocess::preprocess;
 use crate::progress::Event;
 use crate::run::Job;
 use crate::trainable::{Loss, TrainableClassifier};
-use crate::{Epoch, Recipe, RunRecord, TrainError, preprocess};
+use crate::{Epoch, Recipe, RunRecord, TrainError};
 
 /// A training run: any network, any data, one recipe, one folder.
 ///

@@ -7,9 +7,10 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 use convzoo_data::{DataError, Image, load_image};
 use convzoo_models::{Classifier, InferenceError, ModelError, Network, Predict};
-use convzoo_train::preprocess;
 use serde::Serialize;
 use thiserror::Error;
+
+use crate::preprocess;
 
 /// One answer of a network.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -20,6 +21,13 @@ pub struct Prediction {
     pub label: Option<String>,
     /// Its probability, 0 to 1.
     pub probability: f32,
+}
+
+impl Prediction {
+    /// The class as people read it: its label, or its number where the network knows no labels.
+    pub fn name(&self) -> String {
+        self.label.clone().unwrap_or_else(|| format!("class {}", self.class))
+    }
 }
 
 /// Why an image cannot be classified.

@@ -1,7 +1,16 @@
 //! The classic convolutional networks on every Burn backend.
 //!
-//! [`create`] makes a network by name on a device that is chosen at run time ([`device`]); [`weights`] brings what
-//! PyTorch users have; [`train`] trains it.
+//! [`create`] makes a network by name on a device that is chosen at run time ([`device`]), [`create_pretrained`] one with
+//! published weights, [`classify`] tells what is on an image; [`weights`] brings what PyTorch users have.
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `flex`, `ndarray`, `tch`, `wgpu`, `cuda`, `remote` | the device of that name |
+//! | `train` | `train`: recipes, the training loop, evaluation |
+//! | `visualize` | `visualize` and `report`: Grad-CAM and other pictures of what a network sees, charts, pages |
+//! | `cli` | the program `convzoo`, and all that it needs of these |
+//!
+//! Without default features, a device's feature alone is what a program needs that classifies images.
 //!
 //! ```
 //! use convzoo::{Classifier, Options, create, device};
@@ -17,13 +26,19 @@
 mod classify;
 pub mod device;
 pub mod embed;
+mod preprocess;
 pub mod pretrained;
 pub mod tensor_file;
+#[cfg(feature = "visualize")]
 pub mod visualize;
 
 pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
 pub use convzoo_data as data;
 pub use convzoo_graph as graph;
 pub use convzoo_models::*;
+#[cfg(feature = "visualize")]
 pub use convzoo_report as report;
+#[cfg(feature = "train")]
 pub use convzoo_train as train;
+pub use preprocess::preprocess;
+pub use pretrained::create_pretrained;

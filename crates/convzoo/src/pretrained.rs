@@ -1,8 +1,23 @@
-//! Weights that come with the crate.
+//! Networks with their weights: those that come with the crate, those that others have published, and those in files.
+//!
+//! ```no_run
+//! use convzoo::{classify_file, create_pretrained, device};
+//!
+//! let network = create_pretrained("resnet50", "imagenet1k_v2", &device::open("flex")?)?;
+//! for prediction in classify_file(&network, "photo.jpg", 5)? {
+//!     println!("{:6.2}%  {}", 100.0 * prediction.probability, prediction.name());
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use convzoo_data::download::{Remote, fetch};
+use convzoo_data::{DataError, Source};
 use convzoo_models::weights::{Checkpoint, WeightsError};
-use convzoo_models::{Network, Options, create_from};
+use convzoo_models::{ModelError, Network, Options, Published, SERVER, create_from, published, variant};
+use thiserror::Error;
 
 /// `best.safetensors` of `convzoo train --device flex`.
 const LENET5_DIGITS: &[u8] = include_bytes!("../weights/lenet5-digits.safetensors");
@@ -11,4 +26,110 @@ const LENET5_DIGITS: &[u8] = include_bytes!("../weights/lenet5-digits.safetensor
 /// digits held out (`convzoo train --device flex` says so).
 pub fn lenet5_digits(device: &Device) -> Result<Network, WeightsError> {
     create_from("lenet5", Checkpoint::from_safetensors(LENET5_DIGITS)?, &Options::default(), device)
+}
+
+/// Why a network's weights cannot be had.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum PretrainedError {
+    /// There is no such network, or no weights of this name are published for it.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The weights are not in the cache, and may not be downloaded.
+    #[error(transparent)]
+    Cache(#[from] DataError),
+    /// The download failed.
+    #[error("downloading {file}; it may also be put into {}", .folder.display())]
+    Download {
+        /// The published file.
+        file: &'static str,
+        /// Where it belongs.
+        folder: PathBuf,
+        /// What went wrong.
+        source: DataError,
+    },
+    /// The file cannot be opened.
+    #[error("opening the weights '{weights}' (published for {model}: {})", published_names(.model))]
+    Open {
+        /// The network.
+        model: &'static str,
+        /// What was asked for.
+        weights: String,
+        /// What went wrong.
+        source: WeightsError,
+    },
+    /// The file does not hold weights of this network.
+    #[error("loading {} into {model}", .path.display())]
+    Load {
+        /// The network.
+        model: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: WeightsError,
+    },
+}
+
+fn published_names(model: &str) -> String {
+    let names: Vec<_> = published(model).map(|weights| weights.name).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+/// The network `model` with weights that are published under the name `weights`, such as `imagenet1k_v1`; it knows the
+/// names of its classes and its preprocessing. The first time, the weights are downloaded into the user's cache.
+///
+/// [`load`] takes options, and says where to and whether to download.
+pub fn create_pretrained(model: &str, weights: &str, device: &Device) -> Result<Network, PretrainedError> {
+    let published = Published::find(model, weights)?;
+    let path = download(published, &Source::default())?;
+    load_published(published, path, &Options::default(), device)
+}
+
+/// The network `model` with the weights in a file or, where there is no such file, with those published under this
+/// name. A file that bears the name of a published one and was not written by convzoo is taken for it.
+///
+/// Classes and channels are taken from the weights where `options` leaves them open.
+pub fn load(
+    model: &str,
+    weights: &str,
+    options: &Options,
+    source: &Source,
+    device: &Device,
+) -> Result<Network, PretrainedError> {
+    let model = variant(model)?.name;
+    let path = Path::new(weights);
+    if !path.exists()
+        && let Ok(published) = Published::find(model, weights)
+    {
+        return load_published(published, download(published, source)?, options, device);
+    }
+    let open = |source| PretrainedError::Open { model, weights: weights.to_owned(), source };
+    let checkpoint = Checkpoint::open(path).map_err(open)?;
+    if let (None, Some(published)) = (checkpoint.metadata(), Published::of_file(model, path)) {
+        return load_published(published, path.to_owned(), options, device);
+    }
+    let load = |source| PretrainedError::Load { model, path: path.to_owned(), source };
+    create_from(model, checkpoint, options, device).map_err(load)
+}
+
+fn load_published(
+    published: &Published,
+    path: PathBuf,
+    options: &Options,
+    device: &Device,
+) -> Result<Network, PretrainedError> {
+    let network = published.load(&path, options, device);
+    network.map_err(|source| PretrainedError::Load { model: published.model, path, source })
+}
+
+/// The file of published weights in the cache's folder `weights`, fetched from [`SERVER`], or from the mirror of
+/// `source`, where it is not there.
+pub fn download(published: &Published, source: &Source) -> Result<PathBuf, PretrainedError> {
+    let (file, folder) = (published.file, source.cache_dir()?.join("weights"));
+    let urls: Vec<_> = source.servers("weights", &[SERVER]).iter().map(|server| format!("{server}/{file}")).collect();
+    if source.offline && !folder.join(file).is_file() {
+        return Err(DataError::Offline { name: file.to_owned(), folder, urls }.into());
+    }
+    let remote = Remote { file: file.to_owned(), urls, sha256: published.sha256().to_owned(), bytes: None };
+    fetch(&remote, &folder, source.progress).map_err(|source| PretrainedError::Download { file, folder, source })
 }

@@ -11,7 +11,7 @@ use std::process::Command;
 use burn::store::{ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{Device, Tensor, TensorData};
 use convzoo::weights::Checkpoint;
-use convzoo::{Classifier, Options, create, create_from, weights};
+use convzoo::{Classifier, Options, create, create_from, imagenet, weights};
 use serde_json::{Value, json};
 use support::{convzoo, convzoo_fed, error, json, parse, shared, temp};
 
@@ -97,31 +97,37 @@ fn published_weights_are_found_in_the_cache_and_name_their_classes() {
     let folder = temp();
     let cache = folder.path().join("cache/weights");
     fs::create_dir_all(&cache).unwrap();
-    let predict = || {
+    let convzoo_of = |folder: &Path| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
-        command.args(["predict", "photo.png", "--model", "squeezenet1_1", "--weights", "imagenet1k_v1", "--offline"]);
-        command.args(["--top", "1", "--json"]).current_dir(folder.path());
-        command.env("CONVZOO_CACHE", folder.path().join("cache")).env_remove("CONVZOO_MIRROR").output().unwrap()
+        command.current_dir(folder).env("CONVZOO_CACHE", folder.join("cache")).env_remove("CONVZOO_MIRROR");
+        command
+    };
+    let predict = |weights: &[&str]| {
+        let mut command = convzoo_of(folder.path());
+        command.args(["predict", "photo.png", "--model", "squeezenet1_1", "--offline", "--top", "1", "--json"]);
+        command.args(weights).output().unwrap()
     };
     image::RgbImage::from_pixel(40, 30, image::Rgb([200, 40, 90])).save(folder.path().join("photo.png")).unwrap();
 
-    // Neither is there: where the file belongs and where it can be had.
-    let told = String::from_utf8(predict().stderr).unwrap();
+    // They are not there: where the file belongs and where it can be had.
+    let told = String::from_utf8(predict(&["--weights", "imagenet1k_v1"]).stderr).unwrap();
     assert!(told.contains("squeezenet1_1-b8a52dc0.pth") && told.contains("download.pytorch.org"), "{told}");
 
-    // The weights alone: classes by number, and a note.
     let network = create("squeezenet1_1", &Options::default(), &Device::flex()).unwrap();
     weights::save(&network, &cache.join("squeezenet1_1-b8a52dc0.pth")).unwrap();
-    let output = predict();
-    let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(parse(&output)[0]["top"][0]["label"], Value::Null, "{told}");
-    assert!(told.contains("note: classes are shown by number"), "{told}");
+    let names = imagenet::class_names();
+    let answer = parse(&predict(&["--weights", "imagenet1k_v1"]));
+    let top = &answer[0]["top"][0];
+    assert_eq!(top["label"], names[top["class"].as_u64().unwrap() as usize]);
 
-    // Both: classes by name.
-    let names: Vec<_> = (0..1000).map(|class| format!("thing {class}")).collect();
-    fs::write(cache.join("imagenet_classes.txt"), names.join("\n")).unwrap();
-    let top = &parse(&predict())[0]["top"][0];
-    assert_eq!(top["label"], format!("thing {}", top["class"]));
+    // Converted, they know them still; others are told them.
+    let mut convert = convzoo_of(folder.path());
+    convert.args(["convert", "squeezenet1_1", "imagenet1k_v1", "own.safetensors", "--offline"]);
+    assert!(convert.status().unwrap().success());
+    assert_eq!(parse(&predict(&["--weights", "own.safetensors"])), answer);
+    weights::save(&network, &folder.path().join("nameless.safetensors")).unwrap();
+    assert_eq!(parse(&predict(&["--weights", "nameless.safetensors"]))[0]["top"][0]["label"], Value::Null);
+    assert_eq!(parse(&predict(&["--weights", "nameless.safetensors", "--labels", "imagenet"])), answer);
 }
 
 #[test]

@@ -111,7 +111,8 @@ impl Classifier for ResNetV2 {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { fc: self.fc.replace_outputs(classes), ..self }
+        let fc = self.fc.replace_outputs(classes).expect("the classifier is a plain 1×1 convolution");
+        Self { fc, ..self }
     }
 
     /// timm's for the published weights.

@@ -125,7 +125,8 @@ impl Classifier for SqueezeNet {
     }
 
     fn replace_head(self, classes: usize) -> Self {
-        Self { classifier: self.classifier.replace_outputs(classes), ..self }
+        let classifier = self.classifier.replace_outputs(classes).expect("the classifier is a plain 1×1 convolution");
+        Self { classifier, ..self }
     }
 
     /// torchvision numbers convolution, activation, poolings and fire modules in one sequence, `features`.

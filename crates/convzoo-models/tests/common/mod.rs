@@ -27,7 +27,7 @@ fn unit(seed: u64, index: u64) -> f64 {
 pub fn values(name: &str, shape: &[usize]) -> TensorData {
     let elements: usize = shape.iter().product();
     let (offset, scale) = match name {
-        "input" => (0.0, 3f64.sqrt()),
+        _ if name.split('.').next() == Some("input") => (0.0, 3f64.sqrt()),
         _ if name.ends_with("running_mean") => (0.0, 0.1),
         _ if name.ends_with("running_var") => (1.0, 0.5),
         _ if shape.len() >= 2 => (0.0, (6.0 / (elements / shape[0]) as f64).sqrt()),
@@ -51,7 +51,12 @@ pub fn filled(name: &str, options: &Options, device: &Device) -> Network {
 
 /// The formula's images, `[batch, channels, height, width]`.
 pub fn input(shape: [usize; 4], device: &Device) -> Tensor<4> {
-    Tensor::from_data(values("input", &shape), device)
+    images("input", shape, device)
+}
+
+/// The formula's images of another name: `input.1`, `input.2` and so on.
+pub fn images(name: &str, shape: [usize; 4], device: &Device) -> Tensor<4> {
+    Tensor::from_data(values(name, &shape), device)
 }
 
 /// Channels and height of what the layers of these kinds answer with, in the order of their calls.

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::images::{Source, expand};
 use super::output::{print, print_json, progress, told};
-use super::select::{TrainedArgs, class_name};
+use super::select::TrainedArgs;
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
@@ -96,7 +96,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 Err(error) => Answer::Wrong { image, error: told(&error) },
                 Ok(_) => {
                     let (row, class) = taken_for.next().context("every image has an answer")?;
-                    let class = if folders { folder(source) } else { class_name(&network, class as usize) };
+                    let class = if folders { folder(source) } else { network.class_name(class as usize) };
                     Answer::Row { image, row, class }
                 }
             });

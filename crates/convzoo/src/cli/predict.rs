@@ -119,9 +119,8 @@ fn text(answers: &[Answer]) -> String {
     for answer in answers {
         let Answer::Right { image, top } = answer else { continue };
         for (i, prediction) in top.iter().enumerate() {
-            let label = prediction.label.clone().unwrap_or_else(|| format!("class {}", prediction.class));
             let name = if i == 0 { image.clone() } else { String::new() };
-            rows.push(vec![name, format!("{:.2}%", 100.0 * prediction.probability), label]);
+            rows.push(vec![name, format!("{:.2}%", 100.0 * prediction.probability), prediction.name()]);
         }
     }
     table(&["image", "probability", "class"], &[1], rows)

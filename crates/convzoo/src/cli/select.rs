@@ -5,13 +5,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
-use convzoo::data::download::{Remote, fetch};
-use convzoo::data::{DataError, Source, Splits};
+use convzoo::data::{Source, Splits};
 use convzoo::device::{self, DeviceName};
-use convzoo::weights::Checkpoint;
 use convzoo::{
-    Classifier, Inference, LinearPrecision, Network, Options, Preprocessing, Published, SERVER, create, create_from,
-    data, pretrained, published, train, variant,
+    Inference, LinearPrecision, Network, Options, Preprocessing, create, data, imagenet, pretrained, variant,
 };
 use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
@@ -218,8 +215,9 @@ pub struct TrainedArgs {
     /// Never download
     #[arg(long)]
     offline: bool,
-    /// Names of the classes, a line each, where the weights do not remember them
-    #[arg(long, value_name = "FILE")]
+    /// Names of the classes, where the weights do not remember them: a file with a line each, or `imagenet` for those of
+    /// ImageNet
+    #[arg(long, value_name = "FILE|imagenet")]
     labels: Option<PathBuf>,
     #[command(flatten)]
     options: NetworkArgs,
@@ -245,6 +243,9 @@ impl TrainedArgs {
             }
         };
         match &self.labels {
+            Some(name) if name == Path::new("imagenet") && !name.exists() => {
+                Ok(network.with_labels(imagenet::class_names())?)
+            }
             Some(file) => with_labels(network, file),
             None => Ok(network),
         }
@@ -299,36 +300,13 @@ pub fn preprocess(
     data: &dyn data::Dataset,
 ) -> Result<data::Preprocess> {
     let sample = data.get(0).context("reading the first image; --skip-corrupt leaves out what is damaged")?;
-    Ok(train::preprocess(preprocessing, network.input(), &sample.image))
+    Ok(convzoo::preprocess(preprocessing, network.input(), &sample.image))
 }
 
 /// Makes `model` with the weights in a file or, where there is no such file, those published under this name.
 pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device: &Device) -> Result<Network> {
-    let known = variant(model)?;
-    let published = published(known.name).find(|published| published.name == weights);
-    let (path, resize) = match published {
-        Some(published) if !Path::new(weights).exists() => (download(published, offline)?, Some(published.resize)),
-        _ => (PathBuf::from(weights), None),
-    };
-    let checkpoint = Checkpoint::open(&path).with_context(|| {
-        let names: Vec<_> = convzoo::published(known.name).map(|published| published.name).collect();
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        format!("opening the weights '{weights}' (published for {}: {names})", known.name)
-    })?;
-    let network = create_from(known.name, checkpoint, options, device)
-        .with_context(|| format!("loading {} into {}", path.display(), known.name))?;
-    let Some(resize) = resize else { return Ok(network) };
-    let preprocessing = Preprocessing { resize: Some(resize), ..network.preprocessing() };
-    let network = network.with_preprocessing(preprocessing);
-    // Names are a convenience: without them classes are told by number.
-    Ok(match imagenet_labels(offline) {
-        Ok(labels) if labels.len() == network.classes() => network.with_labels(labels),
-        Ok(_) => network,
-        Err(error) => {
-            tell(&format!("note: classes are shown by number; --labels FILE names them ({error:#})"));
-            network
-        }
-    })
+    let source = Source { offline, progress: true, ..Source::default() };
+    Ok(pretrained::load(model, weights, options, &source, device)?)
 }
 
 /// The network with the names of its classes, a line each in a file.
@@ -338,37 +316,5 @@ fn with_labels(network: Network, path: &Path) -> Result<Network> {
     if labels.len() != network.classes() {
         bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
     }
-    Ok(network.with_labels(labels))
-}
-
-/// A class as people read it.
-pub fn class_name(network: &Network, class: usize) -> String {
-    network.labels().get(class).cloned().unwrap_or_else(|| format!("class {class}"))
-}
-
-/// Names of ImageNet's classes, which published weights do not carry: `imagenet_classes.txt` of PyTorch Hub.
-fn imagenet_labels(offline: bool) -> Result<Vec<String>> {
-    const HUB: &str = "https://raw.githubusercontent.com/pytorch/hub/master";
-    const SHA256: &str = "1f386e0d1cb6e28b9c2dac651c3dea6801e98ad1b41a14ce6bb1a093d72069f5";
-    let path = cached(HUB, "imagenet_classes.txt", SHA256, offline)?;
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(text.lines().map(str::to_owned).collect())
-}
-
-/// The file of published weights, in the cache.
-fn download(published: &Published, offline: bool) -> Result<PathBuf> {
-    cached(SERVER, published.file, published.sha256(), offline)
-}
-
-/// A file in the cache's folder of weights, fetched from its server, or from the user's mirror, where it is not there.
-fn cached(server: &str, file: &str, sha256: &str, offline: bool) -> Result<PathBuf> {
-    let source = Source::default();
-    let folder = source.cache_dir()?.join("weights");
-    let urls: Vec<_> = source.servers("weights", &[server]).iter().map(|server| format!("{server}/{file}")).collect();
-    if offline && !folder.join(file).is_file() {
-        return Err(DataError::Offline { name: file.to_owned(), folder, urls }.into());
-    }
-    let remote = Remote { file: file.to_owned(), urls, sha256: sha256.to_owned(), bytes: None };
-    fetch(&remote, &folder, true)
-        .with_context(|| format!("downloading {file}; it may also be put into {}", folder.display()))
+    Ok(network.with_labels(labels)?)
 }

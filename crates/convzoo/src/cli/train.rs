@@ -382,7 +382,7 @@ fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &D
         None => network,
     };
     network.check_input(network.input())?;
-    Ok(network.with_labels(data.classes().to_vec()))
+    Ok(network.with_labels(data.classes().to_vec())?)
 }
 
 /// Refuses a run that this machine's memory cannot hold, by the least that a step needs on each of so many `devices`

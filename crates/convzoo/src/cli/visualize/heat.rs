@@ -12,7 +12,6 @@ use super::sheet::{Sheet, magnified};
 use super::{Answer, Args, What, wrong};
 use crate::cli::images::Source;
 use crate::cli::output::progress;
-use crate::cli::select::class_name;
 
 /// Classes that the page names beside each image.
 const TOP: usize = 5;
@@ -122,16 +121,16 @@ fn show(
         sheet.input(&name, &subject.view)?;
     }
     let explained = &subject.explained;
-    let class = class_name(network, explained.class);
+    let class = network.class_name(explained.class);
     let caption = format!("{class}, {:.1}% certain", 100.0 * explained.probability);
-    let rows: Vec<_> = subject.top.iter().map(|prediction| row(network, prediction)).collect();
+    let rows: Vec<_> = subject.top.iter().map(row).collect();
     let figures: [(&RgbImage, &str); 2] = [(&photograph, "what the network sees"), (&picture, &caption)];
     sheet.section(|page| page.heading(&name).images(figures).table(&["class", "certainty"], &rows));
     Ok(())
 }
 
-fn row(network: &Network, prediction: &Prediction) -> Vec<String> {
-    vec![class_name(network, prediction.class), format!("{:.2}%", 100.0 * prediction.probability)]
+fn row(prediction: &Prediction) -> Vec<String> {
+    vec![prediction.name(), format!("{:.2}%", 100.0 * prediction.probability)]
 }
 
 fn introduction(what: What) -> &'static str {

@@ -1,0 +1,13 @@
+use thiserror::Error;
+
+/// Why a unit cannot be exchanged for one of another number of outputs.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+#[error(
+    "only a 1×1 convolution and its activation can be exchanged for others of {outputs} outputs, and this one {reason}"
+)]
+pub struct ReplaceError {
+    /// The outputs asked for.
+    pub outputs: usize,
+    /// What the unit has that the new one would lack.
+    pub reason: &'static str,
+}
