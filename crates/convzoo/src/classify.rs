@@ -34,6 +34,9 @@ pub enum ClassifyError {
     /// The device failed.
     #[error("the device did not answer: {0}")]
     Device(String),
+    /// The network's logits are no numbers.
+    #[error("the network's logits are not finite numbers: its weights are too large for its precision")]
+    NotFinite,
 }
 
 /// The `top` strongest classes of an image, the strongest first.
@@ -48,11 +51,26 @@ pub fn classify_file(network: &Network, path: impl AsRef<Path>, top: usize) -> R
 
 /// [`classify`] for several images in one pass.
 pub fn classify_batch(network: &Network, images: &[Image], top: usize) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
-    if images.is_empty() {
+    let inputs: Vec<_> = images.iter().map(|image| prepare(network, image)).collect();
+    classify_prepared(network, &inputs, top)
+}
+
+/// The input that the network's own preprocessing makes of an image, `[channels, height, width]`: of the same size
+/// whatever the image's, so that many can wait for their pass.
+pub fn prepare(network: &Network, image: &Image) -> Vec<f32> {
+    own_preprocess(network, image).apply(image)
+}
+
+/// [`classify`] for the inputs of several images, as [`prepare`] makes them, in one pass.
+pub fn classify_prepared(
+    network: &Network,
+    inputs: &[Vec<f32>],
+    top: usize,
+) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
+    if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    let views: Vec<_> = images.iter().map(|image| own_preprocess(network, image).apply(image)).collect();
-    let probabilities = probabilities(network, &views)?;
+    let probabilities = probabilities(network, inputs)?;
     Ok(probabilities.iter().map(|row| strongest(network, row, top)).collect())
 }
 
@@ -84,6 +102,9 @@ fn probabilities(network: &Network, views: &[Vec<f32>]) -> Result<Vec<Vec<f32>>,
     let logits = network.forward(Tensor::from_data(data, &device_of(network)));
     let read = |error: TensorReadError| ClassifyError::Device(error.to_string());
     let rows = softmax(logits, 1).try_into_vec_as::<f32>().map_err(read)?;
+    if rows.iter().any(|probability| probability.is_nan()) {
+        return Err(ClassifyError::NotFinite);
+    }
     Ok(rows.chunks_exact(network.classes()).map(<[f32]>::to_vec).collect())
 }
 

@@ -21,7 +21,9 @@ pub mod pretrained;
 pub mod tensor_file;
 pub mod visualize;
 
-pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
+pub use classify::{
+    ClassifyError, Prediction, classify, classify_batch, classify_file, classify_prepared, classify_ten_crops, prepare,
+};
 pub use convzoo_blocks as blocks;
 pub use convzoo_data as data;
 pub use convzoo_models::*;

@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod bench;
+mod claim;
 mod convert;
 mod devices;
 mod embed;
@@ -15,6 +16,8 @@ mod select;
 mod serve;
 mod shape;
 mod summary;
+#[cfg(unix)]
+mod terminal;
 mod train;
 mod visualize;
 

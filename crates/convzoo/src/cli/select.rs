@@ -1,5 +1,6 @@
 //! What commands have in common: choosing a device, a network and data.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -15,6 +16,8 @@ use convzoo::{
 };
 use convzoo_kernels::{Isa, extension};
 use serde::{Deserialize, Serialize};
+
+use super::images::OrientationArg;
 
 /// `--device`.
 #[derive(clap::Args, Clone)]
@@ -193,7 +196,7 @@ pub struct TrainedArgs {
     /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
     /// starts from [default for lenet5: the digits' weights that come with the program]
     #[arg(long, value_name = "FILE|NAME|random")]
-    weights: Option<String>,
+    weights: Option<OsString>,
     /// Never download
     #[arg(long)]
     offline: bool,
@@ -212,12 +215,17 @@ impl TrainedArgs {
         let (_, device) = self.device.open()?;
         let options = self.options.options();
         let network = match self.weights.as_deref() {
-            Some("random") if !Path::new("random").exists() => {
+            Some(weights) if weights == "random" && !Path::new("random").exists() => {
                 device.seed(0);
                 create(model, &options, &device)?
             }
             Some(weights) => load(model, weights, self.offline, &options, &device)?,
-            None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
+            None if model == "lenet5" => {
+                if options != Options::default() {
+                    bail!("options of the network need --weights: the digits' weights were trained without them");
+                }
+                pretrained::lenet5_digits(&device)?
+            }
             None => {
                 variant(model)?;
                 bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
@@ -242,10 +250,15 @@ pub struct DataArgs {
     /// Seed of the held-out fifth, for data that comes in one part
     #[arg(long, value_name = "N")]
     pub split_seed: Option<u64>,
-    /// Read all images first, and leave out those that are damaged
+    /// Read all images first, and leave out those that are damaged, forbidden or links to nowhere
     #[arg(long)]
     #[serde(default)]
     pub skip_corrupt: bool,
+    /// Whether to turn photographs upright, as their camera's EXIF note says, or to take their pixels as they are stored,
+    /// as torchvision does
+    #[arg(long, value_enum, default_value_t = OrientationArg::Apply)]
+    #[serde(default)]
+    pub orientation: OrientationArg,
 }
 
 impl DataArgs {
@@ -256,6 +269,8 @@ impl DataArgs {
             offline: self.offline,
             split_seed: self.split_seed,
             progress: true,
+            orientation: self.orientation.library(),
+            keep_unreadable: self.skip_corrupt,
             ..Source::default()
         };
         let opening = || format!("opening the data set '{name}'");
@@ -263,9 +278,13 @@ impl DataArgs {
         if !self.skip_corrupt {
             return Ok(splits);
         }
+        let images = splits.train.len() + splits.test.len();
         let (splits, damaged) = splits.readable().with_context(opening)?;
-        for problem in damaged {
+        for problem in &damaged {
             eprintln!("left out: {problem}");
+        }
+        if !damaged.is_empty() {
+            eprintln!("left out {} of {images} images", damaged.len());
         }
         Ok(splits)
     }
@@ -282,9 +301,15 @@ pub fn preprocess(
 }
 
 /// Makes `model` with the weights in a file or, where there is no such file, those published under this name.
-pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device: &Device) -> Result<Network> {
-    let known = variant(model)?;
-    let published = published(known.name).find(|published| published.name == weights);
+pub fn load(
+    model: &str,
+    weights: impl AsRef<OsStr>,
+    offline: bool,
+    options: &Options,
+    device: &Device,
+) -> Result<Network> {
+    let (known, weights) = (variant(model)?, weights.as_ref());
+    let published = published(known.name).find(|published| weights == published.name);
     let (path, resize) = match published {
         Some(published) if !Path::new(weights).exists() => (download(published, offline)?, Some(published.resize)),
         _ => (PathBuf::from(weights), None),
@@ -292,7 +317,7 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
     let checkpoint = Checkpoint::open(&path).with_context(|| {
         let names: Vec<_> = convzoo::published(known.name).map(|published| published.name).collect();
         let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        format!("opening the weights '{weights}' (published for {}: {names})", known.name)
+        format!("opening the weights '{}' (published for {}: {names})", weights.display(), known.name)
     })?;
     let network = create_from(known.name, checkpoint, options, device)
         .with_context(|| format!("loading {} into {}", path.display(), known.name))?;
@@ -312,12 +337,20 @@ pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device
 
 /// The network with the names of its classes, a line each in a file.
 fn with_labels(network: Network, path: &Path) -> Result<Network> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
+    let labels = lines(path)?;
     if labels.len() != network.classes() {
         bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
     }
     Ok(network.with_labels(labels))
+}
+
+/// The lines of a file of names.
+fn lines(path: &Path) -> Result<Vec<String>> {
+    /// A hundred bytes for each of a million names.
+    const MOST_BYTES: u64 = 100 << 20;
+    let text = String::from_utf8(data::read_file(path, MOST_BYTES)?)
+        .with_context(|| format!("reading {}: names are UTF-8 text", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// A class as people read it.
@@ -329,9 +362,7 @@ pub fn class_name(network: &Network, class: usize) -> String {
 fn imagenet_labels(offline: bool) -> Result<Vec<String>> {
     const HUB: &str = "https://raw.githubusercontent.com/pytorch/hub/master";
     const SHA256: &str = "1f386e0d1cb6e28b9c2dac651c3dea6801e98ad1b41a14ce6bb1a093d72069f5";
-    let path = cached(HUB, "imagenet_classes.txt", SHA256, offline)?;
-    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
-    Ok(text.lines().map(str::to_owned).collect())
+    lines(&cached(HUB, "imagenet_classes.txt", SHA256, offline)?)
 }
 
 /// The file of published weights, in the cache.
