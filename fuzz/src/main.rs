@@ -81,9 +81,12 @@ fn run(target: &Target, time: Duration) -> io::Result<usize> {
     while start.elapsed() < time {
         let bytes = mutate(&seeds[random.below(seeds.len())], STRUCTURE, &mut random);
         LARGEST.store(0, Ordering::Relaxed);
-        let began = Instant::now();
-        let result = catch_unwind(|| (target.run)(&bytes));
-        let (took, asked) = (began.elapsed(), LARGEST.load(Ordering::Relaxed));
+        let (result, mut took) = timed(target, &bytes);
+        if took > PATIENCE {
+            // On a machine that does other things, too, only what is slow twice is slow.
+            took = took.min(timed(target, &bytes).1);
+        }
+        let asked = LARGEST.load(Ordering::Relaxed);
         (count, read) = (count + 1, read + usize::from(matches!(result, Ok(true))));
         (slowest, largest) = (slowest.max(took), largest.max(asked));
         if result.is_err() || took > PATIENCE || asked > target.most_bytes {
@@ -104,4 +107,10 @@ fn run(target: &Target, time: Duration) -> io::Result<usize> {
         largest as f64 / f64::from(1 << 20),
     );
     Ok(broken)
+}
+
+/// What a reader makes of bytes, and how long it takes; a panic is an error.
+fn timed(target: &Target, bytes: &[u8]) -> (std::thread::Result<bool>, Duration) {
+    let start = Instant::now();
+    (catch_unwind(|| (target.run)(bytes)), start.elapsed())
 }
