@@ -97,7 +97,7 @@ impl Cifar {
             return self.splits(&archive, self.unpack(&archive)?, source.split_seed);
         }
         if let [Some(train), Some(test)] = folder::parts(root) {
-            return folder::pair(self.name, &train, &test, Some(self.class_names()));
+            return folder::pair(self.name, &train, &test, Some(self.class_names()), source);
         }
         Err(self.missing(root, &format!(" or {} or folders of images train/CLASS and test/CLASS", self.archive)))
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
 use jpeg_decoder::PixelFormat;
+use serde::{Deserialize, Serialize};
 
 use crate::error::DataError;
 use crate::file;
@@ -19,9 +20,33 @@ const MOST_BYTES: u64 = 256 << 20;
 /// The largest image that is decoded: a little more than the largest cameras make, and half a gigabyte of colours.
 const MOST_PIXELS: u64 = 1 << 27;
 
-/// Reads the image file at `path`. Errors name it.
+/// The most bytes that a PNG's colour profile and texts may take once they are decompressed. Profiles of displays and
+/// printers have a few megabytes at most; a larger one is passed over.
+const MOST_METADATA: u64 = 32 << 20;
+
+/// The most scans of a progressive JPEG. Encoders write about ten; each costs a pass over the whole image, and takes
+/// only a few bytes of the file.
+const MOST_SCANS: usize = 100;
+
+/// What to do with the orientation that a camera has noted in an image's EXIF data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Orientation {
+    /// Turn and mirror the image as it says, so that it is upright: what people see.
+    #[default]
+    Apply,
+    /// Leave the pixels as they are stored: what torchvision's and Pillow's loaders give.
+    Ignore,
+}
+
+/// Reads the image file at `path`, upright. Errors name it.
 pub fn load_image(path: &Path) -> Result<Image, DataError> {
-    decode(&file::read(path, MOST_BYTES)?).map_err(|error| match error {
+    load_image_oriented(path, Orientation::Apply)
+}
+
+/// [`load_image`], with the camera's orientation applied or ignored.
+pub fn load_image_oriented(path: &Path, orientation: Orientation) -> Result<Image, DataError> {
+    decode_oriented(&file::read(path, MOST_BYTES)?, orientation).map_err(|error| match error {
         DataError::Image { problem, .. } => DataError::Image { path: Some(path.to_path_buf()), problem },
         error => error,
     })
@@ -30,29 +55,39 @@ pub fn load_image(path: &Path) -> Result<Image, DataError> {
 /// Decodes an image file's contents; the format is told by them. The camera's orientation is applied, transparency
 /// dropped, and 16 bits cut to 8, as Pillow's `convert("RGB")` does; grey images keep their one channel.
 pub fn decode(bytes: &[u8]) -> Result<Image, DataError> {
-    if bytes.starts_with(&[0xff, 0xd8]) && !jpeg_ends(bytes) {
-        // The decoder would fill up with grey, and nobody would notice.
-        return Err(problem("the file is truncated"));
+    decode_oriented(bytes, Orientation::Apply)
+}
+
+/// [`decode`], with the camera's orientation applied or ignored.
+pub fn decode_oriented(bytes: &[u8], orientation: Orientation) -> Result<Image, DataError> {
+    if bytes.starts_with(&[0xff, 0xd8]) {
+        check_jpeg(bytes)?;
     }
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(problem)?;
     let Some(format) = reader.format() else {
         return Err(problem("it is not a JPEG, PNG, WebP, BMP or GIF file"));
     };
     let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(8 * MOST_PIXELS);
+    // The PNG decoder counts its metadata against this limit and not its pixels, the others their buffers of pixels.
+    limits.max_alloc = Some(if format == ImageFormat::Png { MOST_METADATA } else { 8 * MOST_PIXELS });
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(problem)?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > MOST_PIXELS {
         return Err(problem(format!("{width} × {height} pixels are more than the {MOST_PIXELS} that are decoded")));
     }
-    let orientation = decoder.orientation().map_err(problem)?;
+    let turned = match orientation {
+        Orientation::Apply => Some(decoder.orientation().map_err(problem)?),
+        Orientation::Ignore => None,
+    };
     let jpeg = if format == ImageFormat::Jpeg { jpeg(bytes)? } else { None };
     let mut image = match jpeg {
         Some(image) => image,
         None => DynamicImage::from_decoder(decoder).map_err(problem)?,
     };
-    image.apply_orientation(orientation);
+    if let Some(orientation) = turned {
+        image.apply_orientation(orientation);
+    }
 
     let (width, height) = (image.width() as usize, image.height() as usize);
     let byte = |&value: &u8| value;
@@ -92,27 +127,33 @@ fn problem(problem: impl ToString) -> DataError {
     DataError::Image { path: None, problem: problem.to_string() }
 }
 
-/// Whether a JPEG file comes to its end marker. Those of thumbnails, inside other segments, do not count.
-fn jpeg_ends(bytes: &[u8]) -> bool {
-    let mut at = 2;
+/// Refuses a JPEG file that does not come to its end marker, since decoders fill up with grey what is missing, and one
+/// of more scans than any encoder writes. The markers of thumbnails, inside other segments, do not count.
+fn check_jpeg(bytes: &[u8]) -> Result<(), DataError> {
+    let truncated = || problem("the file is truncated");
+    let (mut at, mut scans) = (2, 0);
     while let Some(offset) = bytes.get(at..).and_then(|rest| rest.iter().position(|&byte| byte == 0xff)) {
         at += offset + 1;
         match bytes.get(at) {
             // The end.
-            Some(0xd9) => return true,
+            Some(0xd9) => return Ok(()),
             // Fill bytes: the marker is still to come.
             Some(0xff) => {}
             // An escaped 255 in the data, markers without contents.
             Some(0x00 | 0x01 | 0xd0..=0xd8) => at += 1,
             // A segment, by its length; compressed data follow some, and go on to the next marker.
-            Some(_) => {
+            Some(&marker) => {
+                scans += usize::from(marker == 0xda);
+                if scans > MOST_SCANS {
+                    return Err(problem(format!("it has more than the {MOST_SCANS} scans that are decoded")));
+                }
                 let Some(&[high, low]) = bytes.get(at + 1..at + 3) else {
-                    return false;
+                    return Err(truncated());
                 };
                 at += 1 + usize::from(u16::from_be_bytes([high, low]));
             }
-            None => return false,
+            None => return Err(truncated()),
         }
     }
-    false
+    Err(truncated())
 }

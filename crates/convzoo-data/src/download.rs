@@ -44,7 +44,8 @@ enum Failure {
 }
 
 /// Downloads `remote` into `folder`, unless it is there, and returns its path. Other processes that want the same file
-/// wait and share it. What an interrupted download leaves ends in `.part` and is continued by the next.
+/// wait and share it. What an interrupted download leaves ends in `.part` and is continued by the next; where the file
+/// cannot be written, nothing is left.
 pub fn fetch(remote: &Remote, folder: &Path, progress: bool) -> Result<PathBuf, DataError> {
     let target = folder.join(&remote.file);
     if target.is_file() {
@@ -82,10 +83,17 @@ pub fn fetch(remote: &Remote, folder: &Path, progress: bool) -> Result<PathBuf, 
         match result {
             Ok(()) => {
                 download.bar.finish_and_clear();
-                fs::rename(&part, &target).map_err(DataError::io("create", &target))?;
-                return Ok(target);
+                let renamed = fs::rename(&part, &target).map_err(DataError::io("create", &target));
+                if renamed.is_err() {
+                    let _ = fs::remove_file(&part);
+                }
+                return renamed.map(|()| target);
             }
-            Err(Failure::Local(error)) => return Err(error),
+            Err(Failure::Local(error)) => {
+                // A full disk is not helped by half a file; what another server had sent can be had again.
+                let _ = fs::remove_file(&part);
+                return Err(error);
+            }
             Err(Failure::Remote(reason) | Failure::Stale(reason)) => attempts.push((url.clone(), reason)),
         }
     }

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
+use crate::shown::{escaped, shown};
+
 /// Everything that opening a data set or reading an image can fail with.
 #[derive(Debug, Error)]
 #[non_exhaustive]
@@ -35,14 +37,14 @@ pub enum DataError {
     },
 
     /// The data folder does not exist, or is not a folder.
-    #[error("no such folder: {}", path.display())]
+    #[error("no such folder: {}", told(path))]
     MissingFolder {
         /// The folder that was looked for.
         path: PathBuf,
     },
 
     /// Files that the data set needs are not in its folder.
-    #[error("missing in {}: {}", folder.display(), looked_for.join("; "))]
+    #[error("missing in {}: {}", told(folder), looked_for.join("; "))]
     MissingFiles {
         /// The folder searched.
         folder: PathBuf,
@@ -66,7 +68,7 @@ pub enum DataError {
     NoCacheDir,
 
     /// The operating system refused a file operation.
-    #[error("cannot {doing} {}: {source}", path.display())]
+    #[error("cannot {doing} {}: {source}", told(path))]
     Io {
         /// What was being done, as a verb.
         doing: &'static str,
@@ -77,7 +79,7 @@ pub enum DataError {
     },
 
     /// A compressed file is truncated or corrupt.
-    #[error("{} is truncated or corrupt ({source}); replace it with a fresh copy", path.display())]
+    #[error("{} is truncated or corrupt ({source}); replace it with a fresh copy", told(path))]
     Gzip {
         /// The file.
         path: PathBuf,
@@ -86,7 +88,7 @@ pub enum DataError {
     },
 
     /// A file's contents contradict its format.
-    #[error("{} is malformed: {problem}; replace it with a fresh copy", path.display())]
+    #[error("{} is malformed: {problem}; replace it with a fresh copy", told(path))]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -97,8 +99,8 @@ pub enum DataError {
     /// Images and labels do not pair up.
     #[error(
         "{} holds {image_count} images, but {} holds {label_count} labels; are both from the same data set?",
-        images.display(),
-        labels.display()
+        told(images),
+        told(labels)
     )]
     CountMismatch {
         /// The file of images.
@@ -112,7 +114,7 @@ pub enum DataError {
     },
 
     /// A label names no class.
-    #[error("{}: label {label} of image {index} is not below the {classes} classes", path.display())]
+    #[error("{}: label {label} of image {index} is not below the {classes} classes", told(path))]
     LabelOutOfRange {
         /// The file.
         path: PathBuf,
@@ -125,14 +127,14 @@ pub enum DataError {
     },
 
     /// There is nothing to train or test on.
-    #[error("{} holds no images", path.display())]
+    #[error("{} holds no images", told(path))]
     Empty {
         /// The file or folder.
         path: PathBuf,
     },
 
     /// Too few images to hold some of them out.
-    #[error("{}: {images} images are too few to hold a fifth of them out for testing", path.display())]
+    #[error("{}: {images} images are too few to hold a fifth of them out for testing", told(path))]
     TooFew {
         /// The file or folder.
         path: PathBuf,
@@ -141,7 +143,7 @@ pub enum DataError {
     },
 
     /// The class folders are not what the data set expects.
-    #[error("{}: {problem}", folder.display())]
+    #[error("{}: {problem}", told(folder))]
     Classes {
         /// The folder that holds the class folders.
         folder: PathBuf,
@@ -178,6 +180,15 @@ pub enum DataError {
         expected: String,
     },
 
+    /// Two folders of classes whose names cannot be told apart.
+    #[error("{}: two folders are named `{}`", told(folder), escaped(name))]
+    SameName {
+        /// The folder that holds the class folders.
+        folder: PathBuf,
+        /// The name of both, as it is shown.
+        name: String,
+    },
+
     /// No image of a part can be read.
     #[error("none of the {images} images can be read; the first: {first}")]
     Unreadable {
@@ -188,7 +199,7 @@ pub enum DataError {
     },
 
     /// An image cannot be decoded.
-    #[error("cannot read {}: {problem}", path.as_deref().unwrap_or(Path::new("the image")).display())]
+    #[error("cannot read {}: {problem}", told(path.as_deref().unwrap_or(Path::new("the image"))))]
     Image {
         /// The image's file, where it came from one.
         path: Option<PathBuf>,
@@ -210,9 +221,14 @@ impl DataError {
     }
 }
 
+/// A path as messages tell it: on one line, and without what would steer a terminal.
+fn told(path: &Path) -> String {
+    escaped(&shown(path)).into_owned()
+}
+
 fn offline_message(name: &str, folder: &Path, urls: &[String]) -> String {
     let mut text =
-        format!("`{name}` is not on this machine and downloads are off; put these files into {}:", folder.display());
+        format!("`{name}` is not on this machine and downloads are off; put these files into {}:", told(folder));
     for url in urls {
         let _ = write!(text, "\n  {url}");
     }
@@ -227,7 +243,7 @@ fn download_message(target: &Path, attempts: &[(String, String)]) -> String {
     let _ = write!(
         text,
         "\ntry again (it goes on where it stopped), name another server in CONVZOO_MIRROR, or put the file at {}",
-        target.display()
+        told(target)
     );
     text
 }

@@ -17,8 +17,9 @@ pub(crate) fn open(path: &Path) -> Result<(File, u64), DataError> {
     Ok((file, metadata.len()))
 }
 
-/// The contents of a regular file of at most `most` bytes.
-pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
+/// The contents of a regular file of at most `most` bytes: neither a device without an end nor a pipe without a writer
+/// is read.
+pub fn read(path: &Path, most: u64) -> Result<Vec<u8>, DataError> {
     let (file, length) = open(path)?;
     let mut bytes = Vec::new();
     if length <= most {

@@ -1,5 +1,6 @@
 //! A folder of image files, a folder to each class.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use walkdir::WalkDir;
 
 use crate::dataset::{Dataset, Sample, Splits};
-use crate::decode::{EXTENSIONS, load_image};
+use crate::decode::{EXTENSIONS, Orientation, load_image_oriented};
 use crate::error::DataError;
+use crate::shown::{escaped, shown};
 use crate::source::Source;
 use crate::split::Split;
 
@@ -17,50 +19,77 @@ use crate::split::Split;
 pub struct ImageFolder {
     files: Vec<(PathBuf, usize)>,
     classes: Vec<String>,
+    orientation: Orientation,
 }
 
 impl ImageFolder {
     /// The images below the folders in `root`, each of which is a class.
     pub fn open(root: &Path) -> Result<Self, DataError> {
-        let classes = folders(root)?;
-        if classes.is_empty() {
-            return Err(classes_error(root, "it has no folders, which would be the classes".to_owned()));
-        }
-        Self::with_classes(root, classes)
+        Self::search(root, None, &Source::default())
     }
 
     /// The images below the folders in `root`, each of which is one of `classes`; not all of those need be there.
     pub fn with_classes(root: &Path, classes: Vec<String>) -> Result<Self, DataError> {
+        Self::search(root, Some(classes), &Source::default())
+    }
+
+    /// The same images, with the orientation that cameras note applied or ignored.
+    pub fn with_orientation(self, orientation: Orientation) -> Self {
+        Self { orientation, ..self }
+    }
+
+    /// The images below the folders in `root`, whose names are the classes unless these are given.
+    fn search(root: &Path, classes: Option<Vec<String>>, source: &Source) -> Result<Self, DataError> {
+        let folders = folders(root)?;
+        let classes = classes.unwrap_or_else(|| folders.iter().map(|(_, class)| class.clone()).collect());
+        if classes.is_empty() {
+            return Err(classes_error(root, "it has no folders, which would be the classes".to_owned()));
+        }
         let mut files = Vec::new();
-        for folder in folders(root)? {
-            let label = classes.iter().position(|class| *class == folder).ok_or_else(|| {
-                classes_error(root, format!("`{folder}` is not one of the classes {}", listed(&classes)))
+        for (folder, name) in folders {
+            let label = classes.iter().position(|class| *class == name).ok_or_else(|| {
+                let (name, classes) = (escaped(&name), listed(&classes));
+                classes_error(root, format!("`{name}` is not one of the classes {classes}"))
             })?;
             let path = root.join(&folder);
-            let before = files.len();
-            for entry in WalkDir::new(&path).follow_links(true).sort_by_file_name() {
-                let entry = entry.map_err(|error| {
-                    let path = error.path().unwrap_or(&path).to_path_buf();
-                    DataError::Io { doing: "search", path, source: error.into() }
-                })?;
-                if entry.file_type().is_file() && is_image(entry.path()) {
-                    files.push((entry.into_path(), label));
-                }
-            }
-            if files.len() == before {
+            let found = images(&path, source.keep_unreadable)?;
+            if found.is_empty() {
                 return Err(DataError::Empty { path });
             }
+            files.extend(found.into_iter().map(|file| (file, label)));
         }
         if files.is_empty() {
             return Err(DataError::Empty { path: root.to_path_buf() });
         }
-        Ok(Self { files, classes })
+        Ok(Self { files, classes, orientation: source.orientation })
     }
 
     /// The file of the image at `index`.
     pub fn path(&self, index: usize) -> Option<&Path> {
         self.file(index)
     }
+}
+
+/// The images below `folder` by name; what cannot be searched or followed is an error, or kept to fail when it is read.
+fn images(folder: &Path, keep_unreadable: bool) -> Result<Vec<PathBuf>, DataError> {
+    let mut files = Vec::new();
+    for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
+        match entry {
+            Ok(entry) if entry.file_type().is_file() && is_image(entry.path()) => files.push(entry.into_path()),
+            Ok(_) => {}
+            Err(error) => {
+                let path = error.path().unwrap_or(folder).to_path_buf();
+                if !keep_unreadable {
+                    return Err(DataError::Io { doing: "search", path, source: error.into() });
+                }
+                // A link to nowhere that is not named as an image would not have been one.
+                if path.is_dir() || is_image(&path) {
+                    files.push(path);
+                }
+            }
+        }
+    }
+    Ok(files)
 }
 
 impl Dataset for ImageFolder {
@@ -70,7 +99,11 @@ impl Dataset for ImageFolder {
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let (path, label) = self.files.get(index).ok_or(DataError::OutOfRange { index, len: self.files.len() })?;
-        Ok(Sample { image: load_image(path)?, label: *label })
+        if path.is_dir() {
+            // Kept although it could not be searched: why not is what its reader is told.
+            fs::read_dir(path).map_err(DataError::io("search", path))?;
+        }
+        Ok(Sample { image: load_image_oriented(path, self.orientation)?, label: *label })
     }
 
     fn label(&self, index: usize) -> Result<usize, DataError> {
@@ -93,15 +126,15 @@ pub(crate) fn open(source: &Source) -> Result<Splits, DataError> {
     let layout = "DIR/train/CLASS/* and DIR/test/CLASS/* (or val), or DIR/CLASS/*";
     let root = source.data_dir.as_deref().ok_or(DataError::NoDataDir { name: NAME, layout })?;
     if let [Some(train), Some(test)] = parts(root) {
-        return pair(NAME, &train, &test, None);
+        return pair(NAME, &train, &test, None, source);
     }
     let whole = match parts(root) {
         [Some(train), None] => train,
         _ => root.to_path_buf(),
     };
-    let images = ImageFolder::open(&whole)?;
+    let images = ImageFolder::search(&whole, None, source)?;
     if let [class] = images.classes() {
-        let problem = format!("its only class is `{class}`; is the data in {}?", whole.join(class).display());
+        let problem = format!("its only class is `{0}`; is the data in {1}/{0}?", escaped(class), whole.display());
         return Err(classes_error(&whole, problem));
     }
     let labels: Vec<usize> = images.files.iter().map(|(_, label)| *label).collect();
@@ -116,32 +149,36 @@ pub(crate) fn parts(root: &Path) -> [Option<PathBuf>; 2] {
 }
 
 /// Two folders of images with the same classes: the given ones, or those of the training folder.
-pub(crate) fn pair(name: &str, train: &Path, test: &Path, classes: Option<Vec<String>>) -> Result<Splits, DataError> {
-    let train = match classes {
-        Some(classes) => ImageFolder::with_classes(train, classes)?,
-        None => ImageFolder::open(train)?,
-    };
-    let test = ImageFolder::with_classes(test, train.classes.clone())?;
+pub(crate) fn pair(
+    name: &str,
+    train: &Path,
+    test: &Path,
+    classes: Option<Vec<String>>,
+    source: &Source,
+) -> Result<Splits, DataError> {
+    let train = ImageFolder::search(train, classes, source)?;
+    let test = ImageFolder::search(test, Some(train.classes.clone()), source)?;
     Ok(Splits { name: name.to_owned(), train: Arc::new(train), test: Arc::new(test) })
 }
 
-/// The names of the folders in `root`, sorted, without those that systems hide in archives.
-fn folders(root: &Path) -> Result<Vec<String>, DataError> {
+/// The folders in `root` and their names as classes, sorted, without those that systems hide in archives.
+fn folders(root: &Path) -> Result<Vec<(OsString, String)>, DataError> {
     if !root.is_dir() {
         return Err(DataError::MissingFolder { path: root.to_path_buf() });
     }
-    let mut names = Vec::new();
+    let mut folders = Vec::new();
     for entry in fs::read_dir(root).map_err(DataError::io("search", root))? {
         let entry = entry.map_err(DataError::io("search", root))?;
-        let name = entry.file_name().into_string().map_err(|name| {
-            classes_error(root, format!("the name `{}` is not valid Unicode", name.to_string_lossy()))
-        })?;
+        let (folder, name) = (entry.file_name(), shown(Path::new(&entry.file_name())));
         if entry.path().is_dir() && !name.starts_with('.') && name != "__MACOSX" {
-            names.push(name);
+            folders.push((folder, name));
         }
     }
-    names.sort_unstable();
-    Ok(names)
+    folders.sort_unstable_by(|(_, a), (_, b)| a.cmp(b));
+    match folders.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+        Some(pair) => Err(DataError::SameName { folder: root.to_path_buf(), name: pair[0].1.clone() }),
+        None => Ok(folders),
+    }
 }
 
 fn is_image(path: &Path) -> bool {
@@ -158,5 +195,6 @@ fn classes_error(folder: &Path, problem: String) -> DataError {
 fn listed(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let more = if names.len() > SHOWN { ", …" } else { "" };
-    format!("{}{more}", names[..names.len().min(SHOWN)].join(", "))
+    let names: Vec<_> = names[..names.len().min(SHOWN)].iter().map(|name| escaped(name)).collect();
+    format!("{}{more}", names.join(", "))
 }

@@ -25,17 +25,20 @@ mod mnist;
 mod operation;
 mod preprocess;
 mod readable;
+mod shown;
 mod source;
 mod split;
 
 pub use augment::{Augment, ColorJitter, RandAugment};
 pub use dataset::{Cached, Dataset, InMemory, Sample, Splits, Subset};
-pub use decode::{EXTENSIONS, decode, load_image};
+pub use decode::{EXTENSIONS, Orientation, decode, decode_oriented, load_image, load_image_oriented};
 pub use error::DataError;
+pub use file::read as read_file;
 pub use folder::ImageFolder;
 pub use image::{Filter, Image};
 pub use operation::Operation;
 pub use preprocess::{Fit, Preprocess};
+pub use shown::{escaped, shown};
 pub use source::Source;
 pub use split::Split;
 

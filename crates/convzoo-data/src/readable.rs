@@ -7,8 +7,9 @@ use crate::dataset::{Dataset, Splits, Subset};
 use crate::error::DataError;
 
 impl Splits {
-    /// Both parts without the images that are damaged, and what is wrong with each of those. All images are read for
-    /// it, once, on all cores.
+    /// Both parts without the images that cannot be read, and what is wrong with each of those. All images are read
+    /// for it, once, on all cores. [`Source::keep_unreadable`](crate::Source::keep_unreadable) has links to nowhere
+    /// and folders that cannot be searched be among them.
     pub fn readable(self) -> Result<(Self, Vec<DataError>), DataError> {
         let (train, mut damaged) = readable(self.train)?;
         let (test, more) = readable(self.test)?;
@@ -26,7 +27,10 @@ fn readable(data: Arc<dyn Dataset>) -> Result<(Arc<dyn Dataset>, Vec<DataError>)
     for (index, result) in read_all(&*data).into_iter().enumerate() {
         match result {
             Ok(()) => whole.push(index),
-            Err(error @ (DataError::Image { .. } | DataError::Malformed { .. })) => damaged.push(error),
+            // Damaged, or a link to nowhere, or not for this user to read.
+            Err(error @ (DataError::Image { .. } | DataError::Malformed { .. } | DataError::Io { .. })) => {
+                damaged.push(error);
+            }
             Err(error) => return Err(error),
         }
     }
@@ -44,6 +48,6 @@ fn read_all(data: &dyn Dataset) -> Vec<Result<(), DataError>> {
         let read = |&index: &usize| data.get(index).map(|_| ());
         let parts = indices.chunks(indices.len().div_ceil(workers).max(1));
         let parts: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();
-        parts.into_iter().flat_map(|part| part.join().expect("reading an image answers with an error")).collect()
+        parts.into_iter().flat_map(|part| part.join().expect("reading an image returns an error")).collect()
     })
 }

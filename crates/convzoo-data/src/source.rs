@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::decode::Orientation;
 use crate::error::DataError;
 
 /// Where a data set comes from and how it is split. The default downloads into the user's cache, silently.
@@ -21,6 +22,11 @@ pub struct Source {
     /// A server to download from in place of the published ones, holding `NAME/FILE` for each data set's files; else
     /// the environment's `CONVZOO_MIRROR`.
     pub mirror: Option<String>,
+    /// Whether the orientation that cameras note in image files is applied.
+    pub orientation: Orientation,
+    /// Take also what cannot be searched or followed in folders of images, such as links to nowhere, as images that
+    /// cannot be read, for [`Splits::readable`](crate::Splits::readable) to leave out. Without it they are an error.
+    pub keep_unreadable: bool,
 }
 
 impl Source {

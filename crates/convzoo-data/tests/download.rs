@@ -152,6 +152,29 @@ fn the_wrong_contents_are_refused_and_leave_nothing() {
 }
 
 #[test]
+fn a_file_that_cannot_be_put_in_its_place_leaves_nothing() {
+    let server = serve(body(), &[Manner::Proper]);
+    let folder = TempDir::new().unwrap();
+    // A folder stands where the file should go.
+    fs::create_dir_all(folder.path().join("file/inside")).unwrap();
+    let error = fetch(&remote(&server, &body()), folder.path(), false).unwrap_err();
+    assert!(matches!(error, DataError::Io { .. }), "{error}");
+    assert_eq!(names(&folder), ["file"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_keeps_no_half_of_a_download() {
+    let server = serve(body(), &[Manner::Proper]);
+    let folder = TempDir::new().unwrap();
+    // What takes no byte, as a disk without room.
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("file.part")).unwrap();
+    let error = fetch(&remote(&server, &body()), folder.path(), false).unwrap_err();
+    assert!(matches!(error, DataError::Io { doing: "write", .. }), "{error}");
+    assert!(names(&folder).is_empty());
+}
+
+#[test]
 fn the_next_server_is_tried() {
     let (absent, good) = (serve(vec![], &[Manner::Absent]), serve(body(), &[Manner::Proper]));
     let folder = TempDir::new().unwrap();

@@ -233,6 +233,57 @@ fn damaged_images_are_left_out_by_choice_and_named() {
     assert!(told.contains("none of the 2 images"), "{told}");
 }
 
+#[cfg(unix)]
+#[test]
+fn links_to_nowhere_and_forbidden_files_are_left_out_by_choice_and_named() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let root = TempDir::new().unwrap();
+    for name in ["train/a/1.png", "train/b/1.png", "test/a/1.png"] {
+        fs::create_dir_all(root.path().join(name).parent().unwrap()).unwrap();
+        image::GrayImage::from_pixel(4, 4, image::Luma([9])).save(root.path().join(name)).unwrap();
+    }
+    symlink("nowhere.png", root.path().join("train/a/2.png")).unwrap();
+    symlink("nowhere.txt", root.path().join("train/a/notes.txt")).unwrap();
+    symlink(".", root.path().join("train/b/round")).unwrap();
+    let strict = folder(&root).unwrap_err().to_string();
+    assert!(strict.contains("2.png"), "{strict}");
+
+    let closed = root.path().join("test/a/2.png");
+    fs::copy(root.path().join("test/a/1.png"), &closed).unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0)).unwrap();
+    // Whoever may read everything, as in most containers, is not kept from this file either.
+    let forbidden = fs::File::open(&closed).is_err();
+    let source = Source { keep_unreadable: true, ..Source::folder(root.path()) };
+    let (splits, damaged) = open("folder", &source).unwrap().readable().unwrap();
+    assert_eq!((splits.train.len(), splits.test.len()), (2, if forbidden { 1 } else { 2 }));
+    let told: Vec<String> = damaged.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), if forbidden { 3 } else { 2 }, "{told:?}");
+    assert!(told[0].contains("cannot open") && told[0].contains("train/a/2.png"), "{told:?}");
+    assert!(told[1].contains("train/b/round"), "{told:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn names_that_are_no_unicode_are_classes_and_images() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let root = TempDir::new().unwrap();
+    for class in [&b"gr\xfcn"[..], b"blau", b"gr\xfdn"] {
+        let folder = root.path().join(OsStr::from_bytes(class));
+        fs::create_dir(&folder).unwrap();
+        for image in [&b"1\xff.png"[..], b"2.png"] {
+            let image = folder.join(OsStr::from_bytes(image));
+            image::GrayImage::from_pixel(4, 4, image::Luma([9])).save(image).unwrap();
+        }
+    }
+    let images = ImageFolder::open(root.path()).unwrap();
+    assert_eq!(images.classes(), ["blau", r"gr\xfcn", r"gr\xfdn"]);
+    assert_eq!(images.len(), 6);
+    assert!((0..6).all(|index| images.get(index).unwrap().label == index / 2));
+    let message = DataError::Empty { path: OsStr::from_bytes(b"a\x1b[2J\n\xff").into() }.to_string();
+    assert_eq!(message, r"a\u{1b}[2J\n\xff holds no images");
+}
+
 #[test]
 fn a_cache_of_resized_images_changes_no_input() {
     let root = TempDir::new().unwrap();

@@ -1,16 +1,44 @@
 //! Image files: every kind that is read, and what is refused.
 
 #![allow(clippy::unwrap_used)] // also in helpers
+#![allow(unsafe_code)] // to watch what is allocated
 
 mod common;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Write};
 
 use common::{Noise, shared};
-use convzoo_data::{DataError, Image, decode, load_image};
+use convzoo_data::{DataError, Image, Orientation, decode, decode_oriented, load_image, load_image_oriented};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;
+
+/// The system's allocator, remembering the largest request of each thread.
+struct Watch;
+
+thread_local! {
+    static LARGEST: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call is passed on as it is.
+unsafe impl GlobalAlloc for Watch {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LARGEST.set(LARGEST.get().max(layout.size()));
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        LARGEST.set(LARGEST.get().max(size));
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Watch = Watch;
 
 fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
     let mut file = Cursor::new(Vec::new());
@@ -83,18 +111,76 @@ fn cmyk_jpegs_become_colours() {
     }
 }
 
-#[test]
-fn the_cameras_orientation_is_applied() {
-    let upright = decode(&jpeg()).unwrap();
-    // EXIF, big endian, one entry: orientation (0x112), a short, 6: the camera was turned, rotate by 90 degrees.
+/// [`jpeg`] by a camera that was turned.
+fn turned_jpeg() -> Vec<u8> {
+    // EXIF, big endian, one entry: orientation (0x112), a short, 6: rotate by 90 degrees.
     let exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
     let mut turned = jpeg();
     let length = (exif.len() as u16 + 2).to_be_bytes();
     turned.splice(2..2, [&[0xff, 0xe1], &length[..], exif].concat());
-    let turned = decode(&turned).unwrap();
+    turned
+}
+
+#[test]
+fn the_cameras_orientation_is_applied() {
+    let upright = decode(&jpeg()).unwrap();
+    let turned = decode(&turned_jpeg()).unwrap();
     assert_eq!((turned.width, turned.height), (48, 64));
     // What was at the bottom left is at the top left.
     assert_eq!(turned.pixels[..3], upright.pixels[47 * 64 * 3..][..3]);
+}
+
+#[test]
+fn the_cameras_orientation_is_ignored_on_request_as_torchvision_does() {
+    let stored = decode(&jpeg()).unwrap();
+    assert_eq!(decode_oriented(&turned_jpeg(), Orientation::Ignore).unwrap(), stored);
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("a/turned.jpg");
+    fs::create_dir(folder.path().join("a")).unwrap();
+    fs::write(&path, turned_jpeg()).unwrap();
+    assert_eq!(load_image_oriented(&path, Orientation::Ignore).unwrap(), stored);
+    use convzoo_data::{Dataset, ImageFolder};
+    let images = ImageFolder::open(folder.path()).unwrap();
+    assert_eq!(images.get(0).unwrap().image.width, 48);
+    assert_eq!(images.with_orientation(Orientation::Ignore).get(0).unwrap().image, stored);
+}
+
+#[test]
+fn a_colour_profile_that_inflates_to_a_gigabyte_is_passed_over() {
+    // The profile, a gigabyte of zeros, after the first chunk of a PNG.
+    let mut profile = flate2::write::ZlibEncoder::new(b"icc\0\0".to_vec(), flate2::Compression::best());
+    let zeros = vec![0; 1 << 20];
+    (0..1024).for_each(|_| profile.write_all(&zeros).unwrap());
+    let data = profile.finish().unwrap();
+    let mut crc = flate2::Crc::new();
+    crc.update(b"iCCP");
+    crc.update(&data);
+    let chunk = [&(data.len() as u32).to_be_bytes(), &b"iCCP"[..], &data, &crc.sum().to_be_bytes()].concat();
+    let mut bomb = encode(colours(), ImageFormat::Png);
+    bomb.splice(33..33, chunk);
+    assert!(bomb.len() < 2 << 20);
+    LARGEST.set(0);
+    assert_eq!(decode(&bomb).unwrap().pixels, colours().into_raw());
+    assert!(LARGEST.get() <= 64 << 20, "{} bytes were asked for at once", LARGEST.get());
+}
+
+#[test]
+fn a_progressive_jpeg_of_thousands_of_scans_is_refused() {
+    use jpeg_encoder::{ColorType, Encoder};
+    let mut file = Vec::new();
+    let mut encoder = Encoder::new(&mut file, 80);
+    encoder.set_progressive(true);
+    encoder.encode(&vec![90; 64 * 64 * 3], 64, 64, ColorType::Rgb).unwrap();
+    decode(&file).unwrap();
+    // The last scan again and again, before the end marker.
+    let last = file.windows(2).rposition(|pair| pair == [0xff, 0xda]).unwrap();
+    let (head, scan) = (&file[..last], &file[last..file.len() - 2]);
+    let start = std::time::Instant::now();
+    let bomb = [head, &scan.repeat(20_000), &[0xff, 0xd9]].concat();
+    assert!(problem(&bomb).contains("more than the 100 scans"), "{}", problem(&bomb));
+    assert!(start.elapsed().as_secs() < 5, "{:.1?}", start.elapsed());
+    let many = [head, &scan.repeat(80), &[0xff, 0xd9]].concat();
+    assert_eq!(decode(&many).unwrap().width, 64);
 }
 
 #[test]

@@ -24,6 +24,18 @@ pub enum ModelError {
         /// The network.
         name: &'static str,
     },
+    /// More classes or channels than any use has.
+    #[error("{name} is made for at most {most} {what}, not {count}")]
+    TooMany {
+        /// The network.
+        name: &'static str,
+        /// Classes or input channels.
+        what: &'static str,
+        /// How many were asked for.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// An option that the network has no use for.
     #[error("{name} has no option '{option}'; it takes {}", list(.takes))]
     Option {

@@ -143,6 +143,22 @@ pub fn variant(name: &str) -> Result<&'static Variant, ModelError> {
     })
 }
 
+/// The most classes that a network is made for: fifty times ImageNet-21k's, so that no mistyped number asks for
+/// terabytes.
+pub const MOST_CLASSES: usize = 1 << 20;
+
+/// The most input channels that a network is made for: more than hyperspectral images have.
+pub const MOST_CHANNELS: usize = 1 << 12;
+
+/// Whether the network called `name` can be made for, or its head exchanged for one of, `classes`.
+pub fn check_classes(name: &'static str, classes: usize) -> Result<(), ModelError> {
+    match classes {
+        0 => Err(ModelError::NoClasses { name }),
+        1..=MOST_CLASSES => Ok(()),
+        count => Err(ModelError::TooMany { name, what: "classes", count, most: MOST_CLASSES }),
+    }
+}
+
 /// Makes the network of this name on `device`. Weights are drawn as its reference draws them, when first used.
 pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network, ModelError> {
     let variant = variant(name)?;
@@ -159,11 +175,12 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
     }
     let classes = options.classes.unwrap_or(variant.classes);
     let channels = options.channels.unwrap_or(variant.input[0]);
-    if classes == 0 {
-        return Err(ModelError::NoClasses { name });
-    }
+    check_classes(name, classes)?;
     if channels == 0 {
         return Err(ModelError::NoChannels { name });
+    }
+    if channels > MOST_CHANNELS {
+        return Err(ModelError::TooMany { name, what: "input channels", count: channels, most: MOST_CHANNELS });
     }
     let family = variant.build.init(&Spec { classes, channels, options }, device);
     Ok(Network {

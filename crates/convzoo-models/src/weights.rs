@@ -5,7 +5,8 @@
 //! `num_batches_tracked` are seen through. [`save`] writes safetensors that `load_state_dict` takes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::File;
+use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use burn::store::pytorch_reader::PickleValue;
 use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, TensorData};
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::names::{name_tree, optional_layer};
@@ -25,7 +27,7 @@ use crate::{Classifier, ModelError, Options, Preprocessing};
 #[derive(Debug, Error)]
 pub enum WeightsError {
     /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", .path.display())]
+    #[error("cannot read {}: {source}", told(.path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -33,13 +35,13 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is none of the known formats.
-    #[error("{} is no PyTorch checkpoint, safetensors file or Burn pack", .path.display())]
+    #[error("{} is no PyTorch checkpoint, safetensors file or Burn pack", told(.path))]
     Format {
         /// The file.
         path: PathBuf,
     },
     /// The pickle names what no tensor needs. Nothing in it was run: names are compared, never called.
-    #[error("{} is refused: it names {name}, and weights are tensors only", .path.display())]
+    #[error("{} is refused: it names {name}, and weights are tensors only", told(.path))]
     Refused {
         /// The file.
         path: PathBuf,
@@ -47,7 +49,7 @@ pub enum WeightsError {
         name: String,
     },
     /// The file is damaged.
-    #[error("{} is damaged or cut short: {reason}", .path.display())]
+    #[error("{} is damaged or cut short: {reason}", told(.path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -60,11 +62,35 @@ pub enum WeightsError {
         /// What differs.
         mismatch: Mismatch,
     },
+    /// A tensor holds numbers that no network computes with.
+    #[error("{}: the tensor '{name}' holds {value} (element {index}); the training that wrote it has diverged, or the file is damaged", told(.path))]
+    NotFinite {
+        /// The file.
+        path: PathBuf,
+        /// The tensor.
+        name: String,
+        /// Not a number, or an infinity.
+        value: f32,
+        /// Where, in the order of the file.
+        index: usize,
+    },
+    /// A tensor holds a number that 16 bits cannot.
+    #[error(
+        "'{name}' holds {value} (element {index}), beyond the largest 16-bit number, 65504; keep the weights in 32 bits"
+    )]
+    BeyondHalf {
+        /// The tensor.
+        name: String,
+        /// The first such value.
+        value: f32,
+        /// Where, in row-major order.
+        index: usize,
+    },
     /// There is no such network, or it has no such option.
     #[error(transparent)]
     Model(#[from] ModelError),
     /// The file cannot be written.
-    #[error("cannot write {}: {reason}", .path.display())]
+    #[error("cannot write {}: {reason}", told(.path))]
     Write {
         /// The file.
         path: PathBuf,
@@ -84,6 +110,15 @@ pub struct Mismatch {
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
     /// In both, of a type that is no floating-point number.
     pub mistyped: Vec<(String, String)>,
+}
+
+/// A path on one line, without what would steer a terminal.
+fn told(path: &Path) -> String {
+    let escape = |character: char| match character.is_control() {
+        true => character.escape_default().collect(),
+        false => String::from(character),
+    };
+    path.display().to_string().chars().map(escape).collect()
 }
 
 impl Mismatch {
@@ -237,8 +272,9 @@ impl Checkpoint {
 
         let mut mismatch = Mismatch::default();
         let mut found = Vec::new();
+        let not_finite = Arc::default();
         for entry in state.into_iter().filter(|entry| !absent.contains(&entry.name)) {
-            let Some(mut tensor) = self.tensors.remove(&entry.name) else {
+            let Some(tensor) = self.tensors.remove(&entry.name) else {
                 mismatch.missing.push(entry.name);
                 continue;
             };
@@ -248,12 +284,7 @@ impl Checkpoint {
             } else if shape != entry.shape {
                 mismatch.misshapen.push((entry.name, entry.shape, shape));
             } else {
-                if tensor.dtype != DType::F32 {
-                    let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-                    tensor = bridge::map_data(tensor, name, DType::F32, shape, |data| data.convert_dtype(DType::F32));
-                }
-                tensor.name = entry.path;
-                found.push(tensor);
+                found.push(finite(tensor, entry.path, &not_finite));
             }
         }
         mismatch.unexpected = self.tensors.into_keys().collect();
@@ -262,9 +293,13 @@ impl Checkpoint {
         }
         let mut network = network;
         let result = network.apply(found, None, None, true);
-        match result.errors.first() {
-            None => Ok(network),
-            Some(error) => Err(WeightsError::Damaged { path: self.path, reason: error.to_string() }),
+        let not_finite: Option<Misfit> = not_finite.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (not_finite, result.errors.first()) {
+            (Some(Misfit { name, value, index }), _) => {
+                Err(WeightsError::NotFinite { path: self.path, name, value, index })
+            }
+            (None, Some(error)) => Err(WeightsError::Damaged { path: self.path, reason: error.to_string() }),
+            (None, None) => Ok(network),
         }
     }
 
@@ -274,6 +309,33 @@ impl Checkpoint {
         let spelled = tensors.map(|(name, tensor)| (network.respell(&name), tensor));
         self.tensors = spelled.collect();
     }
+}
+
+/// A value that a tensor must not hold.
+struct Misfit {
+    name: String,
+    value: f32,
+    index: usize,
+}
+
+/// A tensor in f32 under the network's `path`, refused when it is read if a value of it is not finite; which one is
+/// then in `misfit`, for what the store makes of the refusal is text.
+fn finite(tensor: PackTensor, path: String, misfit: &Arc<Mutex<Option<Misfit>>>) -> PackTensor {
+    let (shape, misfit) = (tensor.shape.clone(), Arc::clone(misfit));
+    bridge::deferred(path, DType::F32, shape, None, move || {
+        let data = bridge::to_data(&tensor)?.convert_dtype(DType::F32);
+        let found = match data.as_slice::<f32>() {
+            Ok(values) => values.iter().position(|value| !value.is_finite()).map(|index| (index, values[index])),
+            // Bytes that lie askew are read one number at a time.
+            Err(_) => data.iter::<f32>().enumerate().find(|(_, value)| !value.is_finite()),
+        };
+        if let Some((index, value)) = found {
+            let found = Misfit { name: tensor.name.clone(), value, index };
+            misfit.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(found);
+            return Err(PackError::ValidationError(format!("'{}' holds {value}", tensor.name)));
+        }
+        Ok(data)
+    })
 }
 
 /// Loads the weights in `path` into `network`.
@@ -295,9 +357,12 @@ pub fn save<N: Classifier>(network: &N, path: &Path) -> Result<(), WeightsError>
     save_as(network, path, Precision::Full)
 }
 
-/// [`save`] in a precision.
+/// [`save`] in a precision. In 16 bits, a value that they cannot hold is an error and nothing is written.
 pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
-    let store = SafetensorsStore::from_file(path)
+    check_precision(network, precision)?;
+    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
+    let scratch = Scratch::beside(path).map_err(|error| write(error.to_string()))?;
+    let store = SafetensorsStore::from_file(&scratch.file)
         .overwrite(true)
         .skip_enum_variants(true)
         .clear_metadata()
@@ -306,9 +371,109 @@ pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) ->
         Some(metadata) => store.metadata(METADATA_KEY, metadata.to_json()),
         None => store,
     };
-    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
     store.collect_from(network).map_err(|error| write(error.to_string()))?;
-    open_to_others(path).map_err(|error| write(error.to_string()))
+    scratch.publish().map_err(|error| write(error.to_string()))
+}
+
+/// Saves `network` in Burn's own pack, in the reference's names too: the same bytes each time.
+pub fn save_pack<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
+    check_precision(network, precision)?;
+    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
+    let scratch = Scratch::beside(path).map_err(|error| write(error.to_string()))?;
+    let mut tensors = network.collect(None, Some(Box::new(Rename::of(network, precision))), true);
+    // Burn draws these at random wherever a network is made; names are what tensors are found by.
+    tensors.iter_mut().for_each(|tensor| tensor.param_id = None);
+    let writer = Writer::new(tensors).auto_extension(false);
+    let writer = match network.metadata() {
+        Some(metadata) => writer.with_metadata(METADATA_KEY, &metadata.to_json()),
+        None => writer,
+    };
+    writer.write_to_file(&scratch.file).map_err(|error| write(error.to_string()))?;
+    scratch.publish().map_err(|error| write(error.to_string()))
+}
+
+/// Refuses values that 16 bits cannot hold, where they are to be written so: they would become infinite.
+fn check_precision<N: Classifier>(network: &N, precision: Precision) -> Result<(), WeightsError> {
+    if precision == Precision::Full {
+        return Ok(());
+    }
+    for tensor in network.collect(None, Some(Box::new(Rename::of(network, Precision::Full))), true) {
+        let name = tensor.name.clone();
+        let unreadable = |error: String| WeightsError::Damaged { path: PathBuf::from(&name), reason: error };
+        let data = bridge::into_data(tensor).map_err(|error| unreadable(error.to_string()))?;
+        let halves = data.clone().convert_dtype(DType::F16);
+        let pairs = data.iter::<f32>().zip(halves.iter::<f32>()).enumerate();
+        let beyond = |(index, (value, half)): (usize, (f32, f32))| {
+            (value.is_finite() && half.is_infinite()).then_some((index, value))
+        };
+        if let Some((index, value)) = pairs.filter_map(beyond).next() {
+            return Err(WeightsError::BeyondHalf { name, value, index });
+        }
+    }
+    Ok(())
+}
+
+/// A folder beside a file that is written, in which it and what the formats' libraries put beside it lie until it is
+/// whole. It goes when the write fails, and the next write to the same file removes those of processes that were
+/// killed: a lock in it tells whether its process lives.
+struct Scratch {
+    folder: TempDir,
+    /// Where to write the file.
+    file: PathBuf,
+    target: PathBuf,
+    _lock: File,
+}
+
+const LOCK: &str = "lock";
+
+impl Scratch {
+    fn beside(target: &Path) -> io::Result<Self> {
+        let name =
+            target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no file name"))?;
+        let mut prefix = name.to_owned();
+        prefix.push(".");
+        let around = folder_of(target);
+        sweep(around, &prefix)?;
+        let folder = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempdir_in(around)?;
+        // Locked before it has its name, so that nobody finds it unlocked.
+        let lock = File::create(folder.path().join("locking"))?;
+        // Where locks are unknown, as on some network file systems, nobody can sweep either.
+        let _ = lock.try_lock();
+        fs::rename(folder.path().join("locking"), folder.path().join(LOCK))?;
+        Ok(Self { file: folder.path().join(name), target: target.to_owned(), _lock: lock, folder })
+    }
+
+    /// Gives the file its name, with the permissions of what it replaces, else those of this user's new files.
+    fn publish(self) -> io::Result<()> {
+        match fs::metadata(&self.target) {
+            Ok(replaced) if replaced.is_file() => fs::set_permissions(&self.file, replaced.permissions())?,
+            _ => open_to_others(&self.file)?,
+        }
+        // The writers have synced its bytes.
+        fs::rename(&self.file, &self.target)?;
+        #[cfg(unix)]
+        File::open(folder_of(&self.target))?.sync_all()?;
+        self.folder.close()
+    }
+}
+
+/// Removes the scratch folders of processes that are gone.
+fn sweep(folder: &Path, prefix: &OsStr) -> io::Result<()> {
+    for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let ours = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
+            && name.as_encoded_bytes().ends_with(b".tmp");
+        let lock = if ours { File::open(entry.path().join(LOCK)).ok() } else { None };
+        if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
+            // Another process may be removing it, too.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Gives a file the permissions that new files of this user have: safetensors makes its own for the owner alone.
@@ -317,24 +482,11 @@ pub fn open_to_others(path: &Path) -> io::Result<()> {
     let _ = path;
     #[cfg(unix)]
     {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        let sample = tempfile::Builder::new().permissions(everyone).tempfile_in(folder)?;
+        let sample = tempfile::Builder::new().permissions(everyone).tempfile_in(folder_of(path))?;
         std::fs::set_permissions(path, sample.as_file().metadata()?.permissions())?;
     }
     Ok(())
-}
-
-/// Saves `network` in Burn's own pack, in the reference's names too.
-pub fn save_pack<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
-    let tensors = network.collect(None, Some(Box::new(Rename::of(network, precision))), true);
-    let writer = Writer::new(tensors).auto_extension(false).overwrite(true);
-    let writer = match network.metadata() {
-        Some(metadata) => writer.with_metadata(METADATA_KEY, &metadata.to_json()),
-        None => writer,
-    };
-    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
-    writer.write_to_file(path).map_err(|error| write(error.to_string()))
 }
 
 /// Gives each tensor the reference's name, and the precision asked for, on its way to a file.
@@ -454,9 +606,26 @@ enum Format {
     },
 }
 
+/// The largest file that is read as weights: thirty times VGG-19's.
+const MOST_BYTES: u64 = 16 << 30;
+
+/// Refuses what is no regular file of a sane size: opening a pipe waits for its writer, a device may have no end.
+pub fn check_file(path: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    let refused = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+    if !metadata.is_file() {
+        return refused("it is not a regular file".to_owned());
+    }
+    match metadata.len() {
+        0..=MOST_BYTES => Ok(()),
+        length => refused(format!("its {length} bytes are more than the {MOST_BYTES} that are read as weights")),
+    }
+}
+
 /// Tells the format by the first bytes.
 fn sniff(path: &Path) -> Result<Format, WeightsError> {
     let read = |source| WeightsError::Read { path: path.to_owned(), source };
+    check_file(path).map_err(read)?;
     let mut head = Vec::new();
     File::open(path).map_err(read)?.take(16).read_to_end(&mut head).map_err(read)?;
     match head.as_slice() {

@@ -7,6 +7,8 @@
 
 #[path = "common/files.rs"]
 mod files;
+#[path = "../../../fuzz/src/mutate.rs"]
+mod mutate;
 #[path = "common/tiny.rs"]
 mod tiny;
 
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::Device;
 use convzoo_models::weights::{self, Checkpoint, Precision, WeightsError};
 use convzoo_models::{Network, Options, create, create_from};
+
+use mutate::{Random, mutate};
 
 use files::{Pickle, file, fixture, path, safetensors_of, torch_zip};
 use tiny::Tiny;
@@ -57,68 +61,6 @@ static ALLOCATOR: Watch = Watch;
 
 /// More than any file here needs, far less than one can claim.
 const ENOUGH: usize = 32 << 20;
-
-/// splitmix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end.max(1) as u64) as usize
-    }
-}
-
-/// One to four changes, most of them where the file says what it holds: within `structure` bytes of either end.
-fn mutate(whole: &[u8], structure: usize, random: &mut Random) -> Vec<u8> {
-    let mut bytes = whole.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let length = bytes.len();
-        if length == 0 {
-            break;
-        }
-        let at = match random.below(5) {
-            0 | 1 => random.below(structure.min(length)),
-            2 | 3 => length - 1 - random.below(structure.min(length)),
-            _ => random.below(length),
-        };
-        let rest = length - at;
-        match random.below(8) {
-            0 => bytes[at] ^= 1 << random.below(8),
-            1 => bytes[at] = random.next() as u8,
-            2 => bytes.truncate(at),
-            // Lengths, offsets and counts at their edges.
-            3 => {
-                let edges = [0, 1, 0x7f, 0xff, 0x7fff_ffff, 0xffff_ffff, u64::MAX >> 1, u64::MAX, 1 << 40, 1 << 31];
-                let edge = edges[random.below(edges.len())].to_le_bytes();
-                let width = [1, 2, 4, 8][random.below(4)].min(rest);
-                bytes[at..at + width].copy_from_slice(&edge[..width]);
-            }
-            // A decimal digit, as headers of text have them.
-            4 => match bytes[at..].iter().position(u8::is_ascii_digit) {
-                Some(digit) => {
-                    let more = ["9", "99999", "99999999999999999999", "-", "0", ""][random.below(6)];
-                    bytes.splice(at + digit..at + digit + 1, more.bytes());
-                }
-                None => bytes[at] = b'9',
-            },
-            // A piece of the file over another, or between.
-            5 | 6 => {
-                let (from, size) = (random.below(length), 1 + random.below(64));
-                let piece = bytes[from..(from + size).min(length)].to_vec();
-                let over = if random.below(2) == 0 { piece.len().min(rest) } else { 0 };
-                bytes.splice(at..at + over, piece);
-            }
-            _ => drop(bytes.drain(at..at + (1 + random.below(16)).min(rest))),
-        }
-    }
-    bytes
-}
 
 /// Mutations of each file, unless `CONVZOO_FUZZ` says otherwise.
 fn rounds(few: usize) -> usize {
@@ -359,4 +301,29 @@ fn what_is_no_weights_file_is_told_so() {
     }
     let folder = network("lenet5", Path::new(env!("CARGO_TARGET_TMPDIR"))).err().unwrap();
     assert!(matches!(folder, WeightsError::Read { .. }), "{folder}");
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let pipe = path("pipe.pth");
+    let _ = std::fs::remove_file(&pipe);
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Opening a pipe waits for a writer, which never comes; a device has no end.
+    for path in [pipe.as_path(), Path::new("/dev/zero")] {
+        let path = path.to_owned();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let opened = path.clone();
+        std::thread::spawn(move || sender.send(network("lenet5", &opened).err()));
+        let error = receiver.recv_timeout(Duration::from_secs(10));
+        let error = error.unwrap_or_else(|_| panic!("{} is waited for", path.display())).unwrap();
+        assert!(matches!(error, WeightsError::Read { .. }), "{}: {error}", path.display());
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
+    // Nothing of a file of many terabytes, all of them a hole, is read.
+    let hole = file("hole.pth", b"PK\x03\x04");
+    std::fs::File::options().write(true).open(&hole).unwrap().set_len(1 << 42).unwrap();
+    let error = network("lenet5", &hole).err().unwrap();
+    assert!(error.to_string().contains("more than the"), "{error}");
+    std::fs::remove_file(hole).unwrap();
 }

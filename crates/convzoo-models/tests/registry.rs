@@ -4,7 +4,9 @@
 
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::Activation;
-use convzoo_models::{Classifier, ModelError, Network, Opt, Options, Sizes, create, summarize, variants};
+use convzoo_models::{
+    Classifier, MOST_CHANNELS, MOST_CLASSES, ModelError, Network, Opt, Options, Sizes, create, summarize, variants,
+};
 
 /// The logits' shape, from the graph alone.
 fn logits(network: &Network) -> Vec<usize> {
@@ -151,6 +153,23 @@ fn nothing_is_made_of_zero_classes_or_channels() {
         assert_eq!(refused(name, Options::default().with_classes(0)), ModelError::NoClasses { name });
         assert_eq!(refused(name, Options::default().with_channels(0)), ModelError::NoChannels { name });
     }
+}
+
+#[test]
+fn counts_that_would_overflow_or_fill_every_memory_are_refused() {
+    for variant in variants() {
+        let name = variant.name;
+        for count in [MOST_CLASSES + 1, 4_294_967_295, usize::MAX] {
+            let error = refused(name, Options::default().with_classes(count));
+            assert!(matches!(error, ModelError::TooMany { what: "classes", .. }), "{name}: {error}");
+            let error = refused(name, Options::default().with_channels(count));
+            assert!(matches!(error, ModelError::TooMany { what: "input channels", .. }), "{name}: {error}");
+        }
+    }
+    let most = Options::default().with_classes(MOST_CLASSES).with_channels(MOST_CHANNELS);
+    let network = create("vgg11", &most, &Device::flex()).unwrap();
+    let params = network.summary([MOST_CHANNELS, 32, 32]).unwrap().params;
+    assert_eq!(params, 132_863_336 + (MOST_CLASSES - 1000) * 4097 + (MOST_CHANNELS - 3) * 9 * 64);
 }
 
 #[test]

@@ -365,6 +365,109 @@ fn files_that_cannot_be_written_leave_nothing() {
 }
 
 #[test]
+fn the_same_weights_make_the_same_files() {
+    let first = common::filled("lenet5", &Options::default(), &Device::flex());
+    let start = path("same.safetensors");
+    weights::save(&first, &start).unwrap();
+    for precision in [Precision::Full, Precision::Half] {
+        // Burn gives each network that is made other ids.
+        let written: Vec<[Vec<u8>; 2]> = (0..3)
+            .map(|_| {
+                let network = open("lenet5", &start, &Options::default()).unwrap();
+                let (safe, pack) = (path("written.safetensors"), path("written.bpk"));
+                weights::save_as(&network, &safe, precision).unwrap();
+                weights::save_pack(&network, &pack, precision).unwrap();
+                [safe, pack].map(|path| std::fs::read(path).unwrap())
+            })
+            .collect();
+        assert!(written.iter().all(|files| *files == written[0]), "{precision:?}");
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_are_refused_by_name() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    for (bad, dtype) in [(f32::NAN, DType::F32), (f32::INFINITY, DType::F16), (f32::NEG_INFINITY, DType::F64)] {
+        let mut state = state(&network);
+        let (name, tensor) = state.iter_mut().find(|(name, _)| name == "f6.weight").unwrap();
+        let mut values = tensor.try_to_vec::<f32>().unwrap();
+        values[77] = bad;
+        *tensor = TensorData::new(values, tensor.shape().clone()).convert_dtype(dtype);
+        let name = name.clone();
+        let path = write("diverged.safetensors", &state);
+        match open("lenet5", &path, &Options::default()).err() {
+            Some(WeightsError::NotFinite { name: told, value, index, .. }) => {
+                assert_eq!((told, index, value.to_string()), (name, 77, bad.to_string()));
+            }
+            other => panic!("{bad}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_sixteen_bits_cannot_hold_is_refused_by_name() {
+    let network = common::filled("lenet5", &Options::default(), &Device::flex());
+    let put = |value: f32| {
+        let mut state = state(&network);
+        let tensor = &mut state.iter_mut().find(|(name, _)| name == "c3.bias").unwrap().1;
+        let mut values = tensor.try_to_vec::<f32>().unwrap();
+        values[2] = value;
+        *tensor = TensorData::new(values, tensor.shape().clone());
+        open("lenet5", &write("large.safetensors", &state), &Options::default()).unwrap()
+    };
+    let saved = |network: &Network| {
+        let (safe, pack) = (path("half.safetensors"), path("half.bpk"));
+        [weights::save_as(network, &safe, Precision::Half), weights::save_pack(network, &pack, Precision::Half)]
+    };
+    for value in [65_504.0, -65_519.0] {
+        assert!(saved(&put(value)).iter().all(Result::is_ok), "{value}");
+    }
+    let before = std::fs::read(path("half.bpk")).unwrap();
+    for value in [65_520.0, -1e9] {
+        for result in saved(&put(value)) {
+            match result.err() {
+                Some(WeightsError::BeyondHalf { name, value: told, index }) => {
+                    assert_eq!((name.as_str(), index, told), ("c3.bias", 2, value));
+                }
+                other => panic!("{value}: {other:?}"),
+            }
+        }
+    }
+    assert!(std::fs::read(path("half.bpk")).unwrap() == before, "a refused file has replaced the last");
+}
+
+#[test]
+fn a_write_that_fails_or_was_killed_leaves_nothing_behind() {
+    let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let names = || {
+        let entries = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<_> = entries.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // A folder stands where the file should go.
+    let taken = folder.path().join("taken");
+    std::fs::create_dir(&taken).unwrap();
+    std::fs::write(taken.join("something"), "").unwrap();
+    for result in [weights::save(&network, &taken), weights::save_pack(&network, &taken, Precision::Full)] {
+        assert!(matches!(result, Err(WeightsError::Write { .. })));
+        assert_eq!(names(), ["taken"]);
+    }
+    // What a killed process leaves: nobody holds its lock. Another's is held, and a third is no scratch folder.
+    for name in ["weights.bpk.killed.tmp", "weights.bpk.living.tmp", "weights.bpk.notes.tmp"] {
+        std::fs::create_dir(folder.path().join(name)).unwrap();
+        std::fs::write(folder.path().join(name).join("weights.bpk"), "half").unwrap();
+    }
+    let lock = |name: &str| std::fs::File::create(folder.path().join(name).join("lock")).unwrap();
+    lock("weights.bpk.killed.tmp");
+    let living = lock("weights.bpk.living.tmp");
+    living.lock().unwrap();
+    weights::save_pack(&network, &folder.path().join("weights.bpk"), Precision::Full).unwrap();
+    assert_eq!(names(), ["taken", "weights.bpk", "weights.bpk.living.tmp", "weights.bpk.notes.tmp"]);
+}
+
+#[test]
 fn a_network_needs_its_file_no_longer_than_it_loads() {
     let network = common::filled("lenet5", &Options::default(), &Device::flex());
     let (safe, pack) = (path("gone.safetensors"), path("gone.bpk"));

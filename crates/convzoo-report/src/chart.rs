@@ -6,7 +6,7 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{FontStyle, register_font};
 
-use crate::ReportError;
+use crate::{ReportError, file};
 
 /// The part of a picture that a chart draws on.
 pub type Surface<'a, DB> = DrawingArea<DB, Shift>;
@@ -45,7 +45,7 @@ pub trait Chart {
             let drawn = surface.fill(&WHITE).and_then(|()| self.draw(&surface)).and_then(|()| surface.present());
             drawn.map_err(|problem| self.refused(problem))?;
         }
-        Ok(text)
+        Ok(file::printable(text))
     }
 
     /// The chart as pixels.

@@ -81,5 +81,7 @@ pub(crate) fn png(image: &RgbImage) -> Vec<u8> {
 ///
 /// When the file cannot be written.
 pub fn write_png(image: &RgbImage, path: &Path) -> Result<(), ReportError> {
-    file::write(path, &png(image))
+    let mut bytes = png(image);
+    bytes.splice(file::PNG_HEADER..file::PNG_HEADER, *file::PNG_MARK);
+    file::write(path, &bytes)
 }

@@ -25,6 +25,7 @@ mod scatter;
 pub use bars::Bars;
 pub use chart::{Chart, Surface};
 pub use error::ReportError;
+pub use file::{is_report, write_svg};
 pub use grid::{Grid, write_png};
 pub use lines::Lines;
 pub use matrix::Matrix;

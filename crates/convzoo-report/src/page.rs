@@ -99,13 +99,14 @@ impl Page {
                 head {
                     meta charset="utf-8";
                     meta name="viewport" content="width=device-width, initial-scale=1";
+                    (PreEscaped(file::PAGE_MARK))
                     title { (self.title) }
                     style { (PreEscaped(STYLE)) }
                 }
                 body { h1 { (self.title) } @for part in &self.body { (PreEscaped(part)) } }
             }
         };
-        page.into_string()
+        file::printable(page.into_string())
     }
 
     /// Writes the page, under a temporary name first.

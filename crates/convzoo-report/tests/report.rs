@@ -141,3 +141,40 @@ fn a_page_escapes_what_it_is_given_and_replaces_its_file_in_one_step() {
     let refused = page.write(&folder.path().join("missing/report.html")).unwrap_err();
     assert!(refused.to_string().contains("missing/report.html"), "{refused}");
 }
+
+#[test]
+fn names_with_control_characters_make_files_that_are_read() {
+    let names = ["a\u{1b}[2Jb", "nul\0", "c\u{7f}\u{9b}d", "e & <f>"];
+    let values = vec![vec![1.0; names.len()]; names.len()];
+    let chart = Matrix::new("title\u{7}", "true", "taken for", names, values);
+    let svg = chart.svg().unwrap();
+    let page = Page::new("page\u{1b}").heading("h\u{8}").svg(&svg, "caption\u{1}").html();
+    for text in [&svg, &page] {
+        assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+        assert!(text.contains(r"a\u{1b}[2Jb"), "the rest of a name is lost");
+    }
+    chart.image().unwrap();
+}
+
+#[test]
+fn files_of_this_crate_are_told_from_others() {
+    use convzoo_report::{is_report, write_svg};
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let image = RgbImage::from_pixel(3, 2, Rgb([1, 2, 3]));
+    write_png(&image, &path("ours.png")).unwrap();
+    image.save(path("theirs.png")).unwrap();
+    Page::new("ours").write(&path("ours.html")).unwrap();
+    std::fs::write(path("theirs.html"), "<!DOCTYPE html><html><head><title>mine</title></head></html>").unwrap();
+    let svg = Bars::new("bars", "ms", ["x"]).group("a", [Some(1.0)]).svg().unwrap();
+    write_svg(&svg, &path("ours.svg")).unwrap();
+    std::fs::write(path("theirs.svg"), &svg).unwrap();
+    std::fs::write(path("empty"), "").unwrap();
+    for name in ["png", "html", "svg"] {
+        assert!(is_report(&path(&format!("ours.{name}"))).unwrap(), "{name}");
+        assert!(!is_report(&path(&format!("theirs.{name}"))).unwrap(), "{name}");
+    }
+    assert!(!is_report(&path("empty")).unwrap());
+    // The mark disturbs no reader.
+    assert_eq!(image::open(path("ours.png")).unwrap().into_rgb8(), image);
+}

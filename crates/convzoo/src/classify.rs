@@ -45,6 +45,9 @@ pub enum ClassifyError {
     /// The device failed.
     #[error("the device did not answer: {0}")]
     Device(String),
+    /// The network's logits are no numbers.
+    #[error("the network's logits are not finite numbers: its weights are too large for its precision")]
+    NotFinite,
 }
 
 /// The `top` strongest classes of an image, the strongest first. `network` is a [`Network`] or an
@@ -72,11 +75,26 @@ pub fn classify_batch<N: Predict + AsRef<Network>>(
     images: &[Image],
     top: usize,
 ) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
-    if images.is_empty() {
+    let inputs: Vec<_> = images.iter().map(|image| prepare(network.as_ref(), image)).collect();
+    classify_prepared(network, &inputs, top)
+}
+
+/// The input that the network's own preprocessing makes of an image, `[channels, height, width]`: of the same size
+/// whatever the image's, so that many can wait for their pass.
+pub fn prepare(network: &Network, image: &Image) -> Vec<f32> {
+    own_preprocess(network, image).apply(image)
+}
+
+/// [`classify`] for the inputs of several images, as [`prepare`] makes them, in one pass.
+pub fn classify_prepared<N: Predict + AsRef<Network>>(
+    network: &N,
+    inputs: &[Vec<f32>],
+    top: usize,
+) -> Result<Vec<Vec<Prediction>>, ClassifyError> {
+    if inputs.is_empty() {
         return Ok(Vec::new());
     }
-    let views: Vec<_> = images.iter().map(|image| own_preprocess(network.as_ref(), image).apply(image)).collect();
-    let probabilities = probabilities(network, &views)?;
+    let probabilities = probabilities(network, inputs)?;
     Ok(probabilities.iter().map(|row| strongest(network.as_ref(), row, top)).collect())
 }
 
@@ -113,6 +131,9 @@ fn probabilities<N: Predict + AsRef<Network>>(network: &N, views: &[Vec<f32>]) -
     let logits = network.predict(Tensor::from_data(data, &device_of(known)))?;
     let read = |error: TensorReadError| ClassifyError::Device(error.to_string());
     let rows = softmax(logits, 1).try_into_vec_as::<f32>().map_err(read)?;
+    if rows.iter().any(|probability| probability.is_nan()) {
+        return Err(ClassifyError::NotFinite);
+    }
     Ok(rows.chunks_exact(known.classes()).map(<[f32]>::to_vec).collect())
 }
 

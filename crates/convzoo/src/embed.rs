@@ -88,22 +88,29 @@ impl FeatureFile {
     /// Begins a file of vectors of `width` features.
     pub fn create(path: &Path, width: usize) -> Result<Self, EmbedError> {
         let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-        let part = path.with_extension(format!("{extension}.part"));
-        let failed = |source| EmbedError::Io { path: path.to_owned(), source };
-        let open = || File::create(&part).map(BufWriter::new);
-        let format = match extension {
-            "npy" => {
-                let options = WriteOptions::<f32>::new().default_dtype().writer(open().map_err(failed)?);
-                Format::Npy(options.begin_2d(width as u64).map_err(failed)?)
-            }
-            "safetensors" => {
-                let mut file = open().map_err(failed)?;
-                file.write_all(&header(0, width)).map_err(failed)?;
-                Format::Safetensors(file)
-            }
+        let npy = match extension {
+            "npy" => true,
+            "safetensors" => false,
             _ => return Err(EmbedError::Format { path: path.to_owned() }),
         };
-        Ok(Self { path: path.to_owned(), part, width, rows: 0, format: Some(format) })
+        let part = path.with_extension(format!("{extension}.part"));
+        // From here on, what fails leaves nothing.
+        let mut file = Self { path: path.to_owned(), part, width, rows: 0, format: None };
+        let begun = if npy { file.begin_npy() } else { file.begin_safetensors() };
+        file.format = Some(begun.map_err(|source| EmbedError::Io { path: path.to_owned(), source })?);
+        Ok(file)
+    }
+
+    fn begin_npy(&self) -> io::Result<Format> {
+        let file = BufWriter::new(File::create(&self.part)?);
+        let options = WriteOptions::<f32>::new().default_dtype().writer(file);
+        Ok(Format::Npy(options.begin_2d(self.width as u64)?))
+    }
+
+    fn begin_safetensors(&self) -> io::Result<Format> {
+        let mut file = BufWriter::new(File::create(&self.part)?);
+        file.write_all(&header(0, self.width))?;
+        Ok(Format::Safetensors(file))
     }
 
     /// Adds vectors, one after another.
@@ -139,6 +146,8 @@ impl FeatureFile {
         let format = self.format.take();
         let finished = complete(format).and_then(|()| fs::rename(&self.part, &self.path));
         finished.map_err(|source| EmbedError::Io { path: self.path.clone(), source })?;
+        // Under this name there is nothing left to remove.
+        self.part.clear();
         Ok(FeatureRows { path: self.path.clone(), rows: self.rows, width: self.width })
     }
 }
@@ -146,7 +155,8 @@ impl FeatureFile {
 impl Drop for FeatureFile {
     /// What was not finished leaves nothing.
     fn drop(&mut self) {
-        if self.format.take().is_some() {
+        drop(self.format.take());
+        if !self.part.as_os_str().is_empty() {
             let _ = fs::remove_file(&self.part);
         }
     }

@@ -32,7 +32,9 @@ pub mod tensor_file;
 #[cfg(feature = "visualize")]
 pub mod visualize;
 
-pub use classify::{ClassifyError, Prediction, classify, classify_batch, classify_file, classify_ten_crops};
+pub use classify::{
+    ClassifyError, Prediction, classify, classify_batch, classify_file, classify_prepared, classify_ten_crops, prepare,
+};
 pub use convzoo_data as data;
 pub use convzoo_graph as graph;
 pub use convzoo_models::*;

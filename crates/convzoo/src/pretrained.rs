@@ -10,6 +10,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -91,19 +92,20 @@ pub fn create_pretrained(model: &str, weights: &str, device: &Device) -> Result<
 /// Classes and channels are taken from the weights where `options` leaves them open.
 pub fn load(
     model: &str,
-    weights: &str,
+    weights: impl AsRef<OsStr>,
     options: &Options,
     source: &Source,
     device: &Device,
 ) -> Result<Network, PretrainedError> {
     let model = variant(model)?.name;
+    let weights = weights.as_ref();
     let path = Path::new(weights);
     if !path.exists()
-        && let Ok(published) = Published::find(model, weights)
+        && let Some(Ok(published)) = weights.to_str().map(|name| Published::find(model, name))
     {
         return load_published(published, download(published, source)?, options, device);
     }
-    let open = |source| PretrainedError::Open { model, weights: weights.to_owned(), source };
+    let open = |source| PretrainedError::Open { model, weights: weights.display().to_string(), source };
     let checkpoint = Checkpoint::open(path).map_err(open)?;
     if let (None, Some(published)) = (checkpoint.metadata(), Published::of_file(model, path)) {
         return load_published(published, path.to_owned(), options, device);

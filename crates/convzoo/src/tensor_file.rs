@@ -8,7 +8,7 @@ use burn::store::{ModuleSnapshot, ModuleStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, Device, Tensor};
 use thiserror::Error;
 
-use crate::weights::open_to_others;
+use crate::weights::{check_file, open_to_others};
 
 /// Why a tensor cannot be read or written.
 #[derive(Debug, Error)]
@@ -48,6 +48,7 @@ pub enum TensorFileError {
 /// Reads the tensor `name`, `[batch, channels, height, width]`, as f32.
 pub fn read(path: &Path, name: &'static str, device: &Device) -> Result<Tensor<4>, TensorFileError> {
     let failed = |reason: String| TensorFileError::File { path: path.to_owned(), reason };
+    check_file(path).map_err(|error| failed(error.to_string()))?;
     let mut store = SafetensorsStore::from_file(path).map_indices_contiguous(false);
     let tensors = store.get_all_tensors().map_err(|error| failed(error.to_string()))?;
     let Some(tensor) = tensors.get(name) else {

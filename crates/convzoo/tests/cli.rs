@@ -181,6 +181,14 @@ fn mistakes_are_answered_with_one_error_and_leave_nothing() {
         (&["summary", "vgg11", "--classes", "0"], "at least one class"),
         (&["summary", "vgg11", "--input", "0x32x32"], "at least one input channel"),
         (&["summary", "vgg11", "--input", "3x32"], "CHANNELSxHEIGHTxWIDTH"),
+        (&["summary", "vgg11", "--classes", "4294967295"], "at most 1048576 classes, not 4294967295"),
+        (&["summary", "vgg11", "--input", "1000000x32x32"], "at most 4096 channels"),
+        (&["summary", "vgg11", "--input", "4096x16384x16384"], "805306368 values in all"),
+        (&["summary", "vgg11", "--batch", "4294967295"], "65536"),
+        (&["predict", "none.png", "--activation", "relu"], "options of the network need --weights"),
+        (&["predict", "none.png", "--labels", "/dev/zero"], "/dev/zero is malformed: it is not a regular file"),
+        (&["runs", "--compare", "a", "b", "--html", "file"], "file must end in .html or .htm"),
+        (&["bench", "lenet5", "--html", "file"], "file must end in .html or .htm"),
         (&["list", "--family", "vgh"], "there is no family"),
     ];
     for (arguments, part) in cases {

@@ -240,6 +240,9 @@ fn files_are_converted_and_come_back_bit_by_bit() {
         assert!(convzoo(path, &["convert", "lenet5", from, to]).status.success());
     }
     assert!(fs::read(&first).unwrap() == fs::read(path.join("b.safetensors")).unwrap());
+    // The same bytes each time, in each format.
+    assert!(convzoo(path, &["convert", "lenet5", "lenet5.safetensors", "again.bpk"]).status.success());
+    assert!(fs::read(path.join("a.bpk")).unwrap() == fs::read(path.join("again.bpk")).unwrap());
     // Onto itself, and in half the size.
     assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "a.bpk"]).status.success());
     assert!(convzoo(path, &["convert", "lenet5", "a.bpk", "half.safetensors", "--f16"]).status.success());
@@ -273,8 +276,245 @@ fn what_cannot_be_converted_says_why_and_leaves_nothing() {
         (&["lenet6", "lenet5.safetensors", "out.bpk"], "did you mean lenet5"),
         (&["resnet18", "lenet5.safetensors", "out.bpk"], "missing"),
         (&["lenet5", "lenet5.safetensors", "out.bpk", "--replace-head", "0"], "at least one class"),
+        (&["lenet5", "lenet5.safetensors", "out.bpk", "--replace-head", "1000000000"], "at most 1048576 classes"),
     ] {
         let told = error(path, &[&["convert"], arguments].concat());
         assert!(told.contains(part), "{arguments:?}: {told}");
+    }
+}
+
+/// LeNet-5's weights with another value as the last of the file's numbers.
+fn altered(folder: &Path, name: &str, value: f32) {
+    let mut bytes = fs::read(lenet(folder)).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&value.to_le_bytes());
+    fs::write(folder.join(name), bytes).unwrap();
+}
+
+fn image(path: &Path) {
+    image::GrayImage::from_fn(32, 32, |x, y| image::Luma([(x * y) as u8])).save(path).unwrap();
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_an_error_that_names_the_tensor() {
+    let folder = temp();
+    let path = folder.path();
+    altered(path, "diverged.safetensors", f32::NAN);
+    image(&path.join("image.png"));
+    let told = error(path, &["predict", "image.png", "--weights", "diverged.safetensors"]);
+    assert!(told.contains("diverged.safetensors: the tensor '") && told.contains("' holds NaN (element "), "{told}");
+    error(path, &["eval", "lenet5", "--weights", "diverged.safetensors", "--data", "digits"]);
+}
+
+#[test]
+fn halving_what_sixteen_bits_cannot_hold_is_an_error_that_names_the_tensor() {
+    let folder = temp();
+    altered(folder.path(), "large.safetensors", 1e6);
+    for out in ["half.safetensors", "half.bpk"] {
+        let told = error(folder.path(), &["convert", "lenet5", "large.safetensors", out, "--f16"]);
+        assert!(told.contains("' holds 1000000 (element ") && told.contains("65504"), "{told}");
+    }
+    assert!(convzoo(folder.path(), &["convert", "lenet5", "large.safetensors", "whole.bpk"]).status.success());
+}
+
+#[test]
+fn a_file_that_convzoo_did_not_make_is_not_replaced() {
+    let folder = temp();
+    let path = folder.path();
+    let weights = fs::read(lenet(path)).unwrap();
+    image(&path.join("image.png"));
+    fs::create_dir(path.join("visualize")).unwrap();
+    image(&path.join("visualize/image-saliency.png"));
+    fs::write(path.join("notes.html"), "<!DOCTYPE html><p>mine").unwrap();
+    tensor_file(&path.join("theirs.safetensors"), "tensor", &TensorData::new(vec![1f32], [1]));
+    tensor_file(&path.join("input.safetensors"), "input", &TensorData::new(vec![0.5f32; 1024], [1, 1, 32, 32]));
+    fs::write(path.join("empty.npy"), "").unwrap();
+    let eval = ["eval", "lenet5", "--weights", "lenet5.safetensors", "--data", "digits", "--confusion-png"];
+    let embed = ["embed", "lenet5", "image.png", "--out"];
+    let forward = ["forward", "lenet5", "--weights", "lenet5.safetensors", "--input", "input.safetensors", "--output"];
+    let convert = ["convert", "lenet5", "lenet5.safetensors"];
+    let visualize = ["visualize", "lenet5", "image.png", "--what", "saliency", "--out"];
+    let refused: [(&[&str], &str, &str); 9] = [
+        (&eval, "lenet5.safetensors", "must end in .png"),
+        (&eval, "image.png", "is no picture that convzoo wrote"),
+        (&embed, "lenet5.safetensors", "is no file of features that convzoo wrote"),
+        (&embed, "features.txt", "must end in .safetensors or .npy"),
+        (&forward, "lenet5.safetensors", "is no file of logits that convzoo wrote"),
+        (&convert, "theirs.safetensors", "is no file of weights that convzoo wrote"),
+        (&convert, "input.safetensors", "is no file of weights that convzoo wrote"),
+        (&visualize, "visualize", "is no picture that convzoo wrote"),
+        (&["bench", "lenet5", "--html"], "notes.html", "is no page that convzoo wrote"),
+    ];
+    for (command, out, part) in refused {
+        let told = error(path, &[command, &[out]].concat());
+        assert!(told.contains(part), "{command:?} {out}: {told}");
+    }
+    assert!(fs::read(path.join("lenet5.safetensors")).unwrap() == weights);
+    // What it did make, and what is empty, is replaced.
+    for _ in 0..2 {
+        for (command, out) in [
+            (&eval[..], "confusion.png"),
+            (&embed[..], "features.safetensors"),
+            (&embed[..], "empty.npy"),
+            (&forward[..], "logits.safetensors"),
+            (&convert[..], "mine.bpk"),
+            (&visualize[..], "other"),
+        ] {
+            let output = convzoo(path, &[command, &[out]].concat());
+            assert!(output.status.success(), "{out}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
+
+/// Photographs wait for their pass as the network's inputs: a folder of them takes no more memory than one.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_of_large_photographs_takes_the_memory_of_one() {
+    let folder = temp();
+    let photo = folder.path().join("0.png");
+    // 24 megapixels, 72 MB as bytes.
+    image::RgbImage::from_pixel(6000, 4000, image::Rgb([200, 40, 90])).save(&photo).unwrap();
+    for copy in 1..16 {
+        fs::hard_link(&photo, folder.path().join(format!("{copy}.png"))).unwrap();
+    }
+    // Address space in KiB: the program, its threads' stacks and two such photographs, and not the 1.2 GB of all.
+    let limited =
+        format!("ulimit -v 1400000; exec '{}' predict . --batch-size 64 --json", env!("CARGO_BIN_EXE_convzoo"));
+    let mut command = Command::new("sh");
+    command.args(["-c", &limited]).current_dir(folder.path()).env("RAYON_NUM_THREADS", "2");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(parse(&output).as_array().unwrap().len(), 16);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
+    let folder = temp();
+    let path = folder.path();
+    assert!(Command::new("mkfifo").arg(path.join("pipe")).status().unwrap().success());
+    image(&path.join("image.png"));
+    lenet(path);
+    for arguments in [
+        &["predict", "image.png", "--weights", "pipe"][..],
+        &["predict", "image.png", "--labels", "pipe"],
+        &["predict", "image.png", "--weights", "/dev/zero"],
+        &["convert", "lenet5", "pipe", "out.bpk"],
+        &["forward", "lenet5", "--weights", "lenet5.safetensors", "--input", "pipe", "--output", "out.safetensors"],
+        &["convert", "lenet5", "lenet5.safetensors", "pipe"],
+    ] {
+        let told = error(path, arguments);
+        assert!(told.contains("pipe") || told.contains("/dev/zero"), "{arguments:?}: {told}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn strange_names_are_taken_and_told_without_steering_the_terminal() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = temp();
+    let path = folder.path();
+    let names: [&[u8]; 3] = [b"1\xff.png", b"2\x1b[2J.png", b"3\nerror: forged.png"];
+    for name in names {
+        image(&path.join(OsStr::from_bytes(name)));
+    }
+    fs::write(path.join(OsStr::from_bytes(b"4\x07\xfe.jpg")), "no image").unwrap();
+    fs::rename(lenet(path), path.join(OsStr::from_bytes(b"w\xff"))).unwrap();
+    fs::write(path.join("labels"), "\x1b]0;title\x07\n".repeat(10)).unwrap();
+    let run = |arguments: &[&[u8]]| {
+        let arguments = arguments.iter().map(|argument| OsStr::from_bytes(argument));
+        Command::new(env!("CARGO_BIN_EXE_convzoo")).args(arguments).current_dir(path).output().unwrap()
+    };
+    let labelled = [&b"--weights"[..], b"w\xff", b"--labels", b"labels"];
+    // Each by name, and all by their folder.
+    for images in [vec![names[0], names[1], names[2], b"4\x07\xfe.jpg"], vec![&b"."[..]]] {
+        let output = run(&[&[&b"predict"[..]][..], &images[..], &labelled[..]].concat());
+        let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8(text.clone()).unwrap());
+        for text in [&out, &err] {
+            assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+        }
+        assert!(out.contains(r"1\xff.png") && out.contains(r"2\u{1b}[2J.png"), "{out}");
+        assert!(out.contains(r"3\nerror: forged.png") && out.contains(r"\u{1b}]0;title\u{7}"), "{out}");
+        assert_eq!(err.lines().filter(|line| line.starts_with("error:")).count(), 1, "{err}");
+        assert!(err.contains(r"4\u{7}\xfe.jpg"), "{err}");
+    }
+    // Documents have the names as they are, as far as they are Unicode.
+    let output = run(&[&[&b"predict"[..], b".", b"--json"][..], &labelled[..]].concat());
+    let answers = parse(&output);
+    assert_eq!(answers[1]["image"], "./2\x1b[2J.png");
+    let output = run(&[&b"visualize"[..], b"lenet5", b".", b"--weights", b"w\xff", b"--what", b"saliency"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("saliency.html"), "{output:?}");
+}
+
+#[test]
+fn the_cameras_orientation_is_applied_or_ignored() {
+    let folder = temp();
+    let path = folder.path();
+    image(&path.join("plain.png"));
+    let mut turned = fs::read(path.join("plain.png")).unwrap();
+    // EXIF, big endian, one entry: orientation (0x112), a short, 2: mirrored. As a PNG's chunk, after its first.
+    let exif = b"eXIfMM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x02\0\0\0\0\0\0";
+    let crc = !exif.iter().fold(!0u32, |crc, &byte| {
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 })
+    });
+    let chunk = [&(exif.len() as u32 - 4).to_be_bytes(), &exif[..], &crc.to_be_bytes()].concat();
+    turned.splice(33..33, chunk);
+    fs::write(path.join("turned.png"), turned).unwrap();
+    let probability = |arguments: &[&str]| {
+        let answers = json(path, &[&["predict", "--json", "--top", "1", "--device", "flex"], arguments].concat());
+        answers[0]["top"][0]["probability"].as_f64().unwrap()
+    };
+    let plain = probability(&["plain.png"]);
+    assert_eq!(probability(&["turned.png", "--orientation", "ignore"]), plain);
+    assert_ne!(probability(&["turned.png"]), plain);
+    assert_eq!(probability(&["turned.png"]), probability(&["turned.png", "--orientation", "apply"]));
+}
+
+/// A terminal by `script`, which answers nothing that it is asked.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_terminal_that_does_not_answer_is_not_waited_for() {
+    use std::process::Stdio;
+    use std::time::{Duration, Instant};
+    if Command::new("script").arg("--version").output().is_err() {
+        eprintln!("skipped: there is no `script` that makes a terminal");
+        return;
+    }
+    let folder = temp();
+    image(&folder.path().join("image.png"));
+    let shown = format!("'{}' predict image.png --show", env!("CARGO_BIN_EXE_convzoo"));
+    let mut command = Command::new("script");
+    command.args(["--quiet", "--return", "--command", &shown, "/dev/null"]).current_dir(folder.path());
+    command.env("TERM", "xterm-256color").stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // Standard input stays open, and says nothing.
+    let silent = child.stdin.take();
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        if start.elapsed() > Duration::from_secs(30) {
+            child.kill().unwrap();
+            panic!("it waits for an answer");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(silent);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains('▄') && text.contains("probability"), "{text}");
+}
+
+#[test]
+fn features_that_cannot_be_completed_leave_nothing() {
+    use convzoo::embed::FeatureFile;
+    for name in ["taken.npy", "taken.safetensors"] {
+        let folder = temp();
+        // A folder stands where the file should go.
+        fs::create_dir_all(folder.path().join(name).join("inside")).unwrap();
+        let mut file = FeatureFile::create(&folder.path().join(name), 2).unwrap();
+        file.push(&[1.0, 2.0]).unwrap();
+        assert!(file.finish().is_err());
+        let left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, [name]);
     }
 }

@@ -20,6 +20,7 @@ use convzoo::{Options, Variant, create, variant};
 use self::job::{Job, Mode, Precision};
 use self::row::{Outcome, Row};
 use self::runner::{Limits, by_turns};
+use super::claim::{Kind, claim};
 use super::output::{bytes, print, print_json, progress, told};
 use super::select::{Linear, Switch};
 use super::summary::InputSize;
@@ -178,6 +179,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         && !folder.is_dir()
     {
         bail!("cannot write the page: there is no folder {}", folder.display());
+    }
+    if let Some(path) = &args.html {
+        claim("--html", path, Kind::Page)?;
     }
     let bar = progress(
         models.len() * args.mode.len() * args.batch.len() * args.precision.len() * engines.len(),

@@ -1,11 +1,13 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use convzoo::Classifier;
 use convzoo::weights::{self, Precision};
+use convzoo::{Classifier, check_classes, variant};
 
+use super::claim::{Kind, claim};
 use super::output::print;
 use super::select::{NetworkArgs, load};
 
@@ -16,7 +18,7 @@ pub struct Args {
     model: String,
     /// Weights of any format: PyTorch's .pth/.pt/.th, safetensors or Burn's pack, or the name of published ones
     #[arg(value_name = "IN")]
-    input: String,
+    input: OsString,
     /// File to write: NAME.safetensors in the reference's names, or NAME.bpk for Burn
     #[arg(value_name = "OUT")]
     output: PathBuf,
@@ -39,9 +41,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let Some(format @ ("safetensors" | "bpk")) = extension else {
         bail!("{} must end in .safetensors or .bpk", args.output.display());
     };
-    if args.replace_head == Some(0) {
-        bail!("{} needs at least one class", args.model);
+    if let Some(classes) = args.replace_head {
+        check_classes(variant(&args.model)?.name, classes)?;
     }
+    claim("OUT", &args.output, Kind::Weights)?;
     let mut network = load(&args.model, &args.input, args.offline, &args.network.options(), &Device::default())?;
     if let Some(classes) = args.replace_head {
         network = network.replace_head(classes);

@@ -1,17 +1,19 @@
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
-use convzoo::data::Image;
+use convzoo::data::{Image, shown};
 use convzoo::embed::{FeatureFile, FeatureRows, Plane, embed, project};
 use convzoo::visualize::View;
 use convzoo::{Network, variant};
 use convzoo_report::{Chart, Page, Scatter, write_png};
 use serde::Serialize;
 
-use super::images::{Source, expand};
-use super::output::{print, print_json, progress, told};
+use super::claim::{Kind, claim};
+use super::images::{OrientationArgs, Source, expand};
+use super::output::{print, print_json, progress, tell_wrong, told};
 use super::select::TrainedArgs;
 
 /// Arguments of `embed`.
@@ -21,7 +23,7 @@ pub struct Args {
     model: String,
     /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
     #[arg(required = true, value_name = "IMAGE|DIR")]
-    images: Vec<String>,
+    images: Vec<OsString>,
     #[command(flatten)]
     trained: TrainedArgs,
     /// File to write the features to, [images, features]: .safetensors or .npy
@@ -34,6 +36,8 @@ pub struct Args {
     /// Images per pass
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
+    #[command(flatten)]
+    orientation: OrientationArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -67,7 +71,12 @@ enum Answer {
 /// Writes penultimate features.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let known = variant(&args.model)?;
-    let sources = expand(&args.images)?;
+    claim("--out", &args.out, Kind::Features)?;
+    if args.plot {
+        claim("--plot", &args.out.with_extension("png"), Kind::Png)?;
+        claim("--plot", &args.out.with_extension("html"), Kind::Page)?;
+    }
+    let sources = expand(&args.images, args.orientation)?;
     let network = args.trained.network(known.name)?;
     let folders = folders(&sources);
 
@@ -115,11 +124,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         print_json(&Document { model: network.name(), features, out: &args.out, plot, images: answers })?;
     } else {
-        for answer in &answers {
-            if let Answer::Wrong { image, error } = answer {
-                eprintln!("error: {image}: {error}");
-            }
-        }
+        tell_wrong(answers.iter().filter_map(|answer| match answer {
+            Answer::Wrong { image, error } => Some((image.as_str(), error.as_str())),
+            Answer::Row { .. } => None,
+        }));
         let [rows, width] = features;
         if rows > 0 {
             print(&format!("{rows} images × {width} features in {}", args.out.display()))?;
@@ -137,12 +145,8 @@ fn input(network: &Network, image: &Image) -> Result<Tensor<4>> {
 
 /// The name of the folder that an image lies in.
 fn folder(source: &Source) -> String {
-    match source {
-        Source::File(path) => {
-            path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy().into_owned()
-        }
-        Source::StandardInput => "-".to_owned(),
-    }
+    let folder = |path: &Path| shown(Path::new(path.parent().and_then(Path::file_name).unwrap_or_default()));
+    source.path().map_or_else(|| "-".to_owned(), folder)
 }
 
 /// Whether images lie in several folders, which then are their classes.

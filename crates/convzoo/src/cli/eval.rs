@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use convzoo::report::{Chart, write_png};
 use convzoo::train::{Evaluation, Views, evaluate};
 use serde::Serialize;
 
+use super::claim::{Kind, claim};
 use super::output::{print, print_json, progress, table};
 use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, preprocess};
 
@@ -19,7 +21,7 @@ pub struct Args {
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache
     #[arg(long, value_name = "FILE|NAME")]
-    weights: String,
+    weights: OsString,
     /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder; its test part is used
     #[arg(long, value_name = "DATASET")]
     data: String,
@@ -40,7 +42,7 @@ pub struct Args {
     /// Show the accuracy of each class and which classes are taken for which
     #[arg(long)]
     confusion: bool,
-    /// Draw which classes are taken for which, as a PNG file
+    /// Draw the confusion matrix, as a PNG file
     #[arg(long, value_name = "FILE")]
     confusion_png: Option<PathBuf>,
     /// Print JSON
@@ -75,6 +77,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         && !folder.is_dir()
     {
         bail!("there is no folder {} for --confusion-png", folder.display());
+    }
+    if let Some(path) = &args.confusion_png {
+        claim("--confusion-png", path, Kind::Png)?;
     }
     let (_, device) = args.device.open()?;
     let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;

@@ -1,9 +1,11 @@
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use convzoo::{Classifier, tensor_file};
 
+use super::claim::{Kind, claim};
 use super::output::{print, print_json};
 use super::select::{DeviceArgs, NetworkArgs, load};
 
@@ -15,7 +17,7 @@ pub struct Args {
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache
     #[arg(long, value_name = "FILE|NAME")]
-    weights: String,
+    weights: OsString,
     /// Never download
     #[arg(long)]
     offline: bool,
@@ -36,6 +38,7 @@ pub struct Args {
 
 /// Runs tensors through a network.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    claim("--output", &args.output, Kind::Logits)?;
     let (_, device) = args.device.open()?;
     let input = tensor_file::read(&args.input, "input", &device)?;
     let network = load(&args.model, &args.weights, args.offline, &args.network.options(), &device)?;

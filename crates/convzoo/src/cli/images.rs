@@ -1,38 +1,71 @@
 //! The images that a command line names.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use convzoo::data::{EXTENSIONS, Image, decode, load_image};
+use convzoo::data::{EXTENSIONS, Image, Orientation, decode_oriented, load_image_oriented, shown};
+use serde::{Deserialize, Serialize};
 
-/// Where an image comes from.
-pub enum Source {
-    /// A file.
-    File(PathBuf),
-    /// What the program is fed.
-    StandardInput,
+/// `--orientation`.
+#[derive(clap::Args, Clone, Copy, Default)]
+pub struct OrientationArgs {
+    /// Whether to turn photographs upright, as their camera's EXIF note says, or to take their pixels as they are stored,
+    /// as torchvision does
+    #[arg(long, value_enum, default_value_t = OrientationArg::Apply)]
+    orientation: OrientationArg,
+}
+
+/// What to do with the orientation that cameras note.
+#[derive(clap::ValueEnum, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OrientationArg {
+    /// Turn photographs upright
+    #[default]
+    Apply,
+    /// Take pixels as they are stored
+    Ignore,
+}
+
+impl OrientationArg {
+    /// As the library takes it.
+    pub fn library(self) -> Orientation {
+        match self {
+            Self::Apply => Orientation::Apply,
+            Self::Ignore => Orientation::Ignore,
+        }
+    }
+}
+
+/// Where an image comes from, and how it is read.
+pub struct Source {
+    /// A file, or what the program is fed.
+    file: Option<PathBuf>,
+    orientation: Orientation,
 }
 
 impl Source {
-    /// As it is told to the user.
+    /// Its file, unless it is standard input.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_deref()
+    }
+
+    /// Its name in documents; what is printed on a terminal is to be escaped.
     pub fn name(&self) -> String {
-        match self {
-            Self::File(path) => path.display().to_string(),
-            Self::StandardInput => "-".to_owned(),
-        }
+        self.path().map_or_else(|| "-".to_owned(), shown)
     }
 
     /// Reads and decodes it.
     pub fn read(&self) -> Result<Image> {
-        match self {
-            Self::File(path) => Ok(load_image(path)?),
-            Self::StandardInput => {
+        match &self.file {
+            Some(path) => Ok(load_image_oriented(path, self.orientation)?),
+            None => {
                 // As much as a file may have; `decode` refuses what is larger.
                 const LIMIT: u64 = 256 << 20;
                 let mut bytes = Vec::new();
                 io::stdin().lock().take(LIMIT + 1).read_to_end(&mut bytes).context("reading standard input")?;
-                Ok(decode(&bytes)?)
+                Ok(decode_oriented(&bytes, self.orientation)?)
             }
         }
     }
@@ -40,12 +73,14 @@ impl Source {
 
 /// Folders become the images in them or, where there are none, in their folders; patterns what they match; all else
 /// stays what was typed.
-pub fn expand(arguments: &[String]) -> Result<Vec<Source>> {
+pub fn expand(arguments: &[OsString], orientation: OrientationArgs) -> Result<Vec<Source>> {
+    let orientation = orientation.orientation.library();
+    let of_file = |file: PathBuf| Source { file: Some(file), orientation };
     let mut sources = Vec::new();
     for argument in arguments {
         let path = Path::new(argument);
         if argument == "-" {
-            sources.push(Source::StandardInput);
+            sources.push(Source { file: None, orientation });
         } else if path.is_dir() {
             let mut files = images_in(path)?;
             if files.is_empty() {
@@ -54,19 +89,21 @@ pub fn expand(arguments: &[String]) -> Result<Vec<Source>> {
                 }
             }
             if files.is_empty() {
-                bail!("{argument} holds no image ({})", EXTENSIONS.join(", "));
+                bail!("{} holds no image ({})", path.display(), EXTENSIONS.join(", "));
             }
-            sources.extend(files.into_iter().map(Source::File));
-        } else if argument.contains(['*', '?', '[']) && !path.exists() {
-            let matches = glob::glob(argument).with_context(|| format!("'{argument}' is no pattern"))?;
+            sources.extend(files.into_iter().map(of_file));
+        } else if let Some(pattern) = argument.to_str().filter(|text| text.contains(['*', '?', '[']))
+            && !path.exists()
+        {
+            let matches = glob::glob(pattern).with_context(|| format!("'{pattern}' is no pattern"))?;
             let mut files: Vec<_> = matches.filter_map(Result::ok).filter(|file| file.is_file()).collect();
             files.sort();
             if files.is_empty() {
-                bail!("nothing matches {argument}");
+                bail!("nothing matches {pattern}");
             }
-            sources.extend(files.into_iter().map(Source::File));
+            sources.extend(files.into_iter().map(of_file));
         } else {
-            sources.push(Source::File(path.to_owned()));
+            sources.push(of_file(path.to_owned()));
         }
     }
     Ok(sources)

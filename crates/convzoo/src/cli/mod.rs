@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod bench;
+mod claim;
 mod convert;
 mod devices;
 mod embed;
@@ -16,6 +17,8 @@ mod serve;
 mod shape;
 mod signals;
 mod summary;
+#[cfg(unix)]
+mod terminal;
 mod train;
 mod visualize;
 

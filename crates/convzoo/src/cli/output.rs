@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Error, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use convzoo::data::escaped;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -30,8 +31,10 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
 pub fn table(header: &[&str], numbers: &[usize], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table.set_header(header.iter().copied());
-    table.add_rows(rows);
+    table.set_header(header.iter().map(|name| escaped(name).into_owned()));
+    // Names come from files; what is in them shall steer no terminal.
+    let escape = |cell: String| escaped(&cell).into_owned();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(escape).collect::<Vec<_>>()));
     for &column in numbers {
         if let Some(column) = table.column_mut(column) {
             column.set_cell_alignment(CellAlignment::Right);
@@ -93,11 +96,19 @@ pub fn training_progress(wanted: bool) -> ProgressBar {
     ProgressBar::with_draw_target(Some(0), target).with_style(style)
 }
 
-/// The error and its causes, each once: many tell their cause themselves.
+/// The error and its causes, each once: many tell their cause themselves. Line breaks stay, other control characters
+/// are spelled out.
 pub fn told(error: &Error) -> String {
-    error
-        .chain()
-        .skip(1)
-        .map(ToString::to_string)
-        .fold(error.to_string(), |text, cause| if text.ends_with(&cause) { text } else { format!("{text}: {cause}") })
+    let text =
+        error.chain().skip(1).map(ToString::to_string).fold(error.to_string(), |text, cause| {
+            if text.ends_with(&cause) { text } else { format!("{text}: {cause}") }
+        });
+    text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
+}
+
+/// Tells the errors of single images, which stop no others.
+pub fn tell_wrong<'a>(wrong: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    for (image, error) in wrong {
+        eprintln!("error: {}: {error}", escaped(image));
+    }
 }

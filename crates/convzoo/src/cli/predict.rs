@@ -1,22 +1,25 @@
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use convzoo::data::Image;
-use convzoo::{Inference, Prediction, classify_batch, classify_ten_crops};
+use convzoo::data::{Filter, Image};
+use convzoo::{Inference, Prediction, classify_prepared, classify_ten_crops, prepare};
 use image::{DynamicImage, RgbImage};
 use serde::Serialize;
 
-use super::images::expand;
-use super::output::{print, print_json, progress, table, told};
+use super::images::{OrientationArgs, Source, expand};
+use super::output::{print, print_json, progress, table, tell_wrong, told};
 use super::select::{LinearArgs, TrainedArgs};
+#[cfg(unix)]
+use super::terminal;
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
     #[arg(required = true, value_name = "IMAGE|DIR")]
-    images: Vec<String>,
+    images: Vec<OsString>,
     /// The network [default: lenet5, with the digits' weights that come with the program]
     #[arg(long)]
     model: Option<String>,
@@ -32,8 +35,10 @@ pub struct Args {
     #[arg(long)]
     ten_crop: bool,
     #[command(flatten)]
+    orientation: OrientationArgs,
+    #[command(flatten)]
     linear: LinearArgs,
-    /// Show each image in the terminal, in front of its classes: in full where the terminal can (kitty, iTerm2), else in
+    /// Show each image in the terminal, before its classes: in full where the terminal can (kitty, iTerm2), else in
     /// coloured half characters
     #[arg(long, conflicts_with = "json")]
     show: bool,
@@ -52,28 +57,35 @@ enum Answer {
 /// Lines of the terminal that an image takes.
 const SHOWN_LINES: u32 = 12;
 
+/// The longest side of a picture that is kept to be shown in so many lines.
+const SHOWN_SIDE: usize = 512;
+
 /// Classifies images. One that cannot be read does not stop the others.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.show && !io::stdout().is_terminal() {
         bail!("--show draws in a terminal, and standard output is none");
     }
     let network = args.trained.network(args.model.as_deref().unwrap_or("lenet5"))?;
-    let images = expand(&args.images)?;
+    let images = expand(&args.images, args.orientation)?;
     let network = args.linear.for_inference(network)?;
+    let config = args.show.then(show_config);
     let bar = progress(images.len(), "images");
     let mut answers = Vec::new();
     for chunk in images.chunks(args.batch_size as usize) {
-        let read: Vec<_> = chunk.iter().map(|source| source.read()).collect();
-        let good: Vec<Image> = read.iter().filter_map(|image| image.as_ref().ok().cloned()).collect();
-        let mut predictions = predict(args, &network, &good)?.into_iter();
-        for (source, image) in chunk.iter().zip(read) {
-            let name = source.name();
-            let answer = match &image {
-                Ok(_) => Answer::Right { image: name, top: predictions.next().unwrap_or_default() },
-                Err(error) => Answer::Wrong { image: name, error: told(error) },
+        let read: Vec<_> = chunk.iter().map(|source| read(args, &network, source)).collect();
+        let (inputs, seen) = split(read);
+        let mut predictions = classify_prepared(&network, &inputs, args.top as usize)?.into_iter();
+        for (source, seen) in chunk.iter().zip(seen) {
+            let image = source.name();
+            let (answer, picture) = match seen {
+                Ok(Seen { top, picture }) => {
+                    let top = top.or_else(|| predictions.next()).unwrap_or_default();
+                    (Answer::Right { image, top }, picture)
+                }
+                Err(error) => (Answer::Wrong { image, error: told(&error) }, None),
             };
-            if let (true, Ok(image)) = (args.show, &image) {
-                bar.suspend(|| show(image, &answer))?;
+            if let (Some(config), Some(picture)) = (&config, picture) {
+                bar.suspend(|| show(picture, config, &answer))?;
             }
             answers.push(answer);
         }
@@ -88,29 +100,69 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if !args.show {
             print(&text(&answers))?;
         }
-        for answer in &answers {
-            if let Answer::Wrong { image, error } = answer {
-                eprintln!("error: {image}: {error}");
-            }
-        }
+        tell_wrong(answers.iter().filter_map(|answer| match answer {
+            Answer::Wrong { image, error } => Some((image.as_str(), error.as_str())),
+            Answer::Right { .. } => None,
+        }));
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn predict(args: &Args, network: &Inference, images: &[Image]) -> Result<Vec<Vec<Prediction>>> {
-    let top = args.top as usize;
+/// What is kept of an image that was read until its pass: next to nothing, however large it is.
+struct Seen {
+    /// Its classes, where they are known already: ten crops make a pass of their own.
+    top: Option<Vec<Prediction>>,
+    /// A picture to show, where that was asked for.
+    picture: Option<Image>,
+}
+
+/// Reads an image and makes the network's input of it, unless it is classified at once.
+fn read(args: &Args, network: &Inference, source: &Source) -> Result<(Option<Vec<f32>>, Seen)> {
+    let image = source.read()?;
+    let picture = args.show.then(|| thumbnail(&image));
     if args.ten_crop {
-        return images.iter().map(|image| Ok(classify_ten_crops(network, image, top)?)).collect();
+        let top = Some(classify_ten_crops(network, &image, args.top as usize)?);
+        return Ok((None, Seen { top, picture }));
     }
-    Ok(classify_batch(network, images, top)?)
+    Ok((Some(prepare(network.network(), &image)), Seen { top: None, picture }))
+}
+
+/// The inputs of a pass, and what is known of each image besides.
+fn split(read: Vec<Result<(Option<Vec<f32>>, Seen)>>) -> (Vec<Vec<f32>>, Vec<Result<Seen>>) {
+    let mut inputs = Vec::new();
+    let seen = read.into_iter().map(|read| {
+        read.map(|(input, seen)| {
+            inputs.extend(input);
+            seen
+        })
+    });
+    let seen = seen.collect();
+    (inputs, seen)
+}
+
+fn thumbnail(image: &Image) -> Image {
+    let longest = image.width.max(image.height);
+    let side = |side: usize| (side * SHOWN_SIDE / longest).max(1);
+    match longest <= SHOWN_SIDE {
+        true => image.clone(),
+        false => image.resize(side(image.width), side(image.height), Filter::Bilinear),
+    }
+}
+
+/// How images are drawn. Only a terminal that answers is asked whether it draws in full.
+fn show_config() -> viuer::Config {
+    #[cfg(unix)]
+    let use_kitty = terminal::answers();
+    #[cfg(not(unix))]
+    let use_kitty = false;
+    viuer::Config { height: Some(SHOWN_LINES), absolute_offset: false, use_kitty, ..viuer::Config::default() }
 }
 
 /// Draws an image in the terminal, and its classes below.
-fn show(image: &Image, answer: &Answer) -> Result<()> {
+fn show(image: Image, config: &viuer::Config, answer: &Answer) -> Result<()> {
     let (width, height) = (image.width as u32, image.height as u32);
     let picture = RgbImage::from_raw(width, height, image.to_rgb().pixels).context("an image without its pixels")?;
-    let config = viuer::Config { height: Some(SHOWN_LINES), absolute_offset: false, ..viuer::Config::default() };
-    viuer::print(&DynamicImage::ImageRgb8(picture), &config).context("drawing in the terminal")?;
+    viuer::print(&DynamicImage::ImageRgb8(picture), config).context("drawing in the terminal")?;
     print(&text(std::slice::from_ref(answer)))
 }
 

@@ -3,11 +3,12 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use convzoo::report::{Chart, write_png};
+use convzoo::report::{Chart, write_png, write_svg};
 use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, report};
 use indicatif::HumanDuration;
 use serde::Serialize;
 
+use super::claim::{Kind, claim};
 use super::output::{print, print_json, table};
 
 /// Arguments of `runs`.
@@ -111,6 +112,11 @@ fn list(args: &Args) -> Result<ExitCode> {
 }
 
 fn compare(args: &Args) -> Result<ExitCode> {
+    for (option, path, kind) in [("--html", &args.html, Kind::Page), ("--chart", &args.chart, Kind::Chart)] {
+        if let Some(path) = path {
+            claim(option, path, kind)?;
+        }
+    }
     let runs = args.compare.iter().map(|name| {
         let folder = if name.join("run.json").exists() { name.clone() } else { args.folder.join(name) };
         let record = RunRecord::read(&folder).with_context(|| format!("reading the run {}", name.display()))?;
@@ -140,10 +146,9 @@ fn compare(args: &Args) -> Result<ExitCode> {
 }
 
 fn draw(chart: &impl Chart, path: &Path) -> Result<()> {
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("svg") => std::fs::write(path, chart.svg()?).with_context(|| format!("writing {}", path.display())),
-        Some("png") => Ok(write_png(&chart.image()?, path)?),
-        _ => bail!("--chart draws .svg and .png, and {} is neither", path.display()),
+    match path.extension().is_some_and(|extension| extension == "svg") {
+        true => Ok(write_svg(&chart.svg()?, path)?),
+        false => Ok(write_png(&chart.image()?, path)?),
     }
 }
 

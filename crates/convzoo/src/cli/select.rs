@@ -1,5 +1,6 @@
 //! What commands have in common: choosing a device, a network and data.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -14,6 +15,7 @@ use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
+use super::images::OrientationArg;
 use super::output::tell;
 
 /// `--device`.
@@ -211,7 +213,7 @@ pub struct TrainedArgs {
     /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
     /// starts from [default for lenet5: the digits' weights that come with the program]
     #[arg(long, value_name = "FILE|NAME|random")]
-    weights: Option<String>,
+    weights: Option<OsString>,
     /// Never download
     #[arg(long)]
     offline: bool,
@@ -231,12 +233,17 @@ impl TrainedArgs {
         let (_, device) = self.device.open()?;
         let options = self.options.options();
         let network = match self.weights.as_deref() {
-            Some("random") if !Path::new("random").exists() => {
+            Some(weights) if weights == "random" && !Path::new("random").exists() => {
                 device.seed(0);
                 create(model, &options, &device)?
             }
             Some(weights) => load(model, weights, self.offline, &options, &device)?,
-            None if model == "lenet5" => pretrained::lenet5_digits(&device)?,
+            None if model == "lenet5" => {
+                if options != Options::default() {
+                    bail!("options of the network need --weights: the digits' weights were trained without them");
+                }
+                pretrained::lenet5_digits(&device)?
+            }
             None => {
                 variant(model)?;
                 bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
@@ -264,10 +271,15 @@ pub struct DataArgs {
     /// Seed of the held-out fifth, for data that comes in one part
     #[arg(long, value_name = "N")]
     pub split_seed: Option<u64>,
-    /// Read all images first, and leave out those that are damaged
+    /// Read all images first, and leave out those that are damaged, forbidden or links to nowhere
     #[arg(long)]
     #[serde(default)]
     pub skip_corrupt: bool,
+    /// Whether to turn photographs upright, as their camera's EXIF note says, or to take their pixels as they are stored,
+    /// as torchvision does
+    #[arg(long, value_enum, default_value_t = OrientationArg::Apply)]
+    #[serde(default)]
+    pub orientation: OrientationArg,
 }
 
 impl DataArgs {
@@ -278,6 +290,8 @@ impl DataArgs {
             offline: self.offline,
             split_seed: self.split_seed,
             progress: true,
+            orientation: self.orientation.library(),
+            keep_unreadable: self.skip_corrupt,
             ..Source::default()
         };
         let opening = || format!("opening the data set '{name}'");
@@ -285,9 +299,13 @@ impl DataArgs {
         if !self.skip_corrupt {
             return Ok(splits);
         }
+        let images = splits.train.len() + splits.test.len();
         let (splits, damaged) = splits.readable().with_context(opening)?;
-        for problem in damaged {
+        for problem in &damaged {
             tell(&format!("left out: {problem}"));
+        }
+        if !damaged.is_empty() {
+            tell(&format!("left out {} of {images} images", damaged.len()));
         }
         Ok(splits)
     }
@@ -304,17 +322,31 @@ pub fn preprocess(
 }
 
 /// Makes `model` with the weights in a file or, where there is no such file, those published under this name.
-pub fn load(model: &str, weights: &str, offline: bool, options: &Options, device: &Device) -> Result<Network> {
+pub fn load(
+    model: &str,
+    weights: impl AsRef<OsStr>,
+    offline: bool,
+    options: &Options,
+    device: &Device,
+) -> Result<Network> {
     let source = Source { offline, progress: true, ..Source::default() };
     Ok(pretrained::load(model, weights, options, &source, device)?)
 }
 
 /// The network with the names of its classes, a line each in a file.
 fn with_labels(network: Network, path: &Path) -> Result<Network> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    let labels: Vec<String> = text.lines().map(str::to_owned).collect();
+    let labels = lines(path)?;
     if labels.len() != network.classes() {
         bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
     }
     Ok(network.with_labels(labels)?)
+}
+
+/// The lines of a file of names.
+fn lines(path: &Path) -> Result<Vec<String>> {
+    /// A hundred bytes for each of a million names.
+    const MOST_BYTES: u64 = 100 << 20;
+    let text = String::from_utf8(data::read_file(path, MOST_BYTES)?)
+        .with_context(|| format!("reading {}: names are UTF-8 text", path.display()))?;
+    Ok(text.lines().map(str::to_owned).collect())
 }

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use convzoo::{Summary, create, variant};
+use convzoo::{MOST_CHANNELS, Summary, create, variant};
 use serde::Serialize;
 
 use super::output::{bytes, print, print_json, short, table, thousands};
@@ -21,7 +21,7 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
     /// Images per batch, for the estimates of memory
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
     #[command(flatten)]
     network: NetworkArgs,
@@ -29,6 +29,12 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// The longest side of images that networks are made for here: sixteen times the longest that any is published for.
+const MOST_SIDE: usize = 1 << 14;
+
+/// The most values of an image: three channels of the longest sides.
+const MOST_VALUES: usize = 3 << 28;
 
 /// `3x224x224`.
 #[derive(Clone, Copy)]
@@ -39,11 +45,15 @@ impl FromStr for InputSize {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let sizes: Vec<usize> = text.split('x').map_while(|size| size.parse().ok()).collect();
+        let most = format!("{MOST_CHANNELS} channels, sides of at most {MOST_SIDE}, {MOST_VALUES} values in all");
         match sizes[..] {
-            [channels, height, width] if text.split('x').count() == 3 && height.max(width) <= 1 << 14 => {
-                Ok(Self([channels, height, width]))
+            [channels, height, width] if text.split('x').count() == 3 => {
+                let sides_fit = height.max(width) <= MOST_SIDE && channels <= MOST_CHANNELS;
+                // Of numbers so small, none of the products overflows.
+                let fits = sides_fit && channels * height * width <= MOST_VALUES;
+                fits.then_some(Self([channels, height, width])).ok_or_else(|| format!("at most {most}"))
             }
-            _ => Err("expected CHANNELSxHEIGHTxWIDTH such as 3x224x224, sides of at most 16384".to_owned()),
+            _ => Err(format!("expected CHANNELSxHEIGHTxWIDTH such as 3x224x224, at most {most}")),
         }
     }
 }

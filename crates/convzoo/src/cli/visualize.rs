@@ -2,6 +2,7 @@ mod channels;
 mod heat;
 mod sheet;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -11,8 +12,8 @@ use convzoo::{Network, Prediction, variant};
 use serde::Serialize;
 
 use self::sheet::Sheet;
-use super::images::{Source, expand};
-use super::output::{print, print_json, told};
+use super::images::{OrientationArgs, Source, expand};
+use super::output::{print, print_json, tell_wrong, told};
 use super::select::TrainedArgs;
 
 /// Arguments of `visualize`.
@@ -22,7 +23,7 @@ pub struct Args {
     model: String,
     /// Images, folders of images, or patterns such as 'photos/*.jpg'; none for filters
     #[arg(value_name = "IMAGE|DIR")]
-    images: Vec<String>,
+    images: Vec<OsString>,
     #[command(flatten)]
     trained: TrainedArgs,
     /// What to show
@@ -47,6 +48,8 @@ pub struct Args {
     /// Pixels between the positions of the covered square: occlusion [default: half of the window]
     #[arg(long, value_name = "PIXELS")]
     stride: Option<usize>,
+    #[command(flatten)]
+    orientation: OrientationArgs,
     /// Also write the numbers that the pictures show, and the network's input, as .npy
     #[arg(long)]
     raw: bool,
@@ -127,7 +130,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         (What::Filters, false) => bail!("filters are the weights': name no images"),
         (What::Filters, true) => Vec::new(),
         (_, true) => bail!("name images to look at, or a folder of them"),
-        _ => expand(&args.images)?,
+        _ => expand(&args.images, args.orientation)?,
     };
     let network = args.trained.network(known.name)?;
     let title = |what: &str| format!("{what} {}", network.name());
@@ -165,11 +168,10 @@ fn finish(args: &Args, network: &Network, images: Vec<Answer>, sheet: Sheet) -> 
     if args.json {
         print_json(&Document { model: network.name(), what: args.what.name(), page, images, files })?;
     } else {
-        for answer in &images {
-            if let Answer::Wrong { image, error } = answer {
-                eprintln!("error: {image}: {error}");
-            }
-        }
+        tell_wrong(images.iter().filter_map(|answer| match answer {
+            Answer::Wrong { image, error } => Some((image.as_str(), error.as_str())),
+            Answer::Shown { .. } => None,
+        }));
         let pictures = if files.len() == 1 { "1 file".to_owned() } else { format!("{} files", files.len()) };
         match page {
             Some(page) => print(&format!("{} and {pictures} beside it", page.display()))?,

@@ -125,7 +125,7 @@ struct Excited {
 /// What excites the channels of a layer: of one image, its strongest channels; of many, the nine images that excite
 /// each channel most. Images are read twice, so that only those that are shown are ever kept.
 pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str) -> Result<(Vec<Answer>, Sheet)> {
-    if sources.iter().any(|source| matches!(source, Source::StandardInput)) {
+    if sources.iter().any(|source| source.path().is_none()) {
         bail!("deconvnet reads images twice, which standard input does not allow: name files");
     }
     let layer = match &args.layer {

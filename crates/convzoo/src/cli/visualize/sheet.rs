@@ -11,6 +11,8 @@ use image::RgbImage;
 use image::imageops::{FilterType, resize};
 use npyz::WriterBuilder;
 
+use crate::cli::claim::{Kind, claim};
+
 /// Images that a page shows; the pictures of more are files only, so that no folder is too large.
 const MOST_SHOWN: usize = 40;
 
@@ -42,6 +44,7 @@ impl Sheet {
     /// Writes a picture to a file of this name.
     pub fn picture(&mut self, name: &str, picture: &RgbImage) -> Result<()> {
         let path = self.folder.path.join(format!("{}.png", file_name(name)));
+        claim("--out", &path, Kind::Png)?;
         write_png(picture, &path)?;
         self.files.push(path);
         Ok(())
@@ -50,6 +53,7 @@ impl Sheet {
     /// Writes numbers to a file of this name.
     pub fn numbers(&mut self, name: &str, shape: &[usize], values: &[f32]) -> Result<()> {
         let path = self.folder.path.join(format!("{}.npy", file_name(name)));
+        claim("--out", &path, Kind::Array)?;
         let write = || {
             let shape: Vec<u64> = shape.iter().map(|&side| side as u64).collect();
             let mut bytes = Vec::new();
@@ -59,7 +63,11 @@ impl Sheet {
             writer.finish()?;
             // Under another name first, so that no half of it is ever seen.
             let part = path.with_extension("npy.part");
-            fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path))
+            let written = fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path));
+            if written.is_err() {
+                let _ = fs::remove_file(&part);
+            }
+            written
         };
         write().with_context(|| format!("writing {}", path.display()))?;
         self.files.push(path);
@@ -94,6 +102,7 @@ impl Sheet {
             _ => self.page.text(&format!("The pictures of {more} more lie beside this page as files.")),
         };
         let path = self.folder.path.join(format!("{name}.html"));
+        claim("--out", &path, Kind::Page)?;
         page.write(&path)?;
         Ok((Some(path), self.files))
     }
@@ -101,7 +110,12 @@ impl Sheet {
 
 /// A name that every system takes as a file's.
 fn file_name(name: &str) -> String {
-    name.replace(['/', '\\', ':', '*', '?', '"', '<', '>', '|'], "_")
+    let plain = |character: char| match character {
+        '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' => '_',
+        character if character.is_control() => '_',
+        character => character,
+    };
+    name.chars().map(plain).collect()
 }
 
 /// A folder that is made, and goes again if nothing came into it.
