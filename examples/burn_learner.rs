@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let preprocess = preprocess(&network.preprocessing(), network.input(), &data.train.get(0)?.image);
 
     let shift = Augment { random_crop: Some(2), ..Augment::default() };
-    let batches = |data, device| Loader::new(data, preprocess.clone(), BATCH, device);
+    let batches = |data, device: &Device| Loader::new(data, preprocess.clone(), BATCH, device);
     let train = batches(data.train.clone(), &device.clone().autodiff()).shuffled(0, 1).augmented(shift, Mix::default());
     let test = batches(data.test.clone(), &device);
     let steps = EPOCHS * train.batches();

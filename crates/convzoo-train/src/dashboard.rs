@@ -41,6 +41,9 @@ impl Dashboard {
     pub fn open(interrupter: &Interrupter, epochs: usize, done: usize) -> Self {
         #[cfg(feature = "tui")]
         crate::terminal::survive_hang_up();
+        // Before its thread may find that the terminal has just been closed.
+        #[cfg(feature = "tui")]
+        let in_terminal = crate::terminal::is_there();
         let renderer = default_renderer(interrupter.clone(), (done > 0).then_some(done));
         #[cfg(all(unix, feature = "tui"))]
         crate::terminal::keep_ctrl_c();
@@ -48,7 +51,7 @@ impl Dashboard {
         let mut shown = Shown {
             renderer,
             #[cfg(feature = "tui")]
-            in_terminal: crate::terminal::is_there(),
+            in_terminal,
             loss,
             accuracy,
             tally: Tally::default(),
