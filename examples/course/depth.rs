@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(long, default_value = "flex")]
     device: String,
     /// The folder of the runs and the curves; a run that is there already is not repeated, and one that was
-    /// interrupted goes on
+    /// interrupted is resumed
     #[arg(long, value_name = "DIR", default_value = "runs/depth")]
     out: PathBuf,
 }
@@ -73,7 +73,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     table(out, ["network", "training error", "test error"], rows)
 }
 
-/// Trains a network from scratch, or goes on with its run, or reads it if it is finished.
+/// Trains a network from scratch, or resumes its run, or reads it if it is finished.
 fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
     let as_paper = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
     let recipe = Recipe {
@@ -143,7 +143,7 @@ fn evenly(data: Arc<dyn Dataset>, count: usize) -> Subset {
     Subset::new(data, (0..count).map(|i| i * len / count).collect())
 }
 
-/// Per cent of the images that are answered wrongly.
+/// Per cent of the images that are classified wrongly.
 fn error(accuracy: f64) -> f64 {
     100.0 * (1.0 - accuracy)
 }

@@ -8,21 +8,21 @@ use convzoo::blocks::PoolConfig;
 
 use super::show::{map, maps, values};
 
-/// What arrives from behind at the four cells of the output.
-const FROM_BEHIND: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
+/// The gradient of the loss by the four cells of the output, as the next layer gives it.
+const FROM_NEXT: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
 
 pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
     let image = [[4., 1., 0., 2.], [3., 8., 5., 1.], [2., 6., 1., 0.], [1., 3., 7., 9.]];
     maps(out, "input", &map(image, device), 0)?;
-    maps(out, "gradient that arrives from behind", &map(FROM_BEHIND, device), 0)?;
+    maps(out, "gradient from the next layer", &map(FROM_NEXT, device), 0)?;
     for (name, layer, by_hand) in [
         ("maximum", PoolConfig::max(2, 2), maximum as fn(&[f32]) -> (f32, Vec<f32>)),
         ("mean", PoolConfig::avg(2, 2), mean),
     ] {
         let input = map(image, device).require_grad();
         let output = layer.init().forward(input.clone());
-        let gradients = (output.clone() * map(FROM_BEHIND, device)).sum().backward();
+        let gradients = (output.clone() * map(FROM_NEXT, device)).sum().backward();
         let gradient = input.grad(&gradients).context("the input has no gradient")?;
 
         let (hand_output, hand_gradient) = pool(&image, by_hand);
@@ -54,7 +54,7 @@ fn pool(image: &[[f32; 4]; 4], of: fn(&[f32]) -> (f32, Vec<f32>)) -> (Vec<f32>, 
         let (value, shares) = of(&pixels.map(|(y, x)| image[y][x]));
         output.push(value);
         for ((row, column), share) in pixels.into_iter().zip(shares) {
-            gradient[row * 4 + column] = share * FROM_BEHIND[y / 2][x / 2];
+            gradient[row * 4 + column] = share * FROM_NEXT[y / 2][x / 2];
         }
     }
     (output, gradient)
