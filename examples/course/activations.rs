@@ -173,7 +173,7 @@ pub fn initialization(pictures: Option<&Path>, out: &mut dyn Write, device: &Dev
             let network = Deep::new(*activation, init, device);
             gradients.push(network.gradients(device)?);
             deviations.push(network.deviations(device)?);
-            let curve = deviations.iter().last().into_iter().flatten().enumerate();
+            let curve = deviations.last().into_iter().flatten().enumerate();
             chart = chart.series(*init_name, curve.map(|(layer, value)| ((layer + 1) as f64, *value)));
         }
         by_layer(out, &format!("{name}, deviation of the values after layer"), names, &deviations)?;

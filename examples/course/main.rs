@@ -54,7 +54,7 @@ enum Section {
     /// Several channels, several filters, and their parameters
     Channels,
     /// Maximum and mean, forward and backward
-    Pooling,
+    Pooling(pooling::Args),
     /// LeNet-5's shapes, values and parameters
     Lenet,
     /// Where the parameters and the multiply-adds of classic networks are
@@ -115,7 +115,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Padding,
             Stride,
             Channels,
-            Pooling,
+            Pooling(pooling::Args::default()),
             Lenet,
             Networks,
             OneByOne,
@@ -141,7 +141,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Padding => padding::run(out, &device),
             Stride => stride::run(out, &device),
             Channels => channels::run(out, &device),
-            Pooling => pooling::run(out, &device),
+            Pooling(args) => pooling::run(&args, out, &device),
             Lenet => networks::lenet(out, &device),
             Networks => networks::shares(out, &device),
             OneByOne => one_by_one::run(out, &device),

@@ -305,6 +305,7 @@ fn sections_that_train_run_and_draw() {
         let chart = fs::read_to_string(folder.path().join(picture)).unwrap();
         assert!(chart.starts_with("<svg"), "{picture}: {chart}");
     }
+    assert!(section(&["pooling", "--train", "--steps", "5"]).contains("LeNet-5 after 5 steps, 5 runs"));
     let trained = section(&["hog", "--train", "--steps", "20"]);
     assert!(trained.contains("LeNet-5") && trained.contains("324 features"), "{trained}");
 }
