@@ -13,6 +13,7 @@ mod course;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
 use convzoo::data::{Source, open};
@@ -31,8 +32,15 @@ fn pages(folder: &Path) -> Vec<String> {
     pages
 }
 
+/// Held by whoever runs a section: tests share the device's generator, and a section's numbers follow from its seed.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a section of the example prints.
 fn section(arguments: &[&str]) -> String {
+    let _alone = alone();
     let arguments = course::Arguments::try_parse_from([&["course"], arguments].concat()).unwrap();
     let mut printed = Vec::new();
     course::run(arguments, &mut printed).unwrap();
@@ -318,6 +326,7 @@ fn the_well_known_358_million_counts_a_path_twice() {
 
 #[test]
 fn plain_and_residual_networks_are_trained_and_drawn_and_not_twice() {
+    let _alone = alone();
     let folder = support::temp();
     let out = folder.path().to_str().unwrap();
     let train = |epochs: &str| {
