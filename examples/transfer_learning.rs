@@ -1,9 +1,13 @@
 //! Hand signs with SqueezeNet: a network that knows ImageNet is taught ten signs from sixteen hundred photographs. First
 //! only its new head learns, then all of it.
 //!
-//! `cargo run --release --example transfer_learning -- [SIGNS [WEIGHTS [FOLDER]]]`: the folder or archive of photographs,
-//! SqueezeNet 1.0's weights, and where the two runs go. With `--quick` in front it is a try: a tenth of the photographs,
-//! an epoch each, nothing kept.
+//! `cargo run --release --example transfer_learning -- SIGNS WEIGHTS [FOLDER]`: the folder or archive of photographs,
+//! SqueezeNet 1.0's weights, and where the two runs go (`runs/hand-signs`). With `--quick` first it is a try: a tenth of
+//! the photographs, an epoch each, nothing kept.
+//!
+//! The photographs are the Sign Language Digits Dataset, <https://github.com/ardamavi/Sign-Language-Digits-Dataset>
+//! (Apache License 2.0), the weights torchvision's `squeezenet1_0`, from
+//! <https://download.pytorch.org/models/squeezenet1_0-b66bff10.pth>.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,13 +22,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let quick = arguments.first().is_some_and(|first| first == "--quick");
     let mut paths = arguments.drain(usize::from(quick)..).map(PathBuf::from);
-    let mut path = |default: &str| paths.next().unwrap_or_else(|| default.into());
-    let signs = path("../shared/data/sign-digits.tar.gz");
-    let pretrained = path("../shared/data/weights/squeezenet1_0-imagenet.safetensors");
-    let out = path("runs/hand-signs");
-    if let Some(missing) = [&signs, &pretrained].into_iter().find(|path| !path.exists()) {
-        println!("skipped: {} is not here; the first lines of this example say what it needs", missing.display());
+    let (Some(signs), Some(pretrained)) = (paths.next(), paths.next()) else {
+        println!("skipped: give the photographs and the weights; the first lines of this example say where they are");
         return Ok(());
+    };
+    let out = paths.next().unwrap_or_else(|| "runs/hand-signs".into());
+    if let Some(missing) = [&signs, &pretrained].into_iter().find(|path| !path.exists()) {
+        return Err(format!("{} is not there", missing.display()).into());
     }
 
     let temporary = tempfile::tempdir()?;

@@ -1,4 +1,4 @@
-//! Batch normalisation by hand, and by the layer, in training and in evaluation.
+//! Batch normalization by hand, and by the layer, in training and in evaluation.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use super::show::{map, maps, number, table, values};
 const EPSILON: f64 = 1e-5;
 const MOMENTUM: f64 = 0.1;
 
-/// What one channel is normalised by.
+/// What one channel is normalized by.
 struct Channel {
     mean: f64,
     variance: f64,
@@ -22,9 +22,9 @@ struct Channel {
 
 impl Channel {
     /// γ (x − μ) / √(σ² + ε) + β.
-    fn normalise(&self, value: f32) -> f32 {
-        let standardised = (f64::from(value) - self.mean) / (self.variance + EPSILON).sqrt();
-        (self.scale * standardised + self.shift) as f32
+    fn normalize(&self, value: f32) -> f32 {
+        let standardized = (f64::from(value) - self.mean) / (self.variance + EPSILON).sqrt();
+        (self.scale * standardized + self.shift) as f32
     }
 }
 
@@ -63,7 +63,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
         row("training: the batch, variance divided by n", &batch),
         row("evaluation: 0.9 of what was and 0.1 of the batch, divided by n − 1", &remembered),
     ];
-    table(out, ["normalised by", "mean", "variance"], rows)?;
+    table(out, ["normalized by", "mean", "variance"], rows)?;
     maps(out, "input: two images of one channel; γ is 2, β is 1", &input, 0)?;
     maps(out, "output in training", &trained, 4)?;
     maps(out, "output in evaluation, after this one step", &evaluated, 4)?;
@@ -73,7 +73,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
 /// Refuses a layer's output that differs from the one by hand.
 fn agree(pixels: &[f32], output: &Tensor<4>, by: &Channel) -> Result<()> {
     let output = values(output)?;
-    let same = pixels.iter().zip(&output).all(|(&x, &y)| (by.normalise(x) - y).abs() < 1e-5);
+    let same = pixels.iter().zip(&output).all(|(&x, &y)| (by.normalize(x) - y).abs() < 1e-5);
     ensure!(same && pixels.len() == output.len(), "by hand it is otherwise");
     Ok(())
 }

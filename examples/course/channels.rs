@@ -23,7 +23,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     writeln!(out, "an image of {input} under 2 filters of 3×3×3 → {output}\n")?;
     maps(out, "vertical edges in red, then in all three channels, where red and green cancel", &both, 0)?;
 
-    // A filter's answer is the sum of its channels' answers.
+    // A filter's output is the sum of what it gives on each channel.
     let parts = [left, right, even].map(|channel| convolve(&channel, &vertical, 1, 0));
     let sum = parts.into_iter().reduce(|a, b| a + b);
     let in_all = both.narrow(1, 1, 1);

@@ -33,7 +33,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     networks(out, device)
 }
 
-/// DenseNet-121: channels grow through a block and are halved behind it.
+/// DenseNet-121: channels grow through a block and are halved after it.
 fn blocks(out: &mut dyn Write) -> Result<()> {
     let mut inputs = 64;
     let mut rows = Vec::new();

@@ -127,7 +127,7 @@ fn evenly(data: Arc<dyn Dataset>, count: usize) -> Subset {
     Subset::new(data, (0..count).map(|i| i * len / count).collect())
 }
 
-/// Per cent of the images that are answered wrongly.
+/// Per cent of the images that are classified wrongly.
 fn error(accuracy: f64) -> f64 {
     100.0 * (1.0 - accuracy)
 }

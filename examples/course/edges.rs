@@ -8,7 +8,7 @@ use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use convzoo::data::{Source, open};
 use convzoo::report::Grid;
 
-use super::show::{convolve, grey, map, maps};
+use super::show::{convolve, grey, map, maps, number, table, values};
 
 const VERTICAL: [[f32; 3]; 3] = [[1., 0., -1.]; 3];
 const HORIZONTAL: [[f32; 3]; 3] = [[1.; 3], [0.; 3], [-1.; 3]];
@@ -34,26 +34,52 @@ pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     under("bright on the left, Scharr's filter", &bright_left, &scharr)?;
     under("bright on the left, vertical filter turned by 180°", &bright_left, &vertical.clone().flip([2, 3]))?;
     maps(out, "nine numbers found by gradient descent, from zeros", &learned(&vertical, device)?, 2)?;
+    smoothing(out, device)?;
     if let Some(path) = &args.picture {
         digit(&vertical, &horizontal)?.save(path).with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(())
 }
 
-/// Finds the filter that answers to noise as `wanted` does.
+/// Finds the filter that gives for noise what `wanted` gives.
 fn learned(wanted: &Tensor<4>, device: &Device) -> Result<Tensor<4>> {
     device.seed(0);
     let device = &device.clone().autodiff();
     let noise = Tensor::random([1, 1, 64, 64], Distribution::Uniform(-1.0, 1.0), device);
-    let answers = convolve(&noise, &wanted.clone().autodiff(), 1, 0);
+    let outputs = convolve(&noise, &wanted.clone().autodiff(), 1, 0);
     let mut filter = Tensor::<4>::zeros([1, 1, 3, 3], device);
     for _ in 0..50 {
         let tracked = filter.clone().require_grad();
-        let loss = (convolve(&noise, &tracked, 1, 0) - answers.clone()).square().mean();
+        let loss = (convolve(&noise, &tracked, 1, 0) - outputs.clone()).square().mean();
         let gradient = tracked.grad(&loss.backward()).context("the filter has no gradient")?;
         filter = (filter.without_autodiff() - gradient).autodiff();
     }
     Ok(filter.without_autodiff())
+}
+
+/// What the weights of the three rows are for: not less noise, but a response that depends less on the direction.
+fn smoothing(out: &mut dyn Write, device: &Device) -> Result<()> {
+    let rows = [("vertical", VERTICAL), ("Sobel", SOBEL), ("Scharr", SCHARR)].map(|(name, filter)| {
+        let weights = filter.map(|row| row[0]);
+        let sum: f32 = weights.iter().sum();
+        let noise = weights.iter().map(|weight| (weight / sum).powi(2)).sum::<f32>();
+        let response = slope(filter, 45.0, device)? / slope(filter, 0.0, device)?;
+        let weights = weights.map(|weight| number(weight, 0)).join(", ");
+        Ok([name.to_owned(), weights, format!("{noise:.3}"), format!("{:.1} %", 100.0 * response)])
+    });
+    let rows = rows.into_iter().collect::<Result<_>>()?;
+    table(out, ["filter", "weights of its rows", "share of the noise's variance", "response at 45°"], rows)
+}
+
+/// The length of the gradient that a filter and its transpose find in the middle of a wave, eight pixels long, that
+/// runs in a direction.
+fn slope(filter: [[f32; 3]; 3], degrees: f32, device: &Device) -> Result<f32> {
+    let (sin, cos) = degrees.to_radians().sin_cos();
+    let phase = |x: usize, y: usize| std::f32::consts::TAU / 8.0 * ((x as f32 - 1.0) * cos + (y as f32 - 1.0) * sin);
+    let wave = map(std::array::from_fn::<_, 3, _>(|y| std::array::from_fn::<_, 3, _>(|x| phase(x, y).sin())), device);
+    let filter = map(filter, device);
+    let along = |filter| Ok::<_, anyhow::Error>(values(&convolve(&wave, &filter, 1, 0))?[0]);
+    Ok(along(filter.clone())?.hypot(along(filter.swap_dims(2, 3))?))
 }
 
 /// A round digit beside its vertical and horizontal edges: grey is none, white and black are the two directions.

@@ -17,7 +17,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let naive = module(&InceptionConfig::naive(256, [128, 192, 96]))?;
     let reduced = module(&InceptionConfig::v1(256, [128, 64, 192, 64, 96, 64], 5))?;
     costs(out, "naive, on 256×28×28", &["1×1", "3×3", "5×5", "maximum"], &naive)?;
-    let paths = ["1×1", "1×1 in front of 3×3", "3×3", "1×1 in front of 5×5", "5×5", "maximum", "1×1 behind it"];
+    let paths = ["1×1", "1×1 before 3×3", "3×3", "1×1 before 5×5", "5×5", "maximum", "1×1 after it"];
     costs(out, "with 1×1 reduction to 64", &paths, &reduced)?;
     let (naive, reduced) = (macs(&naive), macs(&reduced));
     writeln!(

@@ -1,23 +1,34 @@
 //! The course on convolutional networks: each page of `docs/src/course` shows what the section of its name prints.
 //!
-//! `cargo run --release --example course -- padding`; without a section, all that take no more than a moment.
+//! `cargo run --release --example course -- padding`; without a section, all that train no network.
 
+mod activations;
+mod alexnet;
 mod batch_norm;
 mod channels;
 mod dense;
 mod depth;
+mod dropout;
 mod edges;
+mod googlenet;
+mod hog;
 mod inception;
 mod networks;
+mod normalization;
 mod one_by_one;
 mod padding;
 mod photograph;
 mod pooling;
+mod receptive;
+mod residual;
 mod show;
 mod stride;
+mod training;
 mod transfer;
+mod variants;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -27,7 +38,7 @@ use convzoo::device;
 #[derive(Parser)]
 #[command(name = "course", about = "The course on convolutional networks, section by section")]
 pub struct Arguments {
-    /// The section [default: all that take no more than a moment]
+    /// The section [default: all that train no network]
     #[command(subcommand)]
     section: Option<Section>,
 }
@@ -43,7 +54,7 @@ enum Section {
     /// Several channels, several filters, and their parameters
     Channels,
     /// Maximum and mean, forward and backward
-    Pooling,
+    Pooling(pooling::Args),
     /// LeNet-5's shapes, values and parameters
     Lenet,
     /// Where the parameters and the multiply-adds of classic networks are
@@ -52,9 +63,29 @@ enum Section {
     OneByOne,
     /// What 1×1 reduction saves in an Inception module
     Inception,
-    /// Batch normalisation by hand and by the layer
+    /// Batch normalization by hand and by the layer
     BatchNorm,
-    /// Plain and residual networks of growing depth, trained side by side (long)
+    /// Activations, their derivatives, and vanishing gradients
+    Activations(activations::Args),
+    /// What initial weights do to values and gradients
+    Initialization(Pictures),
+    /// Why batch norm helps, and its relatives
+    WhyBatchNorm(normalization::Args),
+    /// Dropout and weight decay
+    Dropout(dropout::Args),
+    /// Blocks that are the identity, and gradients with and without shortcuts
+    Residual(Pictures),
+    /// Stochastic depth, fractals, width, groups, squeezing
+    Variants,
+    /// AlexNet's response normalization, memory, and one tower
+    Alexnet(Pictures),
+    /// GoogLeNet's table beside the paper's
+    Googlenet,
+    /// Receptive fields by formula and by gradient
+    Receptive(receptive::Args),
+    /// Hand-made features and a linear classifier beside LeNet-5
+    Hog(hog::Args),
+    /// Plain and residual networks of growing depth, trained one after another (minutes)
     Depth(depth::Args),
     /// Dense connectivity
     Dense,
@@ -64,6 +95,13 @@ enum Section {
     TenCrop(photograph::Args),
     /// What is trained when a network changes its task
     Transfer,
+}
+
+#[derive(clap::Args, Default)]
+struct Pictures {
+    /// Write pictures to this folder
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
 }
 
 /// Runs what `arguments` ask for, and writes what it has to say to `out`.
@@ -77,12 +115,22 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Padding,
             Stride,
             Channels,
-            Pooling,
+            Pooling(pooling::Args::default()),
             Lenet,
             Networks,
             OneByOne,
             Inception,
+            Activations(activations::Args::default()),
+            Initialization(Pictures::default()),
             BatchNorm,
+            WhyBatchNorm(normalization::Args::default()),
+            Dropout(dropout::Args::default()),
+            Residual(Pictures::default()),
+            Variants,
+            Alexnet(Pictures::default()),
+            Googlenet,
+            Receptive(receptive::Args::default()),
+            Hog(hog::Args::default()),
             Dense,
             Transfer,
         ],
@@ -93,12 +141,22 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Padding => padding::run(out, &device),
             Stride => stride::run(out, &device),
             Channels => channels::run(out, &device),
-            Pooling => pooling::run(out, &device),
+            Pooling(args) => pooling::run(&args, out, &device),
             Lenet => networks::lenet(out, &device),
             Networks => networks::shares(out, &device),
             OneByOne => one_by_one::run(out, &device),
             Inception => inception::run(out, &device),
             BatchNorm => batch_norm::run(out, &device),
+            Activations(args) => activations::run(&args, out, &device),
+            Initialization(Pictures { pictures }) => activations::initialization(pictures.as_deref(), out, &device),
+            WhyBatchNorm(args) => normalization::run(&args, out, &device),
+            Dropout(args) => dropout::run(&args, out, &device),
+            Residual(Pictures { pictures }) => residual::run(pictures.as_deref(), out, &device),
+            Variants => variants::run(out, &device),
+            Alexnet(Pictures { pictures }) => alexnet::run(pictures.as_deref(), out, &device),
+            Googlenet => googlenet::run(out, &device),
+            Receptive(args) => receptive::run(&args, out, &device),
+            Hog(args) => hog::run(&args, out, &device),
             Depth(args) => depth::run(&args, out),
             Dense => dense::run(out, &device),
             Augment(args) => photograph::augment(&args, out),

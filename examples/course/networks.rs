@@ -18,7 +18,12 @@ pub fn lenet(out: &mut dyn Write, device: &Device) -> Result<()> {
     let mut rows = vec![row("input", &summary.input, 0)];
     rows.extend(summary.layers.iter().map(|layer| row(&layer.name, &layer.output, layer.params)));
     rows.push(["in all".to_owned(), String::new(), String::new(), thousands(summary.params)]);
-    table(out, ["layer", "shape", "values", "parameters"], rows)
+    table(out, ["layer", "shape", "values", "parameters"], rows)?;
+
+    let colour = create("lenet5", &Options::default().with_channels(3), device)?;
+    let summary = colour.summary(colour.input())?;
+    let (input, c1) = (shape(&summary.input), thousands(summary.layers[0].params));
+    Ok(writeln!(out, "for images of {input}: {c1} parameters in c1, {} in all\n", thousands(summary.params))?)
 }
 
 /// Convolutions compute, fully-connected layers remember.

@@ -33,7 +33,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     heads(out, device)
 }
 
-/// A global mean in front of a linear layer, and behind it: pixel by pixel, the layer says where its answer is from.
+/// A global mean before a linear layer, and after it: pixel by pixel, the layer says where its output is from.
 fn global_average(out: &mut dyn Write, maps: &Tensor<4>, by_pixel: &Tensor<4>, linear: &Linear) -> Result<()> {
     let pool = AdaptiveAvgPool2d::new([1, 1]);
     let means = pool.forward(maps.clone()).flatten::<2>(1, 3);
@@ -41,10 +41,10 @@ fn global_average(out: &mut dyn Write, maps: &Tensor<4>, by_pixel: &Tensor<4>, l
     ensure!(differ(&means, &by_hand)? < TOLERANCE, "the layer is not the mean");
     writeln!(out, "global average pooling {} → {}", shape(&maps.dims()), shape(&means.dims()))?;
 
-    let answers = linear.forward(means);
-    let mean_of_answers = pool.forward(by_pixel.clone()).flatten::<2>(1, 3);
-    ensure!(differ(&answers, &mean_of_answers)? < TOLERANCE, "the order matters");
-    Ok(writeln!(out, "the layer's answer to the mean is the mean of its answers, to {TOLERANCE}\n")?)
+    let output = linear.forward(means);
+    let mean_of_outputs = pool.forward(by_pixel.clone()).flatten::<2>(1, 3);
+    ensure!(differ(&output, &mean_of_outputs)? < TOLERANCE, "the order matters");
+    Ok(writeln!(out, "the layer's output for the mean is the mean of its outputs, to {TOLERANCE}\n")?)
 }
 
 /// From 512 maps of 7×7 to 1,000 classes.

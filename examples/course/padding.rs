@@ -1,4 +1,4 @@
-//! Padding: how large the map stays, and how often the rim is looked at.
+//! Padding: how large the map stays, and how many windows cover the rim.
 
 use std::io::Write;
 
@@ -23,7 +23,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
         let windows = image.grad(&output.sum().backward());
         let Some(windows) = windows else { anyhow::bail!("the image has no gradient") };
         let size = shape(&[height, width]);
-        maps(out, &format!("{name}: padding {front}, 6×6 → {size}; windows that see each pixel:"), &windows, 0)?;
+        maps(out, &format!("{name}: padding {front}, 6×6 → {size}; windows that cover each pixel:"), &windows, 0)?;
     }
 
     let sizes = (0..8).scan(32, |size, _| {

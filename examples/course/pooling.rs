@@ -3,26 +3,39 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, ensure};
-use burn::tensor::Device;
-use convzoo::blocks::PoolConfig;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use convzoo::blocks::{Activation, ConvUnit, ConvUnitConfig, Features, Linear, LinearConfig, Pool, PoolConfig};
+use convzoo::data::{Fit, Preprocess};
 
-use super::show::{map, maps, values};
+use super::show::{map, maps, table, values};
+use super::training::{Images, Plan, train};
 
-/// What arrives from behind at the four cells of the output.
-const FROM_BEHIND: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
+/// The gradient of the loss by the four cells of the output, as the next layer gives it.
+const FROM_NEXT: [[f32; 2]; 2] = [[1., 2.], [3., 4.]];
 
-pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Train LeNet-5 with maximum and with mean pooling, too (some seconds)
+    #[arg(long)]
+    train: bool,
+    /// Steps of that training
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "train")]
+    steps: usize,
+}
+
+pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
     let image = [[4., 1., 0., 2.], [3., 8., 5., 1.], [2., 6., 1., 0.], [1., 3., 7., 9.]];
     maps(out, "input", &map(image, device), 0)?;
-    maps(out, "gradient that arrives from behind", &map(FROM_BEHIND, device), 0)?;
+    maps(out, "gradient from the next layer", &map(FROM_NEXT, device), 0)?;
     for (name, layer, by_hand) in [
         ("maximum", PoolConfig::max(2, 2), maximum as fn(&[f32]) -> (f32, Vec<f32>)),
         ("mean", PoolConfig::avg(2, 2), mean),
     ] {
         let input = map(image, device).require_grad();
         let output = layer.init().forward(input.clone());
-        let gradients = (output.clone() * map(FROM_BEHIND, device)).sum().backward();
+        let gradients = (output.clone() * map(FROM_NEXT, device)).sum().backward();
         let gradient = input.grad(&gradients).context("the input has no gradient")?;
 
         let (hand_output, hand_gradient) = pool(&image, by_hand);
@@ -30,7 +43,8 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
         maps(out, &format!("{name} over 2×2, stride 2"), &output, 2)?;
         maps(out, &format!("{name}, backward"), &gradient, 2)?;
     }
-    overlapping(out, device)
+    overlapping(out, device)?;
+    if args.train { compare(args, out, device) } else { Ok(()) }
 }
 
 /// Windows that overlap: a pixel that wins several of them collects from all.
@@ -54,7 +68,7 @@ fn pool(image: &[[f32; 4]; 4], of: fn(&[f32]) -> (f32, Vec<f32>)) -> (Vec<f32>, 
         let (value, shares) = of(&pixels.map(|(y, x)| image[y][x]));
         output.push(value);
         for ((row, column), share) in pixels.into_iter().zip(shares) {
-            gradient[row * 4 + column] = share * FROM_BEHIND[y / 2][x / 2];
+            gradient[row * 4 + column] = share * FROM_NEXT[y / 2][x / 2];
         }
     }
     (output, gradient)
@@ -70,4 +84,55 @@ fn maximum(window: &[f32]) -> (f32, Vec<f32>) {
 fn mean(window: &[f32]) -> (f32, Vec<f32>) {
     let count = window.len() as f32;
     (window.iter().sum::<f32>() / count, vec![1.0 / count; window.len()])
+}
+
+/// LeNet-5's layers, with either pooling.
+#[derive(Module, Debug)]
+struct LeNet {
+    convs: [ConvUnit; 2],
+    pool: Pool,
+    connected: [Linear; 3],
+}
+
+impl LeNet {
+    fn new(pool: PoolConfig, seed: u64, device: &Device) -> Self {
+        device.seed(seed);
+        let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 5).with_activation(Activation::Tanh);
+        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
+        Self {
+            convs: [conv(1, 6).init(device), conv(6, 16).init(device)],
+            pool: pool.init(),
+            connected: [linear(400, 120), linear(120, 84), linear(84, 10)],
+        }
+    }
+
+    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+        let maps = self.convs.iter().fold(images, |x, conv| self.pool.forward(conv.forward(x)));
+        let [c5, f6, output] = &self.connected;
+        let hidden = |layer: &Linear, x: Tensor<2>| layer.forward(x).activation(Activation::Tanh);
+        output.forward(hidden(f6, hidden(c5, maps.flatten(1, 3))))
+    }
+}
+
+/// Both poolings on the embedded digits, in the mean of five runs.
+fn compare(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
+    const RUNS: u64 = 5;
+    let input = Preprocess::new(1, 32, 32, Fit::Resize).normalized([0.1307; 3], [0.3081; 3]);
+    let [digits, test] = Images::digits(usize::MAX, &input, device)?;
+    let plan = Plan { steps: args.steps, batch: 32, rate: 0.02, momentum: 0.9, weight_decay: 0.0 };
+    let mut rows = Vec::new();
+    for (name, pool) in [("mean", PoolConfig::avg(2, 2)), ("maximum", PoolConfig::max(2, 2))] {
+        let mut accuracies = Vec::new();
+        for seed in 0..RUNS {
+            let network = LeNet::new(pool.clone(), seed, device);
+            ensure!(network.num_params() == 61_706, "LeNet-5 has other parameters");
+            let network = train(network, LeNet::forward, &digits, plan, |_, _, _| Ok(()))?;
+            accuracies.push(100.0 * test.accuracy(&network, LeNet::forward)?);
+        }
+        let mean = accuracies.iter().sum::<f64>() / RUNS as f64;
+        let [least, most] = [f64::min, f64::max].map(|of| accuracies.iter().copied().reduce(of).unwrap_or(mean));
+        rows.push([name.to_owned(), format!("{mean:.1} %"), format!("{least:.1} %"), format!("{most:.1} %")]);
+    }
+    let title = format!("LeNet-5 after {} steps, {RUNS} runs", args.steps);
+    table(out, [&title, "accuracy, test", "least", "most"], rows)
 }

@@ -25,7 +25,7 @@ pub fn values<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>> {
     Ok((tensor.clone() + 0.0).try_into_vec_as()?)
 }
 
-/// Writes the maps of one image, row by row, each value with at most `decimals` digits behind the point.
+/// Writes the maps of one image, row by row, each value with at most `decimals` digits after the point.
 pub fn maps(out: &mut dyn Write, title: &str, maps: &Tensor<4>, decimals: usize) -> Result<()> {
     let [_, _, height, width] = maps.dims();
     let texts: Vec<String> = values(maps)?.iter().map(|value| number(*value, decimals)).collect();

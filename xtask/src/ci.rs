@@ -77,7 +77,7 @@ pub fn run() -> Result<()> {
         let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
         let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
         ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
-        let shared = std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from);
+        let shared = shared();
         if shared.exists() {
             let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
             ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo see different things, see above");
@@ -85,13 +85,23 @@ pub fn run() -> Result<()> {
         Ok(())
     })?;
     for example in examples()? {
-        // In full it takes the better part of an hour.
-        let arguments: &[&str] = if example == "transfer_learning" { &["--", "--quick"] } else { &[] };
-        step(&format!("example {example}"), || {
-            succeed(cargo(["run", "--release", "--example", &example])?.args(arguments))
-        })?;
+        let mut run = cargo(["run", "--release", "--example", &example])?;
+        if example == "transfer_learning" {
+            // In full it takes the better part of an hour.
+            run.args(["--", "--quick"]);
+            let data = shared().join("data");
+            if data.exists() {
+                run.arg(data.join("sign-digits.tar.gz")).arg(data.join("weights/squeezenet1_0-imagenet.safetensors"));
+            }
+        }
+        step(&format!("example {example}"), || succeed(&mut run))?;
     }
     Ok(())
+}
+
+/// The folder of data that are not in the repository.
+fn shared() -> PathBuf {
+    std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
 }
 
 /// Builds the book; what mdBook warns of is an error. The first time, mdBook itself is built too.

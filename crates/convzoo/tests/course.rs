@@ -13,6 +13,7 @@ mod course;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use clap::Parser;
 use convzoo::data::{Source, open};
@@ -31,8 +32,15 @@ fn pages(folder: &Path) -> Vec<String> {
     pages
 }
 
+/// Held by whoever runs a section: tests share the device's generator, and a section's numbers follow from its seed.
+fn alone() -> MutexGuard<'static, ()> {
+    static RUNNING: Mutex<()> = Mutex::new(());
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What a section of the example prints.
 fn section(arguments: &[&str]) -> String {
+    let _alone = alone();
     let arguments = course::Arguments::try_parse_from([&["course"], arguments].concat()).unwrap();
     let mut printed = Vec::new();
     course::run(arguments, &mut printed).unwrap();
@@ -51,7 +59,7 @@ fn output(command: &str) -> String {
     String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
 }
 
-/// A fenced block: what stands behind the opening fence, and what stands between the fences.
+/// A fenced block: what follows the opening fence, and what is between the fences.
 struct Block {
     info: String,
     text: String,
@@ -101,6 +109,61 @@ fn pages_show_what_their_commands_print() {
         }
     }
     assert!(shown > 10, "only {shown} outputs were found in the pages");
+}
+
+#[test]
+fn quoted_code_is_the_programs() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/course");
+    let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    let programs =
+        fs::read_dir(folder).unwrap().map(|entry| lines(&fs::read_to_string(entry.unwrap().path()).unwrap()));
+    let programs: Vec<_> = programs.collect();
+    let mut quoted = 0;
+    for name in pages(&docs().join("course")) {
+        let page = fs::read_to_string(docs().join("course").join(&name)).unwrap();
+        for block in blocks(&page).iter().filter(|block| block.info.starts_with("rust")) {
+            let quote = lines(&block.text);
+            let found = programs.iter().any(|program| program.windows(quote.len()).any(|part| part == quote));
+            assert!(found, "{name} quotes what no program of the course has:\n{}", block.text);
+            quoted += 1;
+        }
+    }
+    assert!(quoted > 5, "only {quoted} quotations were found in the pages");
+}
+
+/// Relative links lead to a file, and to a heading of it where they name one.
+#[test]
+fn links_of_the_pages_lead_somewhere() {
+    let mut links = 0;
+    for folder in ["course", "course/zh", "families", "."] {
+        for name in pages(&docs().join(folder)) {
+            let page = docs().join(folder).join(&name);
+            let text = fs::read_to_string(&page).unwrap();
+            for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                if target.contains("://") || target.starts_with('#') || target.contains(char::is_whitespace) {
+                    continue;
+                }
+                let (path, heading) = target.split_once('#').unwrap_or((target, ""));
+                let linked = page.parent().unwrap().join(path);
+                assert!(linked.exists(), "{folder}/{name} links to {target}, which is not there");
+                if !heading.is_empty() {
+                    let headings = fs::read_to_string(&linked).unwrap();
+                    let found =
+                        headings.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading);
+                    assert!(found, "{folder}/{name} links to {target}, which has no such heading");
+                }
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 200, "only {links} links were found");
+}
+
+/// The anchor that mdBook gives a heading.
+fn anchor(heading: &str) -> String {
+    let text = heading.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
 #[test]
@@ -154,6 +217,14 @@ fn the_figures_of_the_notes_hold() {
         ("networks", &["60,965,224", "138,357,544"]),
         ("inception", &["854,196,224", "271,351,808", "854 million against 271 million", "120,422,400", "12,443,648"]),
         ("dense", &["10 in the dense block, 4 in a chain"]),
+        ("lenet", &["for images of 3×32×32: 456 parameters in c1, 62,006 in all"]),
+        ("edges", &["1, 1, 1 0.333 94.9 %", "1, 2, 1 0.375 97.5 %", "3, 10, 3 0.461 99.5 %"]),
+        ("activations", &["1 1 0.7311 0.1966 0.196612"]),
+        ("alexnet", &["208.0 MiB", "60,965,224 62,378,344", "fc6 and fc7: 54,534,144 weights"]),
+        ("googlenet", &["inception 3a 163,328 159.5K 159K 128.0M 128M", "inception 4c 509,440 497.5K 463K"]),
+        ("variants", &["40.25 of 54", "4 15 8 26", "16,384 36,864 16,384 69,632", "32,768 4,608 32,768 70,144"]),
+        ("receptive", &["7×7 7×7", "3×3, 3×3, 3×3 7×7", "64 200,704 110,592 55 %"]),
+        ("hog", &["9 · 4 · 9 = 324 features"]),
     ];
     for (name, numbers) in figures {
         let printed = section(&[name]);
@@ -165,13 +236,25 @@ fn the_figures_of_the_notes_hold() {
     }
 }
 
-/// Figures of the text that follow from those of the outputs.
-const DERIVED: [usize; 4] = [
+/// Figures of the text that follow from those of the outputs, or from what it cites.
+const DERIVED: [usize; 13] = [
     28 * 28 * 256 * 64 + 28 * 28 * 5 * 5 * 64 * 96, // Inception's 5×5 path behind its reduction
     5 * 5 * 256,                                    // and the values of a filter without it
     512 * 7 * 7,                                    // VGG's last map
     3 * 32 * 32,                                    // a small colour image
+    1024,                                           // the thousand of GoogLeNet's table
+    7 * 3 * 64 * 2,                                 // its first filter in two steps
+    163_328 * 28 * 28,                              // multiply-adds of its module 3a
+    192 * 96 + 9 * 96 * 128,                        // its 3×3 path in module 3a
+    192 * 16 + 25 * 16 * 32,                        // and the 5×5 path
+    1_442_816 * 7 * 7,                              // multiply-adds of module 5b
+    64_000,                                         // steps of the ResNet paper
+    (512 + 1) * 20,                                 // a new head of ResNet-18
+    HAND_SIGNS - 411,                               // photographs to train on
 ];
+
+/// The photographs of hands, 204 to 208 of each sign, of which a fifth is for testing.
+const HAND_SIGNS: usize = 205 + 206 + 206 + 206 + 207 + 207 + 207 + 206 + 208 + 204;
 
 #[test]
 fn the_text_has_no_figure_that_no_output_shows() {
@@ -196,6 +279,46 @@ fn the_text_has_no_figure_that_no_output_shows() {
 }
 
 #[test]
+fn googlenets_page_counts_right() {
+    let network = convzoo::create("googlenet", &convzoo::Options::default(), &burn::tensor::Device::flex()).unwrap();
+    let summary = network.summary(network.input()).unwrap();
+    let inference: usize = summary.layers.iter().map(|layer| layer.params).sum();
+    assert_eq!((summary.params, inference), (13_004_888, 6_624_904));
+    let naive = convzoo::blocks::InceptionConfig::naive(192, [64, 128, 32]);
+    assert_eq!(192 * 64 + 9 * 192 * 128 + 25 * 192 * 32, 387_072);
+    assert_eq!(naive.outputs(), 64 + 128 + 32 + 192);
+    let page = fs::read_to_string(docs().join("families/googlenet.md")).unwrap();
+    for figure in ["13,004,888", "6,624,904", "387,072", "223,744", "175,415,296"] {
+        assert!(page.contains(figure), "{figure} is not on the page");
+    }
+    assert_eq!((387_072 - 163_328, 784 * (387_072 - 163_328)), (223_744, 175_415_296));
+    let naive_256 = convzoo::blocks::InceptionConfig::naive(256, [128, 192, 96]);
+    let reduced = convzoo::blocks::InceptionConfig::v1(256, [128, 64, 192, 64, 96, 64], 5);
+    assert_eq!((naive_256.outputs(), reduced.outputs()), (672, 480));
+}
+
+#[test]
+fn sections_that_train_run_and_draw() {
+    let folder = support::temp();
+    let out = folder.path().to_str().unwrap();
+    let cases: [(&[&str], &str); 4] = [
+        (&["activations", "--train", "--steps", "20", "--pictures", out], "activations-lenet.svg"),
+        (&["dropout", "--train", "--steps", "20", "--runs", "2", "--images", "40", "--pictures", out], "dropout.svg"),
+        (&["why-batch-norm", "--train", "--steps", "10", "--pictures", out], "why-batch-norm.svg"),
+        (&["residual", "--pictures", out], "residual-gradients.svg"),
+    ];
+    for (arguments, picture) in cases {
+        let printed = section(arguments);
+        assert!(printed.lines().count() > 5, "{arguments:?}: {printed}");
+        let chart = fs::read_to_string(folder.path().join(picture)).unwrap();
+        assert!(chart.starts_with("<svg"), "{picture}: {chart}");
+    }
+    assert!(section(&["pooling", "--train", "--steps", "5"]).contains("LeNet-5 after 5 steps, 5 runs"));
+    let trained = section(&["hog", "--train", "--steps", "20"]);
+    assert!(trained.contains("LeNet-5") && trained.contains("324 features"), "{trained}");
+}
+
+#[test]
 fn the_well_known_358_million_counts_a_path_twice() {
     // The 3×3 path's 192 · 64 · 9 multiply-adds at 28 · 28 positions, once more than there are.
     assert_eq!(358_055_936, 271_351_808 + 192 * 64 * 9 * 28 * 28);
@@ -203,6 +326,7 @@ fn the_well_known_358_million_counts_a_path_twice() {
 
 #[test]
 fn plain_and_residual_networks_are_trained_and_drawn_and_not_twice() {
+    let _alone = alone();
     let folder = support::temp();
     let out = folder.path().to_str().unwrap();
     let train = |epochs: &str| {
@@ -237,7 +361,8 @@ fn pictures_are_drawn_from_any_photograph() {
     image::RgbImage::from_raw(8, 8, pixels).unwrap().save(&photograph).unwrap();
     let picture = folder.path().join("picture.png");
     let [photograph, path] = [&photograph, &picture].map(|path| path.to_str().unwrap());
-    let cases: [&[&str]; 3] = [&["edges"], &["augment", photograph], &["ten-crop", photograph]];
+    let cases: [&[&str]; 5] =
+        [&["edges"], &["augment", photograph], &["ten-crop", photograph], &["receptive"], &["hog"]];
     for arguments in cases {
         section(&[arguments, &["--picture", path]].concat());
         let image = image::open(&picture).unwrap().to_rgb8();
