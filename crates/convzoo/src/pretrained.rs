@@ -57,7 +57,7 @@ pub enum PretrainedError {
         /// What was asked for.
         weights: String,
         /// What went wrong.
-        source: WeightsError,
+        source: Box<WeightsError>,
     },
     /// The file does not hold weights of this network.
     #[error("loading {} into {model}", .path.display())]
@@ -67,7 +67,7 @@ pub enum PretrainedError {
         /// The file.
         path: PathBuf,
         /// What went wrong.
-        source: WeightsError,
+        source: Box<WeightsError>,
     },
 }
 
@@ -105,12 +105,15 @@ pub fn load(
     {
         return load_published(published, download(published, source)?, options, device);
     }
-    let open = |source| PretrainedError::Open { model, weights: weights.display().to_string(), source };
+    let open = |source| {
+        let (weights, source) = (weights.display().to_string(), Box::new(source));
+        PretrainedError::Open { model, weights, source }
+    };
     let checkpoint = Checkpoint::open(path).map_err(open)?;
     if let (None, Some(published)) = (checkpoint.metadata(), Published::of_file(model, path)) {
         return load_published(published, path.to_owned(), options, device);
     }
-    let load = |source| PretrainedError::Load { model, path: path.to_owned(), source };
+    let load = |source| PretrainedError::Load { model, path: path.to_owned(), source: Box::new(source) };
     create_from(model, checkpoint, options, device).map_err(load)
 }
 
@@ -121,7 +124,7 @@ fn load_published(
     device: &Device,
 ) -> Result<Network, PretrainedError> {
     let network = published.load(&path, options, device);
-    network.map_err(|source| PretrainedError::Load { model: published.model, path, source })
+    network.map_err(|source| PretrainedError::Load { model: published.model, path, source: Box::new(source) })
 }
 
 /// The file of published weights in the cache's folder `weights`, fetched from [`SERVER`], or from the mirror of

@@ -100,6 +100,7 @@ fn training_on_the_embedded_digits_reaches_97_percent_and_eval_agrees() {
         "accuracy.svg",
         "best.safetensors",
         "confusion.svg",
+        "data.json",
         "last.safetensors",
         "learning-rate.svg",
         "loss.svg",
@@ -107,6 +108,7 @@ fn training_on_the_embedded_digits_reaches_97_percent_and_eval_agrees() {
         "metrics.jsonl",
         "report.html",
         "run.json",
+        "run.lock",
     ];
     assert_eq!(left, expected);
 }
@@ -145,8 +147,8 @@ fn mistakes_are_answered_with_one_error_and_leave_nothing() {
         (&["train", "lenet6"], "did you mean lenet5"),
         (&["train", "--data", "digit"], "digits"),
         (&["train", "--device", "gpu"], "wgpu[:N]"),
-        (&["train", "--epochs", "0"], "epochs must be at least 1"),
-        (&["train", "--batch-size", "0"], "batch_size must be at least 1"),
+        (&["train", "--epochs", "0"], "epochs must be from 1 to 1000000"),
+        (&["train", "--batch-size", "0"], "batch_size must be from 1 to 1000000"),
         (&["train", "--learning-rate", "-1"], "learning_rate must be"),
         (&["train", "--out", "file/run"], "file/run"),
         (&["train", "--recipe", "recipe.toml"], "did you mean `epochs`?"),
