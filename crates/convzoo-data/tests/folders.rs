@@ -250,7 +250,7 @@ fn links_to_nowhere_and_forbidden_files_are_left_out_by_choice_and_named() {
 
     let closed = root.path().join("test/a/2.png");
     fs::copy(root.path().join("test/a/1.png"), &closed).unwrap();
-    fs::set_permissions(&closed, PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o000)).unwrap();
     // Whoever may read everything, as in most containers, is not kept from this file either.
     let forbidden = fs::File::open(&closed).is_err();
     let source = Source { keep_unreadable: true, ..Source::folder(root.path()) };
