@@ -133,6 +133,8 @@ struct BlockedSource<'a> {
 unsafe impl Sync for BlockedSource<'_> {}
 
 impl Source for BlockedSource<'_> {
+    const BY_BLOCK: bool = true;
+
     #[inline(always)]
     unsafe fn transform<S: Simd, T: Transform>(
         &self,

@@ -67,6 +67,8 @@ impl WinogradPass<'_> {
 }
 
 impl Source for PlanarTiles<'_> {
+    const BY_BLOCK: bool = false;
+
     #[inline(always)]
     unsafe fn transform<S: Simd, T: Transform>(
         &self,

@@ -85,6 +85,10 @@ impl Pair {
 
 /// Where tiles of inputs are read.
 pub(crate) trait Source: Sync {
+    /// Whether a block of channels is read, and written by the sink, for the whole run before the next block; else all
+    /// blocks of a segment before the next segment. Whichever leaves more of the tensor's rows in the cache.
+    const BY_BLOCK: bool;
+
     /// Transforms a segment's tiles of a block of channels: of each element, `element` apart, `[tile][lanes]`. `lines` are
     /// [`lines_len`] floats to use.
     ///
@@ -163,6 +167,24 @@ impl<I: Source, O: Sink> Pipeline<'_, I, O> {
     }
 }
 
+/// Visits all segments of all blocks in either order. No function, whose closure might not be compiled with the kernel's
+/// instructions.
+macro_rules! visit {
+    ($by_block:expr, $blocks:expr, $segments:expr, |$block:ident, $segment:ident| $visit:block) => {
+        if $by_block {
+            for $block in $blocks {
+                let mut segments = $segments;
+                while let Some($segment) = segments.advance() $visit
+            }
+        } else {
+            let mut segments = $segments;
+            while let Some($segment) = segments.advance() {
+                for $block in $blocks $visit
+            }
+        }
+    };
+}
+
 struct Task<'a, I, O, T> {
     pipeline: &'a Pipeline<'a, I, O>,
     /// From one element of the transformed inputs, and of the products, to the next.
@@ -184,24 +206,23 @@ impl<I: Source, O: Sink, T: Transform> Kernel for Task<'_, I, O, T> {
             let transformed = self.scratch;
             let products = transformed.add(elements * self.steps[0]);
             let lines = products.add(elements * self.steps[1]);
-            let mut segments = Segments::new(run.clone(), *tiles);
-            while let Some(segment) = segments.advance() {
-                for block in 0..channels[0].div_ceil(S::LANES) {
+            visit!(
+                I::BY_BLOCK,
+                0..channels[0].div_ceil(S::LANES),
+                Segments::new(run.clone(), *tiles),
+                |block, segment| {
                     let to = transformed.add((block * count + segment.first) * S::LANES);
                     source.transform::<S, T>(&segment, block, lines, to, self.steps[0]);
                 }
-            }
+            );
             for element in 0..elements {
                 let (from, to) = (transformed.add(element * self.steps[0]), products.add(element * self.steps[1]));
                 self.multiply::<S>(element, from, to);
             }
-            let mut segments = Segments::new(run.clone(), *tiles);
-            while let Some(segment) = segments.advance() {
-                for (i, block) in blocks.clone().enumerate() {
-                    let from = products.add((i * count + segment.first) * S::LANES);
-                    sink.write::<S, T>(&segment, block, from, self.steps[1], lines);
-                }
-            }
+            visit!(I::BY_BLOCK, blocks.clone(), Segments::new(run.clone(), *tiles), |block, segment| {
+                let from = products.add(((block - blocks.start) * count + segment.first) * S::LANES);
+                sink.write::<S, T>(&segment, block, from, self.steps[1], lines);
+            });
         }
     }
 }
