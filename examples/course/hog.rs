@@ -113,7 +113,8 @@ fn compare(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     let digits = open("digits", &Source::default())?;
     let plan = Plan { steps: args.steps, batch: 32, rate: 0.02, momentum: 0.9, weight_decay: 0.0 };
     let mut rows = Vec::new();
-    let describe: [(&str, fn(&[f32]) -> Vec<f32>); 2] =
+    type Describe = fn(&[f32]) -> Vec<f32>;
+    let describe: [(&str, Describe); 2] =
         [("linear, on 256 pixels", <[f32]>::to_vec), ("linear, on 324 features of HOG", features)];
     for (name, describe) in describe {
         let [some, test] = [&digits.train, &digits.test].map(|part| described(&**part, describe, device));

@@ -66,7 +66,7 @@ fn features(out: &mut dyn Write, device: &Device) -> Result<()> {
     let (output, as_maps) = (values(&output)?, values(&as_maps)?);
     ensure!(output.iter().zip(&as_maps).all(|(a, b)| (a - b).abs() < 1e-5), "features and maps of one pixel differ");
     for (i, value) in output.iter().enumerate() {
-        let column = rows.map(|row| f64::from(row[i % 2]));
+        let column = rows.map(|row| row[i % 2]);
         let mean = column.iter().sum::<f64>() / 4.0;
         let variance = column.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 4.0;
         let by_hand = (column[i / 2] - mean) / (variance + 1e-5).sqrt();
@@ -85,7 +85,9 @@ fn relatives(out: &mut dyn Write, device: &Device) -> Result<()> {
     let input = Tensor::<1, burn::tensor::Int>::arange(0..32, device).float().square().reshape(shape);
     // Layer norm of maps takes all values of an image: as one row each.
     let layer = LayerNormConfig::new(16).init(device).forward(input.clone().reshape([2, 16])).reshape(shape);
-    let norms: [(&str, &str, Tensor<4>, fn([usize; 4]) -> usize); 4] = [
+    /// The set that a value belongs to, by its image, channel, row and column.
+    type Set = fn([usize; 4]) -> usize;
+    let norms: [(&str, &str, Tensor<4>, Set); 4] = [
         ("batch", "N, H, W", BatchNormConfig::new(4).init(device).forward(input.clone()), |[_, c, ..]| c),
         ("layer", "C, H, W", layer, |[n, ..]| n),
         ("instance", "H, W", InstanceNormConfig::new(4).init(device).forward(input.clone()), |[n, c, ..]| 4 * n + c),

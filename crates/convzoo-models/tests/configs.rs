@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use burn::module::Module;
-use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig};
+use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig};
 use convzoo_models::families::alexnet_2012::AlexNet2012Config;
@@ -63,7 +63,7 @@ fn does_all<N: Classifier + std::fmt::Debug>(make: impl Fn(&Device) -> N) -> (us
     let network = make(&training);
     let loss = network.forward_train(images(&training)).logits.square().mean();
     let gradients = GradientsParams::from_grads(loss.clone().backward(), &network);
-    let mut optimizer: ModuleOptimizer = SgdConfig::new().init().into();
+    let mut optimizer = SgdConfig::new().init();
     let network = optimizer.step(1e-4, network, gradients);
     let after = network.forward_train(images(&training)).logits.square().mean();
     assert!(after.into_scalar::<f32>() < loss.into_scalar::<f32>(), "a step lowers the loss");

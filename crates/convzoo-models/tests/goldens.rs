@@ -150,7 +150,7 @@ impl Bounds {
             Bits::Single => Self {
                 losses: drifts.iter().map(|drift| tenfold(1e-5, drift)).collect(),
                 gradient_norms: tenfold(1e-4, &golden["rounding"]["gradient_norms"]),
-                running_statistics: drifts.iter().fold(1e-4, |most, drift| tenfold(most, drift)).min(1e-2),
+                running_statistics: drifts.iter().fold(1e-4, tenfold).min(1e-2),
             },
         }
     }

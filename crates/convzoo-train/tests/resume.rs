@@ -217,7 +217,9 @@ fn every_recipe_resumes_as_if_undisturbed() {
 #[test]
 fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     let _alone = alone();
-    let cases: [(&str, &[(&str, &str)], usize); 11] = [
+    /// What it is, the changes of the recipe, and the bytes of the cache.
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
+    let cases: [Case; 11] = [
         ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
         ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
         ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),

@@ -10,8 +10,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,17 @@ impl Session {
     /// Starts the program as the leader of a session with a new terminal.
     fn start(folder: &Path, arguments: &[&str]) -> Self {
         let size = Winsize { ws_row: 40, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 };
+        // A program that inherits a terminal's own end keeps it open: copies are closed where another program starts,
+        // and no other starts before the originals are gone.
+        static STARTING: Mutex<()> = Mutex::new(());
+        let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
+        let [master, slave] = [master, slave].map(|end| end.try_clone().unwrap());
         let mut command = Command::new("setsid");
         command.arg("--ctty").arg(env!("CARGO_BIN_EXE_convzoo")).args(arguments).current_dir(folder);
         let [stdin, stdout] = [(); 2].map(|()| Stdio::from(slave.try_clone().unwrap()));
         let child = command.stdin(stdin).stdout(stdout).stderr(slave).spawn().unwrap();
+        drop(starting);
         let closed = Arc::new(AtomicBool::new(false));
         let (mut screen, closing) = (File::from(master.try_clone().unwrap()), Arc::clone(&closed));
         let watch = move || {

@@ -391,8 +391,8 @@ fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usiz
     let batch = recipe.batch_size.min(images);
     let summary = network.summary(network.input())?;
     // Frozen layers keep nothing for the way back, and memory-efficient ones compute it again.
-    let keeps_all = recipe.transfer.freeze.is_none()
-        && !network.metadata().is_some_and(|m| m.options.memory_efficient == Some(true));
+    let keeps_all =
+        recipe.transfer.freeze.is_none() && network.metadata().is_none_or(|m| m.options.memory_efficient != Some(true));
     let per_device = if keeps_all { summary.training_bytes(batch) } else { summary.inference_bytes(batch) };
     let (needed, available) = (per_device.saturating_mul(devices), available_bytes());
     if needed > available {

@@ -132,7 +132,7 @@ struct Subject {
 /// A network in the form that its mode asks for.
 enum Form {
     Infer(Box<Inference>),
-    Train(Box<Network>, Training),
+    Train(Box<Network>, Box<Training>),
 }
 
 struct Training {
@@ -165,7 +165,7 @@ impl Subject {
             (Mode::Infer, Precision::F32, linear) => Form::Infer(Box::new(linear.for_inference(network)?)),
             (_, _, Linear::F16) => bail!("--linear f16 is for inference with --precision f32"),
             (Mode::Infer, _, Linear::F32) => Form::Infer(Box::new(Inference::plain(network))),
-            (Mode::Train, _, Linear::F32) => Form::Train(Box::new(network), Training::new(job, &device)),
+            (Mode::Train, _, Linear::F32) => Form::Train(Box::new(network), Box::new(Training::new(job, &device))),
         };
         let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
         Ok(Self { form, images, device })
