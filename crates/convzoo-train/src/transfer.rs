@@ -92,12 +92,12 @@ impl Transfer {
             places.insert(name, at);
             stages[at].whole &= layer.params == 0 || frozen.contains(layer.name.as_str());
         }
-        let observed: HashSet<&str> = names.iter().copied().collect();
+        let summarized: HashSet<&str> = names.iter().copied().collect();
         for (id, layer) in layer_names(network) {
             let Some(&at) = places.get(stage_of(&layer)) else { continue };
             let stage = &mut stages[at];
-            // Drop-out and the like are seen by no observer, and go with their stage.
-            let unseen = !observed.contains(layer.as_str());
+            // Dropout and the like are in no summary, and go with their stage.
+            let unseen = !summarized.contains(layer.as_str());
             stage.ids.push((id, frozen.contains(layer.as_str()) || unseen && stage.whole));
         }
         stages.retain(|stage| !stage.ids.is_empty());
