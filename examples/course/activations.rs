@@ -157,6 +157,7 @@ impl Deep {
 /// A weight of 64 inputs, drawn in three ways, and what becomes of values and gradients in ten layers.
 pub fn initialization(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
+    device.seed(0);
     let names = ["normal, 0.01", "Xavier", "He"];
     let inits = [Init::Normal(0.01), Init::XavierUniform, Init::KaimingNormalFanIn];
     let rows = names.iter().zip(inits).zip(["0.01", "√(2 / (64 + 64))", "√(2 / 64)"]).map(|((name, init), formula)| {

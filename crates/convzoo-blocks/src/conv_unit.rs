@@ -188,7 +188,8 @@ impl Composite for ConvUnit {
     }
 
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
-        match self.affine().filter(|_| input.training_device().is_none()) {
+        let inference = input.training_device().is_none();
+        match inference.then(|| self.affine()).flatten() {
             Some(affine) => conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv)),
             None => self.compose(input),
         }

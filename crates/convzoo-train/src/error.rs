@@ -176,7 +176,7 @@ impl TrainError {
 
 fn nearest_layers(nearest: &[String]) -> String {
     match nearest {
-        [] => "it has none that are observed, as those of convzoo-blocks are".to_owned(),
+        [] => "it has no layers with weights, normalization or pooling".to_owned(),
         _ => format!("did you mean {}? `convzoo summary` names them all", nearest.join(", ")),
     }
 }
