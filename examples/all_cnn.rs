@@ -18,7 +18,7 @@ pub struct AllCnnConfig {
     /// Channels of the three stages.
     #[config(default = "[96, 192, 192]")]
     pub widths: [usize; 3],
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 10)]
     pub classes: usize,
     /// Channels of the images.

@@ -19,7 +19,7 @@ const BATCH: usize = 64;
 const EPOCHS: usize = 4;
 
 /// The focal loss ([Lin et al., 2017](https://arxiv.org/abs/1708.02002)) with γ = 2: cross entropy in which images that
-/// are easy, and are told with a probability p near 1, count (1 − p)² as much.
+/// are easy, whose class has a probability p near 1, count (1 − p)² as much.
 fn focal_loss(logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
     let log_p = log_softmax(logits, 1).gather(1, targets.unsqueeze_dim(1));
     let weight = (-log_p.clone().exp() + 1.0).square();

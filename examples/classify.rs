@@ -16,8 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         for index in 0..5 {
             let sample = digits.get(index)?;
             let best = &classify(&network, &sample.image, 1)?[0];
-            let (label, certainty) = (best.label.as_deref().unwrap_or("?"), 100.0 * best.probability);
-            println!("a {} is taken for a {label}, {certainty:.1}% certain", sample.label);
+            let (label, percent) = (best.label.as_deref().unwrap_or("?"), 100.0 * best.probability);
+            println!("a {} is classified as {label} with probability {percent:.1}%", sample.label);
         }
     }
     Ok(())

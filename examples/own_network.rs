@@ -9,7 +9,7 @@ use convzoo::data::{Source, open};
 use convzoo::train::{Event, Recipe, Trainer};
 use convzoo::{Classifier, Preprocessing, summarize};
 
-/// Three strided convolutions and the mean of what they leave.
+/// Three strided convolutions and global average pooling.
 #[derive(Module, Debug)]
 struct Small {
     convs: Vec<ConvUnit>,

@@ -16,7 +16,7 @@ fn classify(device: &Device) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // wgpu is there when the program is built with `--features wgpu` and a GPU answers.
+    // wgpu is there when the program is built with `--features wgpu` and a GPU is present.
     for name in ["flex", "ndarray", "wgpu"] {
         match device::open(name) {
             Ok(device) => {

@@ -1,5 +1,5 @@
 //! Hand signs with SqueezeNet: a network that knows ImageNet is taught ten signs from sixteen hundred photographs. First
-//! only its new head learns, then all of it.
+//! only its new head is trained, then all of it.
 //!
 //! `cargo run --release --example transfer_learning -- SIGNS WEIGHTS [FOLDER]`: the folder or archive of photographs,
 //! SqueezeNet 1.0's weights, and where the two runs go (`runs/hand-signs`). With `--quick` first it is a try: a tenth of

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A worker of `convzoo bench` that measures PyTorch, ONNX Runtime, OpenVINO or tract.
 
-It reads a job, one line of JSON, answers {"ready": …}, and then each request with {"times": …}, as
+It reads a job, one line of JSON, replies {"ready": …}, and then to each request {"times": …}, as
 crates/convzoo/src/cli/bench/job.rs says: what convzoo's own workers do, so that `convzoo bench --peer` takes turns.
 """
 import argparse
@@ -82,8 +82,8 @@ def torch_pass(job, device, compiled, tf32):
 
     def step():
         optimizer.zero_grad()
-        answer = run(images)
-        logits, *auxiliary = (answer,) if torch.is_tensor(answer) else answer
+        output = run(images)
+        logits, *auxiliary = (output,) if torch.is_tensor(output) else output
         loss = cross_entropy(logits, targets)
         for other in auxiliary:
             loss = loss + AUXILIARY_WEIGHT * cross_entropy(other, targets)

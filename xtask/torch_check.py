@@ -2,8 +2,8 @@
 """Weights of PyTorch in `convzoo`, and back.
 
 For each of torchvision's networks, random weights and random running statistics are saved as PyTorch saves them, in
-both forms of a pickle, and as safetensors. `convzoo forward` must answer inputs of several shapes as PyTorch does, and
-what `convzoo convert` writes must be PyTorch's to the last bit under `load_state_dict(strict=True)`.
+both forms of a pickle, and as safetensors. `convzoo forward` must return what PyTorch does for inputs of several
+shapes, and what `convzoo convert` writes must be PyTorch's to the last bit under `load_state_dict(strict=True)`.
 """
 import argparse
 import math
@@ -103,7 +103,7 @@ def check(binary, name, folder):
         fresh.load_state_dict(safetensors.torch.load_file(converted), strict=True)
         for key, value in fresh.state_dict().items():
             same = key.endswith("num_batches_tracked") or torch.equal(value, state[key])
-            assert same, f"{key} differs behind `convert`"
+            assert same, f"{key} differs after `convert`"
     return worst
 
 

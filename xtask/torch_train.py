@@ -44,7 +44,7 @@ class Block(nn.Module):
 
 
 class ResNet20(nn.Module):
-    """He et al., 2015, section 4.2, with He's normal initialisation throughout."""
+    """He et al., 2015, section 4.2, with He's normal initialization throughout."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ def take(recipe, key, default=None):
 
 
 def scheduler(optimizer, kind, options, rate, epochs, batches):
-    """The schedule, and whether it goes on by epochs rather than by steps."""
+    """The schedule, and whether it advances by epochs rather than by steps."""
     schedules = torch.optim.lr_scheduler
     if kind == "constant":
         return schedules.ConstantLR(optimizer, 1.0), True

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What `convzoo visualize` and `convzoo embed` answer against PyTorch: Grad-CAM, saliency, guided Grad-CAM, features.
+"""What `convzoo visualize` and `convzoo embed` compute against PyTorch: Grad-CAM, saliency, guided Grad-CAM, features.
 
 SqueezeNet 1.0 with ImageNet's weights, on three photographs. The network's input is taken from `convzoo`, so that
 what is compared is not how the two decode and resize. With `--write FILE`, PyTorch's numbers, those of a deconvnet
 projection among them, are kept for the tests.
 
 A gradient jumps where rounding decides which of two cells a max pool takes, or on which side of zero the input of a
-ReLU lies. So saliency has to agree, at each pixel, with one of PyTorch's answers for images that differ by rounding;
-how far those answers lie apart is told beside it.
+ReLU lies. So saliency has to agree, at each pixel, with one of PyTorch's results for images that differ by rounding;
+how far those results lie apart is told beside it.
 """
 import argparse
 import json

@@ -195,7 +195,7 @@ fn peers(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Replaces a group's section of the page, and the conditions in front of all.
+/// Replaces a group's section of the page, and the conditions before all.
 fn write_section(conditions: &str, title: &str, tables: &str) -> Result<()> {
     let path = root().join("docs/src/benchmarks.md");
     let page = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;

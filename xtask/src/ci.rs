@@ -73,7 +73,7 @@ pub fn run() -> Result<()> {
         let shared = shared();
         if shared.exists() {
             let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
-            ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo see different things, see above");
+            ensure!(checked == ExitCode::SUCCESS, "PyTorch's and convzoo's visualizations differ, see above");
         }
         Ok(())
     })?;

@@ -116,7 +116,7 @@ fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a cargo command that builds, and answers where the program of this name is.
+/// Runs a cargo command that builds, and returns the path of the program of this name.
 fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
     build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());
     let shown = format!("{build:?}");
@@ -128,7 +128,7 @@ fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let programs = messages.filter(|message| message["target"]["name"] == name);
     let mut paths = programs.filter_map(|message| Some(PathBuf::from(message["executable"].as_str()?)));
-    // The program comes behind the libraries it is built of.
+    // The program comes after the libraries it is built of.
     paths.next_back().with_context(|| format!("{shown} built no program '{name}'"))
 }
 

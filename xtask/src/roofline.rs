@@ -15,7 +15,7 @@ use crate::{root, write_between, write_whole};
 pub struct Args {
     /// The networks [default: eight of torchvision's]
     models: Vec<String>,
-    /// Images per pass
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 1)]
     batch: usize,
     /// Seconds of readings for each network

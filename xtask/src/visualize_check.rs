@@ -1,4 +1,4 @@
-//! What a network sees, here and in PyTorch.
+//! Visualizations of a network, here and in PyTorch.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};

@@ -1,4 +1,4 @@
-//! Augmentation: a network sees each image a little otherwise in every epoch.
+//! Augmentation: each image is changed at random in every epoch.
 
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -33,9 +33,9 @@ pub struct Augment {
     /// Surrounds the resized image with this many black pixels and cuts the input out anywhere: 4 for CIFAR, 2 for
     /// shifts of up to two pixels, 0 for AlexNet's 227 of 256.
     pub random_crop: Option<usize>,
-    /// Probability of mirroring left to right.
+    /// Probability of a horizontal flip.
     pub random_horizontal_flip: f64,
-    /// Turns by up to this many degrees either way.
+    /// Rotates by up to this many degrees either way.
     pub random_rotation: f64,
     /// One of fourteen operations at a strength, both by chance
     /// ([Müller and Hutter, 2021](https://arxiv.org/abs/2103.10158)): `TrivialAugmentWide`.
@@ -283,7 +283,7 @@ fn rectangle([width, height]: [usize; 2], area: [f64; 2], ratio: [f64; 2], chanc
     })
 }
 
-/// Zero, the mean colour, in a rectangle of normalised planes.
+/// Zero, the mean colour, in a rectangle of normalized planes.
 fn erase(planes: &mut [f32], preprocess: &Preprocess, chance: &mut Chance) {
     let &Preprocess { width, height, .. } = preprocess;
     let Some([left, top, w, h]) = rectangle([width, height], [0.02, 0.33], [0.3, 3.3], chance) else { return };

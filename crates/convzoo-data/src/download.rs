@@ -141,7 +141,7 @@ impl Download<'_> {
             StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => {
                 return Err(Failure::Stale(format!("it cannot continue after {have} bytes")));
             }
-            status => return Err(Failure::Remote(format!("the server answers {status}"))),
+            status => return Err(Failure::Remote(format!("the server returned {status}"))),
         }
 
         let announced = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok()).map(|rest| have + rest);

@@ -242,7 +242,7 @@ fn download_message(target: &Path, attempts: &[(String, String)]) -> String {
     }
     let _ = write!(
         text,
-        "\ntry again (it goes on where it stopped), name another server in CONVZOO_MIRROR, or put the file at {}",
+        "\ntry again (it resumes where it stopped), name another server in CONVZOO_MIRROR, or put the file at {}",
         told(target)
     );
     text

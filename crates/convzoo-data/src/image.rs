@@ -22,14 +22,14 @@ pub struct Image {
 /// network has a use for them, which must not take gigabytes all the same.
 const MOST_INTERMEDIATE_PIXELS: usize = 1 << 28;
 
-/// How pixels between pixels are computed. Both are widened when shrinking, as Pillow's and torchvision's
+/// The interpolation of a resized image. Both are widened when shrinking, as Pillow's and torchvision's
 /// antialiased filters are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
-    /// A triangle over the neighbouring pixels.
+    /// Bilinear: a triangle over the neighbouring pixels.
     #[default]
     Bilinear,
-    /// The Catmull-Rom cubic (a = −0.5), Pillow's `BICUBIC`.
+    /// Bicubic: the Catmull-Rom cubic (a = −0.5), Pillow's `BICUBIC`.
     Bicubic,
 }
 

@@ -16,7 +16,7 @@ pub enum Operation {
     TranslateX(f64),
     /// Moved down by this many pixels, of which whole ones count.
     TranslateY(f64),
-    /// Turned about its middle, counter-clockwise, in degrees.
+    /// Rotated about its centre, counter-clockwise, in degrees.
     Rotate(f64),
     /// All values times this factor.
     Brightness(f64),
@@ -34,7 +34,7 @@ pub enum Operation {
     Solarize(f64),
     /// Each channel stretched from black to white.
     AutoContrast,
-    /// Each channel's histogram made even.
+    /// Each channel's histogram equalized.
     Equalize,
 }
 

@@ -23,7 +23,7 @@ pub enum Fit {
 }
 
 /// How an image becomes a network's input: fitted to its size, converted to its channels, divided by 255 and
-/// normalised, as torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize` do it.
+/// normalized, as torchvision's `Resize`, `CenterCrop`, `ToTensor` and `Normalize` do it.
 ///
 /// ```
 /// use convzoo_data::{Fit, Image, Preprocess};
@@ -44,9 +44,9 @@ pub struct Preprocess {
     pub fit: Fit,
     /// The filter that resizing uses.
     pub filter: Filter,
-    /// Per channel, what is subtracted after dividing by 255; grey uses the first.
+    /// The mean of each channel, subtracted after dividing by 255; grey uses the first.
     pub mean: [f32; 3],
-    /// Per channel, what the difference is divided by; grey uses the first.
+    /// The standard deviation of each channel, by which the difference is divided; grey uses the first.
     pub std: [f32; 3],
 }
 
@@ -81,7 +81,7 @@ impl Preprocess {
         Self { channels, height, width, fit, filter: Filter::Bilinear, mean: [0.0; 3], std: [1.0; 3] }
     }
 
-    /// What most ImageNet networks are evaluated with: the shorter side to 256, the middle 224 × 224, normalised by
+    /// What most ImageNet networks are evaluated with: the shorter side to 256, the middle 224 × 224, normalized by
     /// ImageNet's statistics.
     pub fn imagenet() -> Self {
         Self::new(3, 224, 224, Fit::ResizeCrop { shorter: 256 }).normalized(Self::IMAGENET_MEAN, Self::IMAGENET_STD)
@@ -159,7 +159,7 @@ impl Preprocess {
         }
     }
 
-    /// Appends the values of an image of the input's size, planes first, divided by 255 and normalised.
+    /// Appends the values of an image of the input's size, planes first, divided by 255 and normalized.
     pub fn normalize(&self, image: &Image, batch: &mut Vec<f32>) {
         for channel in 0..self.channels {
             let (mean, std) = (self.mean[channel.min(2)], self.std[channel.min(2)]);

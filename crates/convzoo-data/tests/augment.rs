@@ -39,9 +39,9 @@ fn operation(name: &str, strength: &str) -> Operation {
 fn operations_are_torchvisions() {
     let mut checked = 0;
     for line in include_str!("operations.txt").lines() {
-        let [kind, name, strength, answer] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let [kind, name, strength, expected] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
         let expected: Vec<u8> =
-            (0..answer.len() / 2).map(|at| u8::from_str_radix(&answer[2 * at..][..2], 16).unwrap()).collect();
+            (0..expected.len() / 2).map(|at| u8::from_str_radix(&expected[2 * at..][..2], 16).unwrap()).collect();
         let operation = operation(name, strength);
         let own = if kind == "histogram" {
             let pixels = image(64, 64, 1).pixels.iter().enumerate().map(|(at, p)| p / 2 + (at % 7) as u8).collect();
@@ -122,7 +122,7 @@ fn views_have_the_inputs_size_whatever_the_image() {
 }
 
 #[test]
-fn without_augmentation_a_view_is_what_evaluation_sees() {
+fn without_augmentation_a_view_is_that_of_evaluation() {
     for fit in [Fit::Resize, Fit::Pad, Fit::ResizeCrop { shorter: 20 }] {
         let preprocess = Preprocess::new(3, 16, 18, fit).normalized([0.5; 3], [0.2; 3]);
         let image = noise(31, 22, 3);

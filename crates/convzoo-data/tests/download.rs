@@ -16,7 +16,7 @@ use convzoo_data::{DataError, Source, open};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-/// What the server does with a request that would be answered with these bytes, from the range's start on.
+/// What the server does with a request for these bytes, from the range's start on.
 #[derive(Clone, Copy)]
 enum Manner {
     Proper,
@@ -33,7 +33,7 @@ struct Server {
     requests: Arc<Mutex<Vec<String>>>,
 }
 
-/// A server that answers one request for `body` in each of `manners`.
+/// A server that replies to one request for `body` in each of `manners`.
 fn serve(body: Vec<u8>, manners: &[Manner]) -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
@@ -42,13 +42,13 @@ fn serve(body: Vec<u8>, manners: &[Manner]) -> Server {
     thread::spawn(move || {
         for manner in manners {
             let (stream, _) = listener.accept().unwrap();
-            log.lock().unwrap().push(answer(stream, &body, manner));
+            log.lock().unwrap().push(reply(stream, &body, manner));
         }
     });
     Server { address, requests }
 }
 
-fn answer(mut stream: TcpStream, body: &[u8], manner: Manner) -> String {
+fn reply(mut stream: TcpStream, body: &[u8], manner: Manner) -> String {
     let head: Vec<String> =
         BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
     let range = head.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
@@ -105,7 +105,7 @@ fn a_file_is_downloaded_once() {
 }
 
 #[test]
-fn an_interrupted_download_goes_on_where_it_stopped() {
+fn an_interrupted_download_resumes_where_it_stopped() {
     let server = serve(body(), &[Manner::Breaks(100_000), Manner::Proper]);
     let folder = TempDir::new().unwrap();
     let remote = remote(&server, &body());

@@ -205,7 +205,7 @@ fn offline_says_which_files_to_put_where() {
 }
 
 #[test]
-fn unknown_names_answer_with_the_nearest() {
+fn unknown_names_suggest_the_nearest() {
     let error = open("fashion_mnist", &Source::default()).unwrap_err();
     assert!(matches!(error, DataError::Unknown { nearest: Some("fashion-mnist"), .. }));
     let message = open("imagenet", &Source::default()).unwrap_err().to_string();

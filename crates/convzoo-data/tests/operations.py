@@ -1,4 +1,4 @@
-"""Makes operations.txt: what torchvision's functions answer on a small Pillow image, in hexadecimal.
+"""Makes operations.txt: what torchvision's functions return for a small Pillow image, in hexadecimal.
 
     python tests/operations.py > tests/operations.txt
 """

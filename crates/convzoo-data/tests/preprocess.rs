@@ -122,7 +122,7 @@ fn the_shorter_side_is_resized_and_the_middle_cropped() {
 }
 
 #[test]
-fn values_are_planes_normalised_by_channel() {
+fn values_are_planes_normalized_by_channel() {
     let image = Image::new(2, 1, 3, vec![0, 51, 255, 102, 153, 204]).unwrap();
     let values = Preprocess::new(3, 1, 2, Fit::Resize).apply(&image);
     assert_eq!(values, [0.0, 102.0 / 255.0, 51.0 / 255.0, 153.0 / 255.0, 1.0, 204.0 / 255.0]);

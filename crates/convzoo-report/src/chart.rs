@@ -11,7 +11,7 @@ use crate::{ReportError, file};
 /// The part of a picture that a chart draws on.
 pub type Surface<'a, DB> = DrawingArea<DB, Shift>;
 
-/// What drawing on a [`Surface`] answers.
+/// What drawing on a [`Surface`] returns.
 pub(crate) type Drawn<DB> = Result<(), DrawingAreaErrorKind<<DB as DrawingBackend>::ErrorType>>;
 
 /// Something that can be drawn.

@@ -1,4 +1,4 @@
-//! Charts and self-contained HTML pages for training runs, benchmarks and visualisations.
+//! Charts and self-contained HTML pages for training runs, benchmarks and visualizations.
 //!
 //! A chart is data with a title; it draws itself as SVG, for pages, or as pixels, for PNG files. Text is set in a font
 //! that this crate carries, so a picture is the same on every machine.

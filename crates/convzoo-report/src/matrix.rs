@@ -4,7 +4,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::chart::{Chart, Drawn, FAINT, INK, anchored, font, short, text_width};
 
-/// A matrix as shaded cells, such as which class is taken for which: each row's cells are shaded by their share of it.
+/// A matrix as shaded cells, such as a confusion matrix: each row's cells are shaded by their share of it.
 #[derive(Debug, Clone)]
 pub struct Matrix {
     title: String,

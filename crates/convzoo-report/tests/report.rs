@@ -87,13 +87,13 @@ fn bars_are_as_long_as_their_values() {
 fn a_matrix_shades_rows_by_their_share() {
     let labels = ["cat", "dog", "horse"];
     let values = vec![vec![9.0, 1.0, 0.0], vec![0.0, 10.0, 0.0], vec![0.0, 0.0, 0.0]];
-    let (svg, image) = draw("matrix", &Matrix::new("Confusion", "is", "taken for", labels, values));
+    let (svg, image) = draw("matrix", &Matrix::new("Confusion", "class", "predicted class", labels, values));
     assert!(svg.contains("horse"));
     assert!(count(&image, FIRST) > 500, "a row that is all right is not in full colour");
     // A thousand classes: cells of a pixel, no labels, and still a picture.
     let values = (0..1000).map(|row| (0..1000).map(|column| f64::from(u8::from(row == column))).collect()).collect();
     let labels = (0..1000).map(|class| format!("class {class}"));
-    let (_, image) = draw("thousand", &Matrix::new("Confusion", "is", "taken for", labels, values));
+    let (_, image) = draw("thousand", &Matrix::new("Confusion", "class", "predicted class", labels, values));
     assert!(image.width() < 1100);
 }
 
@@ -146,7 +146,7 @@ fn a_page_escapes_what_it_is_given_and_replaces_its_file_in_one_step() {
 fn names_with_control_characters_make_files_that_are_read() {
     let names = ["a\u{1b}[2Jb", "nul\0", "c\u{7f}\u{9b}d", "e & <f>"];
     let values = vec![vec![1.0; names.len()]; names.len()];
-    let chart = Matrix::new("title\u{7}", "true", "taken for", names, values);
+    let chart = Matrix::new("title\u{7}", "class", "predicted class", names, values);
     let svg = chart.svg().unwrap();
     let page = Page::new("page\u{1b}").heading("h\u{8}").svg(&svg, "caption\u{1}").html();
     for text in [&svg, &page] {

@@ -106,7 +106,7 @@ impl Checkpoints {
         // TOML reads floating-point numbers back as they were written.
         let position = toml::to_string(&state.position).expect("a position is a table");
         write_whole(&draft.path().join(POSITION), position.as_bytes())?;
-        // A damaged one may stand there, from which the run has not gone on.
+        // A damaged one may stand there, from which the run has not continued.
         if path.exists() {
             std::fs::remove_dir_all(&path).map_err(TrainError::io("replace", &path))?;
         }

@@ -76,8 +76,8 @@ pub enum TrainError {
         /// All names.
         known: Vec<&'static str>,
     },
-    /// The network tells other numbers of classes apart than the data has.
-    #[error("the network tells {network} classes apart and the data has {data}")]
+    /// The network has another number of classes than the data.
+    #[error("the network has {network} classes and the data {data}")]
     Classes {
         /// Of the network.
         network: usize,

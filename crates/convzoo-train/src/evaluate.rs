@@ -13,11 +13,11 @@ use crate::{Loader, TrainError};
 /// How a network does on a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
-    /// Images seen.
+    /// Images evaluated.
     pub images: usize,
-    /// Images whose strongest class is theirs.
+    /// Images whose most probable class is theirs.
     pub correct: usize,
-    /// Images whose class is among the strongest five.
+    /// Images whose class is among the five most probable.
     pub correct_top5: usize,
     /// Mean cross entropy.
     pub loss: f64,
@@ -28,17 +28,17 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
-    /// Share of images whose strongest class is theirs.
+    /// Top-1 accuracy: the share of images whose most probable class is theirs.
     pub fn top1(&self) -> f64 {
         self.correct as f64 / self.images as f64
     }
 
-    /// Share of images whose class is among the strongest five.
+    /// Top-5 accuracy: the share of images whose class is among the five most probable.
     pub fn top5(&self) -> f64 {
         self.correct_top5 as f64 / self.images as f64
     }
 
-    /// Share of each class's images that are classified correctly; `None` where it has no image.
+    /// Accuracy of each class: the share of its images that are classified correctly; `None` where it has no image.
     pub fn class_accuracy(&self) -> Vec<Option<f64>> {
         let accuracy = |(class, row): (usize, &Vec<usize>)| {
             let images: usize = row.iter().sum();

@@ -17,12 +17,12 @@ pub(crate) struct Features {
 
 impl Features {
     /// Those of the images of two loaders, which do not shuffle; nothing where together they are more than `bytes`, or
-    /// where `goes_on`, which is told the images done, says no.
+    /// where `continues`, which is told the images done, says no.
     pub fn of_both<N: Classifier>(
         network: &N,
         loaders: [&Loader; 2],
         bytes: usize,
-        mut goes_on: impl FnMut(usize) -> bool,
+        mut continues: impl FnMut(usize) -> bool,
     ) -> Result<Option<[Arc<Self>; 2]>, TrainError> {
         let images: usize = loaders.iter().map(|loader| loader.num_items()).sum();
         let mut both = [0; 2].map(|_| Self { shape: [0; 3], values: Vec::new(), labels: Vec::new() });
@@ -43,7 +43,7 @@ impl Features {
                 features.values.extend(maps.try_into_vec_as::<f32>().map_err(read)?);
                 features.labels.extend(batch.targets.try_into_vec_as::<i64>().map_err(read)?);
                 done += count;
-                if !goes_on(done) {
+                if !continues(done) {
                     return Ok(None);
                 }
             }

@@ -37,7 +37,7 @@ pub(crate) struct Fit<N: Classifier + ModuleDisplay + 'static> {
     pub seed: u64,
     /// Where it trains; the first also tests and saves.
     pub devices: Vec<Device>,
-    /// Which layers learn.
+    /// Which layers are trained.
     pub plan: Plan,
     /// Batches in an epoch.
     pub batches: usize,

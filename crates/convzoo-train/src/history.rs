@@ -17,7 +17,7 @@ pub struct RunRecord {
     pub recipe_name: Option<String>,
     /// How it is trained.
     pub recipe: Recipe,
-    /// What all its random numbers come from.
+    /// Its random seed.
     pub seed: u64,
     /// The device it runs on.
     pub device: String,

@@ -41,7 +41,7 @@ pub struct Partners {
 /// Batches of a data set, made by threads of their own while the device works.
 ///
 /// The order of the images and their augmentation depend on the seed and the epoch alone, not on the number of threads,
-/// so that a resumed run sees the batches that an uninterrupted one would have seen.
+/// so that a resumed run gets the batches that an uninterrupted one would have got.
 #[derive(Clone)]
 pub struct Loader {
     data: Arc<dyn Dataset>,

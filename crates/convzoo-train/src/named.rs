@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_answered_with_the_nearest() {
+    fn unknown_names_suggest_the_nearest() {
         let told = Recipe::named("resnet_cifr").unwrap_err().to_string();
         assert!(told.contains("did you mean resnet_cifar?"), "{told}");
     }

@@ -13,19 +13,19 @@ use crate::{Recipe, Sgd, TrainError};
 pub enum Optimizer {
     /// Stochastic gradient descent without dampening.
     Sgd {
-        /// Share of the last step that is added to the next one.
+        /// Momentum factor.
         #[serde(default = "point_nine")]
         momentum: f64,
-        /// Nesterov's momentum: the gradient is looked at one step ahead.
+        /// Whether to use Nesterov momentum.
         #[serde(default)]
         nesterov: bool,
     },
     /// Kingma and Ba's, [arXiv:1412.6980](https://arxiv.org/abs/1412.6980), 2014.
     Adam {
-        /// Decay of the gradient's mean and of its square's.
+        /// Coefficients of the running averages of the gradient and of its square.
         #[serde(default = "betas")]
         betas: [f64; 2],
-        /// Added to the root of the mean square.
+        /// Added to the denominator for numerical stability.
         #[serde(default = "epsilon")]
         epsilon: f64,
     },
@@ -40,16 +40,16 @@ pub enum Optimizer {
     },
     /// Hinton's, with ε added to the root as in PyTorch; TensorFlow adds it under the root.
     RmsProp {
-        /// Decay of the square's mean.
+        /// Smoothing constant: the coefficient of the running average of the squared gradient.
         #[serde(default = "alpha")]
         alpha: f64,
-        /// Added to the root of the mean square.
+        /// Added to the denominator for numerical stability.
         #[serde(default = "epsilon")]
         epsilon: f64,
-        /// Share of the last step that is added to the next one.
+        /// Momentum factor.
         #[serde(default)]
         momentum: f64,
-        /// Whether to divide by the deviation rather than by the root of the mean square.
+        /// Whether to divide by an estimate of the gradient's standard deviation.
         #[serde(default)]
         centered: bool,
     },

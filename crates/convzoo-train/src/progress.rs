@@ -33,6 +33,6 @@ pub struct Progress {
     pub total: usize,
     /// Images per second, of the training or the test so far.
     pub images_per_second: f64,
-    /// Seconds that the rest of the run will take if it goes on like this.
+    /// Seconds that the rest of the run will take at this speed.
     pub seconds_left: f64,
 }

@@ -18,9 +18,9 @@ pub struct Recipe {
     pub epochs: usize,
     /// Images per batch.
     pub batch_size: usize,
-    /// Batches per step: their gradients' mean, weighted by images, is one step's.
+    /// Gradient accumulation: batches per step, which takes the mean of their gradients, weighted by images.
     pub accumulation: usize,
-    /// What turns gradients into steps; `optimizer = "adam"` is short for `optimizer = { kind = "adam" }`.
+    /// The optimizer; `optimizer = "adam"` is short for `optimizer = { kind = "adam" }`.
     #[serde(deserialize_with = "kind_or_table")]
     pub optimizer: Optimizer,
     /// The highest rate.
@@ -32,15 +32,15 @@ pub struct Recipe {
     pub warmup_epochs: f64,
     /// The share of `learning_rate` that the warm-up begins with.
     pub warmup_start: f64,
-    /// Penalty on the weights: L2 in the gradient, and AdamW's decoupled decay.
+    /// Weight decay: L2 in the gradient, and AdamW's decoupled decay.
     pub weight_decay: f64,
     /// Whether biases and the parameters of norms (all of one dimension) are decayed too, as PyTorch does by default.
     pub decay_all: bool,
-    /// Share of the target that is spread over all classes.
+    /// Label smoothing: the share of the target that is spread over all classes.
     pub label_smoothing: f64,
-    /// What the norm of a step's whole gradient is clipped to.
+    /// The largest norm of a step's whole gradient, to which larger ones are clipped.
     pub clip_norm: Option<f64>,
-    /// Decay of a moving average of the weights, which is then what is tested and saved: after n steps
+    /// Decay of an exponential moving average of the weights, which is what is tested and saved: after n steps
     /// min(`ema`, (1 + n) / (10 + n)), so that the first weights are soon forgotten.
     pub ema: Option<f64>,
     /// Probability of dropping a feature, for networks with dropout [`Options::dropout`].
@@ -61,7 +61,7 @@ pub struct Recipe {
     pub precision: Precision,
     /// What is done to the training images.
     pub augment: Augment,
-    /// Which layers learn, and how fast.
+    /// Which layers are trained, and at which learning rates.
     pub transfer: Transfer,
 }
 
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_answered_with_the_nearest() {
+    fn unknown_names_suggest_the_nearest() {
         let cases = [
             ("epoch = 3", "did you mean `epochs`?"),
             ("optimizer = \"adm\"", "did you mean `adam`?"),

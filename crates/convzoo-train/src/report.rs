@@ -39,7 +39,7 @@ pub(crate) fn write(
         let images: usize = row.iter().sum();
         vec![class.clone(), images.to_string(), accuracy.map_or("–".to_owned(), percent)]
     });
-    page = page.heading("Accuracy by class").table(&["class", "images", "right"], &rows.collect::<Vec<_>>());
+    page = page.heading("Accuracy by class").table(&["class", "images", "accuracy"], &rows.collect::<Vec<_>>());
     let recipe: Vec<_> = settings(record).into_iter().map(|(key, value)| vec![key, value]).collect();
     page = page.heading("Recipe").table(&["field", "value"], &recipe);
     if !record.command.is_empty() {

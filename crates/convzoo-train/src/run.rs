@@ -145,7 +145,7 @@ impl Job {
         Ok(Begun { folder, checkpoints, record, state, plan })
     }
 
-    /// Which layers learn. It names parameters by id, which those of a checkpoint bring with them.
+    /// Which layers are trained. It names parameters by id, which those of a checkpoint bring with them.
     fn plan<N: Classifier + ModuleDisplay + 'static>(
         &self,
         state: &State<N>,
@@ -181,8 +181,8 @@ impl Job {
         }
     }
 
-    /// Batches for training, from where `state` stands, and for the test: of images or, where the head alone learns and
-    /// there is room, of the backbone's features, for which `state` then is.
+    /// Batches for training, from where `state` stands, and for the test: of images or, where the head alone is trained
+    /// and there is room, of the backbone's features, for which `state` then is.
     fn loaders<N: Classifier + ModuleDisplay + 'static>(
         &self,
         preprocess: &Preprocess,
@@ -232,11 +232,11 @@ impl Job {
         report: &mut Report,
     ) -> Result<Option<[Arc<Features>; 2]>, TrainError> {
         let total = loaders.iter().map(|loader| loader.num_items()).sum();
-        let goes_on = |images| {
+        let continues = |images| {
             report(Event::Backbone(images, total));
             !self.interrupter.should_stop()
         };
-        Features::of_both(&state.model.valid().network, loaders, self.resources.cache, goes_on)
+        Features::of_both(&state.model.valid().network, loaders, self.resources.cache, continues)
     }
 
     /// Writes down how a run ended, and its report where it has done all its epochs.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Batch, Measures, Partners, Recipe, TrainError};
 
-/// What training makes small. Any function of logits and targets is one, and [`CrossEntropy`] the usual one.
+/// What training minimizes. Any function of logits and targets is one, and [`CrossEntropy`] the usual one.
 ///
 /// ```
 /// use burn::tensor::{Int, Tensor, activation::softmax};

@@ -70,7 +70,7 @@ impl Saving {
 #[derive(Debug, Clone)]
 pub struct Resources {
     /// Further devices to train on. Each, and the first, has a batch of the recipe's size in each step, whose gradients
-    /// are averaged; batch norms normalise by the batch of their device, and average their statistics.
+    /// are averaged; batch norms normalize by the batch of their device, and average their statistics.
     pub more_devices: Vec<Device>,
     /// Threads that make batches; as many as there are cores where this is not given.
     pub workers: Option<usize>,
@@ -140,14 +140,14 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         self
     }
 
-    /// What training makes small, rather than the cross entropy that the recipe describes. The record has no word for
+    /// The loss, rather than the cross entropy that the recipe describes. The record has no word for
     /// it: a run that is resumed needs the same again.
     pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
         self.job.loss = Some(Arc::new(loss));
         self
     }
 
-    /// What the order of the images, their augmentation and dropout come from; else 0.
+    /// The random seed of the order of the images, their augmentation and dropout; else 0.
     pub fn seed(mut self, seed: u64) -> Self {
         self.job.seed = seed;
         self

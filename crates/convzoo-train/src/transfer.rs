@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// Which layers learn, and how fast: how a trained network is taught something else.
+/// Transfer learning: which layers of a trained network are trained further, and at which learning rates.
 ///
 /// Layers stand in *stages*, in the order that images pass them: all whose names agree up to the first part with a
 /// number, such as `layer3` of a ResNet or `features.5` of a SqueezeNet, with the norms after a convolution in its stage.
@@ -17,10 +17,10 @@ use crate::TrainError;
 #[serde(default, deny_unknown_fields)]
 pub struct Transfer {
     /// The layer or block, named as `convzoo summary` names it, up to which all weights stay as they are, or `backbone`
-    /// for all before the head. Batch norms there keep their statistics, and drop-out in stages that are
+    /// for all before the head. Batch norms there keep their statistics, and dropout in stages that are
     /// frozen as a whole is off: a frozen layer computes as in evaluation.
     pub freeze: Option<String>,
-    /// Gradual unfreezing ([Howard and Ruder, 2018](https://arxiv.org/abs/1801.06146)): the last frozen stage learns too
+    /// Gradual unfreezing ([Howard and Ruder, 2018](https://arxiv.org/abs/1801.06146)): the last frozen stage thaws
     /// after this many epochs, the one before it after as many again, and so on.
     pub unfreeze_every: Option<usize>,
     /// What the rate of each stage is, as a share of that of the stage after it; 1 for the same rate everywhere.
@@ -79,7 +79,7 @@ impl Transfer {
         let mut places: HashMap<&str, usize> = HashMap::new();
         for layer in &layers {
             let name = stage_of(&layer.name);
-            // Norms and what has nothing to learn go with what they follow.
+            // Norms and what has no parameters go with what they follow.
             let follows = layer.params == 0 || layer.kind.starts_with("BatchNorm");
             let at = match places.get(name) {
                 Some(&at) => at,
@@ -214,7 +214,7 @@ mod tests {
         Transfer { freeze: Some(layer.to_owned()), ..Transfer::default() }
     }
 
-    /// The layers whose weights learn.
+    /// The layers whose weights are trained.
     fn learning(network: &Network, plan: &Plan, epoch: usize) -> Vec<String> {
         let frozen = plan.frozen(epoch);
         let state = network.state().into_iter().filter(|entry| entry.parameter && !frozen.contains(&entry.id));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_layers_are_answered_with_the_nearest() {
+    fn unknown_layers_suggest_the_nearest() {
         let network = network("resnet20_cifar");
         let told = plan(&network, freezing("layer4")).err().unwrap().to_string();
         assert!(told.contains("'layer4'") && told.contains("layer1") && told.contains("backbone"), "{told}");
@@ -278,7 +278,7 @@ mod tests {
         let parameters: HashSet<_> =
             network.state().into_iter().filter(|entry| entry.parameter).map(|entry| entry.id).collect();
         let expected: HashSet<_> = parameters.difference(&frozen).copied().collect();
-        assert_eq!(with_gradients.ids, expected, "other parameters have gradients than those that learn");
+        assert_eq!(with_gradients.ids, expected, "other parameters have gradients than those that are trained");
         let mut moved = 0;
         for ((id, before), (_, after)) in before.iter().zip(state(&network)) {
             assert!(!frozen.contains(id) || *before == after, "a frozen layer's state has changed");

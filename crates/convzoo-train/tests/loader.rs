@@ -61,7 +61,7 @@ fn the_seed_makes_the_batches_whatever_the_number_of_threads() {
     assert!(epoch(&whole) == one);
     let second = epoch(&whole);
     assert!(second != one, "the second epoch repeats the first");
-    assert!(epoch(&loader(1, 2)) == second, "a run that resumes in the second epoch sees other batches");
+    assert!(epoch(&loader(1, 2)) == second, "a run that resumes in the second epoch gets other batches");
     assert!(epoch(&loader(2, 1)) != one, "another seed makes the same batches");
 }
 
@@ -97,14 +97,14 @@ fn parts_for_several_devices_make_up_the_batches_of_one() {
             let own: Vec<Batch> = parts.iter_mut().map(|part| part.next().unwrap().unwrap()).collect();
             let together: Vec<f32> =
                 own.into_iter().flat_map(|batch| batch.images.try_into_vec_as::<f32>().unwrap()).collect();
-            assert!(together == batch.images.try_into_vec_as::<f32>().unwrap(), "{devices} devices see other images");
+            assert!(together == batch.images.try_into_vec_as::<f32>().unwrap(), "{devices} devices get other images");
         }
         assert!(parts.iter_mut().all(|part| part.next().is_none()));
     }
 }
 
 #[test]
-fn ten_crops_come_behind_one_another() {
+fn ten_crops_come_after_one_another() {
     let preprocess = Preprocess::new(1, 8, 8, Fit::ResizeCrop { shorter: 12 });
     let data = digits();
     let crops = preprocess.ten_crops(&data.get(0).unwrap().image).concat();

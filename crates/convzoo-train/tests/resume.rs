@@ -102,7 +102,7 @@ fn run_until(out: &Path, resumes: bool, events: usize) -> Outcome {
 }
 
 #[test]
-fn a_run_stopped_anywhere_goes_on_as_if_it_had_not_been() {
+fn a_run_stopped_anywhere_resumes_as_if_it_had_not_been() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);

@@ -1,4 +1,4 @@
-# Prints the constants that convzoo-train's tests of optimisers, schedules, losses and clipping compare with.
+# Prints the constants that convzoo-train's tests of optimizers, schedules, losses and clipping compare with.
 import torch
 torch.set_printoptions(precision=9)
 def run(make, **kw):

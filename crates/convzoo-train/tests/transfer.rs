@@ -79,7 +79,7 @@ fn near(own: &[[f64; 2]], expected: &[[f64; 2]], tolerance: f64) {
 }
 
 #[test]
-fn a_frozen_backbone_stays_and_answers_each_image_once() {
+fn a_frozen_backbone_stays_and_computes_each_image_once() {
     let folder = tempfile::tempdir().unwrap();
     let start = network("resnet20_cifar");
     // Drawn now, so that both runs begin with the same.
@@ -88,8 +88,8 @@ fn a_frozen_backbone_stays_and_answers_each_image_once() {
         let changes = [("epochs", "2"), ("batch_size", "16"), ("transfer.freeze", "backbone")];
         let resources = Resources { cache, ..Resources::default() };
         let trainer = trainer(start.clone(), digits(40, 20), &changes, resources, &folder.path().join(name));
-        let answered = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&answered);
+        let computed = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&computed);
         let outcome = trainer.start(move |event| {
             if let Event::Backbone(images, total) = event {
                 assert_eq!(total, 60);
@@ -99,12 +99,12 @@ fn a_frozen_backbone_stays_and_answers_each_image_once() {
         let best =
             weights::load(network("resnet20_cifar"), &folder.path().join(name).join("last.safetensors")).unwrap();
         assert_eq!(moved(&start, &best), ["linear"], "{name}");
-        (losses(&outcome.unwrap().record.epochs), answered.load(Ordering::Relaxed))
+        (losses(&outcome.unwrap().record.epochs), computed.load(Ordering::Relaxed))
     };
-    let (kept, answered) = run("kept", 1 << 20);
-    assert_eq!(answered, 60);
-    let (computed, answered) = run("computed", 0);
-    assert_eq!(answered, 0, "there is no room for answers");
+    let (kept, features) = run("kept", 1 << 20);
+    assert_eq!(features, 60);
+    let (computed, features) = run("computed", 0);
+    assert_eq!(features, 0, "there is no room for features");
     near(&kept, &computed, 1e-5);
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::preprocess;
 
-/// One answer of a network.
+/// A class and its probability.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Prediction {
     /// The class, counted from 0.
@@ -50,7 +50,7 @@ pub enum ClassifyError {
     NotFinite,
 }
 
-/// The `top` strongest classes of an image, the strongest first. `network` is a [`Network`] or an
+/// The `top` most probable classes of an image, the most probable first. `network` is a [`Network`] or an
 /// [`Inference`](crate::Inference).
 pub fn classify<N: Predict + AsRef<Network>>(
     network: &N,
@@ -60,7 +60,7 @@ pub fn classify<N: Predict + AsRef<Network>>(
     Ok(classify_batch(network, std::slice::from_ref(image), top)?.pop().unwrap_or_default())
 }
 
-/// The `top` strongest classes of the image in a file.
+/// The `top` most probable classes of the image in a file.
 pub fn classify_file<N: Predict + AsRef<Network>>(
     network: &N,
     path: impl AsRef<Path>,

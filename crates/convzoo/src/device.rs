@@ -133,7 +133,7 @@ impl DeviceName {
             #[cfg(feature = "wgpu")]
             Self::Wgpu(index) => wgpu().into_iter().nth(*index).map(|(device, _)| device).ok_or_else(|| {
                 let reason = match wgpu().len() {
-                    0 => "no GPU and no software rasterizer answers through Vulkan, Metal or DirectX".to_owned(),
+                    0 => "no GPU and no software rasterizer is present through Vulkan, Metal or DirectX".to_owned(),
                     count => format!("there are {count} adapters, counted from 0"),
                 };
                 DeviceError::Absent { name: self.to_string(), reason }
@@ -226,7 +226,7 @@ pub enum Hardware {
     Cpu,
     /// A graphics card.
     Gpu,
-    /// A graphics card that the CPU imitates.
+    /// A software rasterizer: a GPU that the CPU emulates.
     Software,
     /// Another machine.
     Remote,
@@ -274,7 +274,7 @@ fn absent(name: &str, compiled: bool, description: impl Into<String>) -> Found {
     Found { name: name.to_owned(), compiled, present: false, hardware: Hardware::Gpu, description: description.into() }
 }
 
-/// The adapters that answer, GPUs in front of software rasterizers, with their names.
+/// The adapters that are present, GPUs before software rasterizers, with their names.
 #[cfg(feature = "wgpu")]
 fn wgpu() -> Vec<(Device, String)> {
     use burn::tensor::DeviceType;
@@ -293,7 +293,7 @@ fn wgpu() -> Vec<(Device, String)> {
 fn wgpu_found() -> Vec<Found> {
     let adapters = wgpu();
     if adapters.is_empty() {
-        return vec![absent("wgpu", true, "no adapter answers through Vulkan, Metal or DirectX")];
+        return vec![absent("wgpu", true, "no adapter is present through Vulkan, Metal or DirectX")];
     }
     let found = adapters.into_iter().enumerate().map(|(index, (device, description))| {
         let software = device.identity().is_none_or(|identity| identity.physical.is_none());
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_name_is_answered_with_the_valid_ones() {
+    fn a_bad_name_gives_the_valid_ones() {
         for name in [
             "",
             "gpu",

@@ -1,4 +1,4 @@
-//! Images as vectors: what a network makes of them in front of its classifier, for search, clustering and drawing.
+//! Images as vectors (embeddings): a network's features before its classifier, for search, clustering and drawing.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
@@ -15,7 +15,7 @@ use crate::{Classifier, ModelError};
 /// Penultimate features, `[batch, features]`, and logits, `[batch, classes]`, of images `[batch, channels, height,
 /// width]`.
 ///
-/// Penultimate is what enters the last layer with weights; where that is a convolution, the mean over its places.
+/// Penultimate is what enters the last layer with weights; where that is a convolution, the mean over height and width.
 ///
 /// # Errors
 /// The network does not take such images.
@@ -162,7 +162,7 @@ impl Drop for FeatureFile {
     }
 }
 
-/// A safetensors header for `rows` vectors, its length in front.
+/// A safetensors header for `rows` vectors, its length first.
 fn header(rows: usize, width: usize) -> Vec<u8> {
     let bytes = rows * width * size_of::<f32>();
     let text = format!(r#"{{"features":{{"dtype":"F32","shape":[{rows},{width}],"data_offsets":[0,{bytes}]}}}}"#);
@@ -236,11 +236,11 @@ pub fn project<E>(width: usize, each: impl Fn(&mut dyn FnMut(&[f32])) -> Result<
     let mut variance = 0.0;
     each(&mut |row| variance += centred(row).iter().map(|value| value * value).sum::<f64>())?;
 
-    // Any start that is not orthogonal to what is sought; a fixed one, so that the answer is always the same.
+    // Any start that is not orthogonal to what is sought; a fixed one, so that the result is always the same.
     let start = |direction: usize, i: usize| ((1 + i * (2 * direction + 1)) as f64 * 0.7548776662466927).fract() - 0.5;
     let mut directions: Vec<Vec<f64>> =
         (0..DIRECTIONS.min(width)).map(|direction| (0..width).map(|i| start(direction, i)).collect()).collect();
-    orthonormalise(&mut directions);
+    orthonormalize(&mut directions);
     let mut strengths = vec![0f64; directions.len()];
     for _ in 0..MOST_STEPS {
         let mut next = vec![vec![0f64; width]; directions.len()];
@@ -251,7 +251,7 @@ pub fn project<E>(width: usize, each: impl Fn(&mut dyn FnMut(&[f32])) -> Result<
                 next.iter_mut().zip(&row).for_each(|(next, value)| *next += along * value);
             }
         })?;
-        let now = orthonormalise(&mut next);
+        let now = orthonormalize(&mut next);
         let settled = now.iter().zip(&strengths).take(2).all(|(now, before)| (now - before).abs() <= 1e-10 * variance);
         directions = next;
         strengths = now;
@@ -284,7 +284,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 }
 
 /// Makes vectors perpendicular and of length 1, in their order, and says how long what was new in each was.
-fn orthonormalise(vectors: &mut [Vec<f64>]) -> Vec<f64> {
+fn orthonormalize(vectors: &mut [Vec<f64>]) -> Vec<f64> {
     let mut lengths = Vec::with_capacity(vectors.len());
     for i in 0..vectors.len() {
         let (done, rest) = vectors.split_at_mut(i);

@@ -1,13 +1,13 @@
 //! The classic convolutional networks on every Burn backend.
 //!
 //! [`create`] makes a network by name on a device that is chosen at run time ([`device`]), [`create_pretrained`] one with
-//! published weights, [`classify`] tells what is on an image; [`weights`] brings what PyTorch users have.
+//! published weights, [`classify`] classifies an image; [`weights`] brings what PyTorch users have.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `flex`, `ndarray`, `tch`, `wgpu`, `cuda`, `remote` | the device of that name |
 //! | `train` | `train`: recipes, the training loop, evaluation |
-//! | `visualize` | `visualize` and `report`: Grad-CAM and other pictures of what a network sees, charts, pages |
+//! | `visualize` | `visualize` and `report`: Grad-CAM and other visualizations of networks, charts, pages |
 //! | `cli` | the program `convzoo`, and all that it needs of these |
 //!
 //! Without default features, a device's feature alone is what a program needs that classifies images.

@@ -87,7 +87,7 @@ pub fn create_pretrained(model: &str, weights: &str, device: &Device) -> Result<
 }
 
 /// The network `model` with the weights in a file or, where there is no such file, with those published under this
-/// name. A file that bears the name of a published one and was not written by convzoo is taken for it.
+/// name. A file that bears the name of a published one and was not written by convzoo counts as it.
 ///
 /// Classes and channels are taken from the weights where `options` leaves them open.
 pub fn load(

@@ -1,9 +1,9 @@
-//! A network of every family answers, learns and differentiates the same on every device that is compiled in and
+//! A network of every family infers, trains and differentiates the same on every device that is compiled in and
 //! present: as flex does, and as PyTorch did where there is a golden. (Flex and PyTorch are compared in the goldens' own
 //! test.)
 //!
 //! Evaluation agrees to 1e-3 relative, and a step's loss and gradients too where they are that exact themselves. Where
-//! batches are normalised they often are not: an input of a ReLU that is zero but for rounding moves all gradients.
+//! batches are normalized they often are not: an input of a ReLU that is zero but for rounding moves all gradients.
 //! How far rounding moves them is measured, on flex, by images that are brighter by a few millionths.
 //!
 //! `cargo xtask backends` runs these tests, each in a process of its own, and makes a table of what they print.
@@ -192,7 +192,7 @@ fn trains(device_name: &str, name: &str, side: usize, batch: usize) {
 }
 
 /// Tests on each device for each network; the numbers are side and count of the images that it trains on. What is
-/// behind the semicolon trains too slowly for every run of the tests; `cargo xtask backends` runs it.
+/// after the semicolon trains too slowly for every run of the tests; `cargo xtask backends` runs it.
 macro_rules! networks {
     ($($quick:ident($quick_side:literal, $quick_batch:literal))* ; $($slow:ident($side:literal, $batch:literal))*) => {
         #[test]

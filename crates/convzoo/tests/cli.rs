@@ -47,7 +47,7 @@ fn summary_shows_lenets_table() {
 }
 
 #[test]
-fn shape_answers_convolution_arithmetic() {
+fn shape_computes_convolution_arithmetic() {
     let folder = temp();
     let shape = json(folder.path(), &["shape", "224", "--kernel", "7", "--stride", "2", "--padding", "same", "--json"]);
     assert_eq!((&shape["output"], &shape["padding"]), (&Value::from(112), &serde_json::json!([2, 3])));
@@ -136,7 +136,7 @@ fn ctrl_c_keeps_the_last_epoch() {
 }
 
 #[test]
-fn mistakes_are_answered_with_one_error_and_leave_nothing() {
+fn mistakes_give_one_error_and_leave_nothing() {
     let folder = temp();
     let path = folder.path();
     fs::write(path.join("file"), "no folder").unwrap();

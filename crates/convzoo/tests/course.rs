@@ -238,7 +238,7 @@ fn the_figures_of_the_notes_hold() {
 
 /// Figures of the text that follow from those of the outputs, or from what it cites.
 const DERIVED: [usize; 13] = [
-    28 * 28 * 256 * 64 + 28 * 28 * 5 * 5 * 64 * 96, // Inception's 5×5 path behind its reduction
+    28 * 28 * 256 * 64 + 28 * 28 * 5 * 5 * 64 * 96, // Inception's 5×5 path after its reduction
     5 * 5 * 256,                                    // and the values of a filter without it
     512 * 7 * 7,                                    // VGG's last map
     3 * 32 * 32,                                    // a small colour image

@@ -1,4 +1,4 @@
-//! Devices that other processes serve on loopback: they answer as the device they stand for, and several train as one.
+//! Devices that other processes serve on loopback: they compute as the device they stand for, and several train as one.
 
 #![cfg(feature = "remote")]
 #![allow(clippy::unwrap_used)] // a panic is how a test fails

@@ -94,7 +94,7 @@ fn survives(kills: usize) {
     if status["status"] != "finished" {
         json(path, &["train", "--json", "--resume", "killed"]);
     }
-    println!("{kills} kills, {in_writes} unfinished checkpoints seen behind them");
+    println!("{kills} kills, {in_writes} unfinished checkpoints seen after them");
     assert!(in_writes > 0 || kills < 20, "no kill hit the writing of a checkpoint");
 
     for file in ["last.safetensors", "best.safetensors"] {
@@ -167,7 +167,7 @@ fn a_damaged_checkpoint_is_told_and_the_one_before_it_taken() {
     let whole = weights();
     let [.., before, last] = &checkpoints(&path.join("run"))[..] else { panic!("fewer than two checkpoints") };
     assert_eq!((before.as_str(), last.as_str()), ("00002-0000000", "00003-0000000"));
-    // As after a kill behind the last checkpoint, of which half a file is left.
+    // As if killed after the last checkpoint, of which half a file is left.
     let model = path.join("run/checkpoints").join(last).join("model.bpk");
     let bytes = fs::read(&model).unwrap();
     fs::write(&model, &bytes[..bytes.len() / 2]).unwrap();

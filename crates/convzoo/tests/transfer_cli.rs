@@ -42,7 +42,7 @@ fn weights_for_other_classes_get_a_new_head_and_keep_what_is_frozen() {
     let plain = json(folder.path(), &[&eval[..], &data].concat());
     assert_eq!((plain["images"].as_u64(), plain["classes"].as_array().map(Vec::len)), (Some(4), Some(2)));
     let crops = json(folder.path(), &[&eval[..], &data, &["--ten-crop"]].concat());
-    assert_ne!(crops["loss"], plain["loss"], "ten crops, five of them mirrored, answer as one view does");
+    assert_ne!(crops["loss"], plain["loss"], "ten crops, five of them mirrored, have the loss of one view");
 
     let told = error(folder.path(), &[&train[..4], &["--freeze", "c55"], &data[..4], &["--out", "new"]].concat());
     assert!(told.contains("did you mean c5"), "{told}");

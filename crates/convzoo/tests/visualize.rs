@@ -1,4 +1,4 @@
-//! What a network sees, against identities, PyTorch, and what users do.
+//! Visualization, against identities, PyTorch, and what users do.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -82,8 +82,8 @@ fn without_rectification_and_pooling_a_projection_is_the_gradient() {
     let projection = deconvnet(&network, image.clone(), "convs.1.norm", &[cell]).unwrap().remove(0);
 
     let tracked = image.autodiff().require_grad();
-    let answer = network.valid().forward_features(tracked.clone()).slice([0..1, 2..3, 3..4, 4..5]).sum();
-    let gradient = tracked.grad(&answer.backward()).unwrap();
+    let feature = network.valid().forward_features(tracked.clone()).slice([0..1, 2..3, 3..4, 4..5]).sum();
+    let gradient = tracked.grad(&feature.backward()).unwrap();
     assert!(off(&projection.values, &values(gradient)) < 1e-6);
 }
 
@@ -123,9 +123,9 @@ fn a_projection_rectifies_on_its_way_back_and_goes_where_maxima_came_from() {
     let projection = deconvnet(&network, image.clone(), "pool", &[cell]).unwrap().remove(0);
 
     // The same step by step: the pixel that the maximum came from, transposed filters, rectified in between.
-    let behind =
+    let after =
         |image: &Tensor<4>, convs: usize| network.convs[..convs].iter().fold(image.clone(), |x, conv| conv.forward(x));
-    let last = values(behind(&image, 2));
+    let last = values(after(&image, 2));
     let window = (0..4).map(|i| [2 * cell.at[0] + i / 2, 2 * cell.at[1] + i % 2]);
     let index = |[row, column]: [usize; 2]| (cell.channel * 8 + row) * 8 + column;
     let switch = window.max_by(|&a, &b| last[index(a)].total_cmp(&last[index(b)])).unwrap();
@@ -152,9 +152,9 @@ fn grad_cam_of_a_mean_of_maps_is_the_map_of_the_class() {
     let map = values(network.forward_features(image.clone()).narrow(1, 2, 1));
     let expected: Vec<f32> = map.iter().map(|value| value / 36.0).collect();
     assert!(off(&cam.values, &expected) < 1e-5);
-    // In front of the activation, the gradient is the share of the places where it lets pass.
-    let in_front = grad_cam(&network, image.clone(), 2, Some("convs.0.conv")).unwrap();
-    assert_eq!((in_front.height, in_front.width), (6, 6));
+    // Before the activation, the gradient is the share of the places where it lets pass.
+    let before = grad_cam(&network, image.clone(), 2, Some("convs.0.conv")).unwrap();
+    assert_eq!((before.height, before.width), (6, 6));
 
     let magnitude = gradient(&network, image.clone(), 2, None).unwrap().magnitude();
     assert_eq!(saliency(&network, image, 2).unwrap(), magnitude);
@@ -164,7 +164,7 @@ fn grad_cam_of_a_mean_of_maps_is_the_map_of_the_class() {
 fn covering_what_a_class_is_told_by_costs_it_most() {
     let device = Device::flex();
     let network = plain(&[ConvUnitConfig::square(1, 2, 1).linear().with_bias(false)], None, &device);
-    // The network answers (a·mean, b·mean): of the class whose weight is larger, a bright spot is all there is.
+    // The network returns (a·mean, b·mean): of the class whose weight is larger, a bright spot is all there is.
     let mut pixels = vec![0f32; 64];
     pixels[8 * 6 + 1] = 50.0;
     let image = Tensor::<1>::from_floats(pixels.as_slice(), &device).reshape([1, 1, 8, 8]);
@@ -282,7 +282,7 @@ fn what_is_not_there_is_told() {
     let inside = "inside the block of that name are features.3.squeeze, features.3.expand1x1, features.3.expand3x3";
     assert!(layer("features.3").contains(inside), "{}", layer("features.3"));
     assert!(layer("zzz").contains("`convzoo summary` names them all"), "{}", layer("zzz"));
-    assert!(layer("classifier.3").contains("one cell a channel"), "{}", layer("classifier.3"));
+    assert!(layer("classifier.3").contains("one value per channel"), "{}", layer("classifier.3"));
     let class = told(saliency(&network, image.clone(), 7).map(drop));
     assert!(class.contains("there is no class 7") && class.contains("from 0 to 6"), "{class}");
     let pool = told(filters(&network, [3, 64, 64], Some("features.2")).map(drop));

@@ -99,16 +99,16 @@ fn varied(picture: &RgbImage) -> bool {
 }
 
 #[test]
-fn explained_is_the_class_that_was_asked_for_or_the_surest() {
+fn explained_is_the_class_that_was_asked_for_or_the_most_probable() {
     let folder = temp();
     digits(folder.path());
     let explained = |arguments: &[&str]| {
         let gradcam = ["visualize", "lenet5", "--what", "gradcam", "--json", "0/0-1.png"];
         json(folder.path(), &[&gradcam, arguments].concat())["images"][0].clone()
     };
-    let surest = explained(&[]);
-    assert_eq!((&surest["explained"], surest["top"].as_array().unwrap().len()), (&surest["top"][0], 5));
-    assert_eq!(surest["explained"]["label"], "0");
+    let probable = explained(&[]);
+    assert_eq!((&probable["explained"], probable["top"].as_array().unwrap().len()), (&probable["top"][0], 5));
+    assert_eq!(probable["explained"]["label"], "0");
     assert_eq!(explained(&["--class", "7"])["explained"]["class"], 7);
     // Weights that are drawn are always the same.
     let random = || {
@@ -187,7 +187,7 @@ fn features_are_written_row_by_row_in_both_formats() {
 }
 
 #[test]
-fn mistakes_are_answered_with_one_error_and_leave_nothing() {
+fn mistakes_give_one_error_and_leave_nothing() {
     let folder = temp();
     let path = folder.path();
     digits(&path.join("digits"));
@@ -198,7 +198,7 @@ fn mistakes_are_answered_with_one_error_and_leave_nothing() {
     let visualize = |what, rest: &[&'static str]| [&["visualize", "lenet5", "--what", what], rest].concat();
     let cases: &[(Vec<&str>, &str)] = &[
         (visualize("gradcam", &[image, "--layer", "c2"]), "did you mean c"),
-        (visualize("gradcam", &[image, "--layer", "output"]), "one cell a channel"),
+        (visualize("gradcam", &[image, "--layer", "output"]), "one value per channel"),
         (visualize("features", &[image, "--layer", "c"]), "there is no layer 'c'"),
         (visualize("deconvnet", &[image, "--layer", "s3"]), "did you mean s"),
         (visualize("filters", &["--layer", "s2"]), "AvgPool2d"),

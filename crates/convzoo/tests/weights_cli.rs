@@ -474,7 +474,7 @@ fn the_cameras_orientation_is_applied_or_ignored() {
 /// A terminal by `script`, which answers nothing that it is asked.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_terminal_that_does_not_answer_is_not_waited_for() {
+fn a_terminal_that_does_not_reply_is_not_waited_for() {
     use std::process::Stdio;
     use std::time::{Duration, Instant};
     if Command::new("script").arg("--version").output().is_err() {

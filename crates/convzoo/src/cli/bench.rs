@@ -36,7 +36,7 @@ pub struct Args {
     /// What to do for each reading
     #[arg(long, value_name = "infer,train", value_delimiter = ',', default_value = "infer")]
     mode: Vec<Mode>,
-    /// Images per pass
+    /// Batch sizes
     #[arg(long, value_name = "N,M", value_delimiter = ',', default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Vec<u32>,

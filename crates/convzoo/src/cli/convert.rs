@@ -28,7 +28,7 @@ pub struct Args {
     /// Write half precision
     #[arg(long)]
     f16: bool,
-    /// Exchange the head for a fresh one of N classes
+    /// Replace the head with a new one for N classes
     #[arg(long, value_name = "N")]
     replace_head: Option<usize>,
     #[command(flatten)]

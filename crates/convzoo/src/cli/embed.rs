@@ -30,10 +30,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
     out: PathBuf,
     /// Also draw the plane in which the features differ most (PCA), coloured by class, as a PNG and a page beside the
-    /// file. The class is the folder that an image lies in, if images lie in several, else what the network takes it for
+    /// file. The class is the folder that an image lies in, if images lie in several, else the predicted one
     #[arg(long)]
     plot: bool,
-    /// Images per pass
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
     #[command(flatten)]
@@ -86,7 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for batch in sources.chunks(args.batch_size as usize) {
         let read: Vec<_> = batch.iter().map(|source| source.read().and_then(|image| input(&network, &image))).collect();
         let inputs: Vec<_> = read.iter().filter_map(|input| input.as_ref().ok().cloned()).collect();
-        let mut taken_for = Vec::new();
+        let mut predicted = Vec::new();
         if !inputs.is_empty() {
             let (features, logits) = embed(&network, Tensor::cat(inputs, 0))?;
             let [_, width] = features.dims();
@@ -94,17 +94,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 Some(file) => file,
                 none => none.insert(FeatureFile::create(&args.out, width)?),
             };
-            file.push(&features.try_into_vec_as::<f32>().context("reading the device's answer")?)?;
-            taken_for = logits.argmax(1).try_into_vec_as::<i64>().context("reading the device's answer")?;
+            file.push(&features.try_into_vec_as::<f32>().context("reading the device's result")?)?;
+            predicted = logits.argmax(1).try_into_vec_as::<i64>().context("reading the device's result")?;
         }
         let rows = file.as_ref().map_or(0, FeatureFile::rows);
-        let mut taken_for = (rows - taken_for.len()..).zip(taken_for);
+        let mut predicted = (rows - predicted.len()..).zip(predicted);
         for (source, input) in batch.iter().zip(read) {
             let image = source.name();
             answers.push(match input {
                 Err(error) => Answer::Wrong { image, error: told(&error) },
                 Ok(_) => {
-                    let (row, class) = taken_for.next().context("every image has an answer")?;
+                    let (row, class) = predicted.next().context("every image has a class")?;
                     let class = if folders { folder(source) } else { network.class_name(class as usize) };
                     Answer::Row { image, row, class }
                 }
@@ -175,7 +175,7 @@ fn plot(args: &Args, network: &Network, rows: &FeatureRows, answers: &[Answer]) 
     let class = |name: &str| classes.binary_search(&name).unwrap_or_default();
     let axis = |i: usize| format!("component {}: {:.0}% of the variance", i + 1, 100.0 * explained[i]);
     let dots = points.iter().zip(&of_rows).map(|(&[x, y], name)| (x, y, class(name)));
-    let title = format!("{} images as {} sees them", rows.rows(), network.name());
+    let title = format!("Features of {} images by {}", rows.rows(), network.name());
     let scatter = Scatter::new(title.as_str(), axis(0), axis(1), classes.iter().copied(), dots);
 
     let (picture, page) = (args.out.with_extension("png"), args.out.with_extension("html"));

@@ -33,13 +33,13 @@ pub struct Args {
     device: DeviceArgs,
     #[command(flatten)]
     linear: LinearArgs,
-    /// Images per pass
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
-    /// Show ten crops of each image, corners and centre and their mirror images, and take the mean of the answers
+    /// Average the probabilities over ten crops of each image: corners and centre, and their mirror images
     #[arg(long)]
     ten_crop: bool,
-    /// Show the accuracy of each class and which classes are taken for which
+    /// Show the accuracy of each class and the classes it is most often confused with
     #[arg(long)]
     confusion: bool,
     /// Draw the confusion matrix, as a PNG file
@@ -89,7 +89,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let classes = data.classes();
     if classes.len() != network.classes() {
         let (own, name) = (network.classes(), &args.data);
-        bail!("the weights tell {own} classes apart and '{name}' has {}", classes.len());
+        bail!("the weights have {own} classes and '{name}' has {}", classes.len());
     }
     let preprocess = preprocess(network, &network.preprocessing(), &*data.test)?;
     let bar = progress(data.test.len(), "images");
@@ -138,7 +138,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Per class: its accuracy, and what its images are most often taken for instead.
+/// Per class: its accuracy, and the classes that its images are most often confused with.
 fn confusion(evaluation: &Evaluation, classes: &[String]) -> String {
     let rows = evaluation.class_accuracy().into_iter().zip(&evaluation.confusion).enumerate();
     let rows = rows.map(|(class, (accuracy, row))| {
@@ -152,5 +152,5 @@ fn confusion(evaluation: &Evaluation, classes: &[String]) -> String {
             mistaken.collect::<Vec<_>>().join(", "),
         ]
     });
-    format!("\n{}", table(&["class", "images", "right", "taken for"], &[1, 2], rows.collect()))
+    format!("\n{}", table(&["class", "images", "accuracy", "confused with"], &[1, 2], rows.collect()))
 }

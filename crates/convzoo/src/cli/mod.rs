@@ -48,7 +48,7 @@ enum Command {
     Eval(eval::Args),
     /// Classify images
     Predict(predict::Args),
-    /// Show what a network sees: features, filters, deconvnet, Grad-CAM, saliency, occlusion
+    /// Visualize a network: features, filters, deconvnet, Grad-CAM, saliency, occlusion
     Visualize(Box<visualize::Args>),
     /// Write the penultimate features of images
     Embed(embed::Args),
@@ -61,7 +61,7 @@ enum Command {
     /// Measure one network on one device for `bench`, which asks on standard input
     #[command(hide = true)]
     BenchWorker,
-    /// Answer convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
+    /// Convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),

@@ -28,7 +28,7 @@ pub struct Args {
     /// Classes to show per image
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
-    /// Images per pass
+    /// Images per batch
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
     /// Average over ten crops of each image
@@ -149,10 +149,10 @@ fn thumbnail(image: &Image) -> Image {
     }
 }
 
-/// How images are drawn. Only a terminal that answers is asked whether it draws in full.
+/// How images are drawn. Only a terminal that replies is asked whether it draws in full.
 fn show_config() -> viuer::Config {
     #[cfg(unix)]
-    let use_kitty = terminal::answers();
+    let use_kitty = terminal::replies();
     #[cfg(not(unix))]
     let use_kitty = false;
     viuer::Config { height: Some(SHOWN_LINES), absolute_offset: false, use_kitty, ..viuer::Config::default() }

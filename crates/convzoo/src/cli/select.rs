@@ -144,10 +144,10 @@ pub struct NetworkArgs {
     /// Activation of LeNet's layers
     #[arg(long, value_enum)]
     pub activation: Option<ActivationArg>,
-    /// Whether to normalise by batches, where reference and paper differ
+    /// Whether to use batch normalization, where reference and paper differ
     #[arg(long, value_name = "true|false")]
     pub batch_norm: Option<bool>,
-    /// Probability of dropping a feature in front of the classifier
+    /// Probability of dropping a feature before the classifier
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub dropout: Option<f64>,
     /// Probability of dropping a residual or fractal path
@@ -217,7 +217,7 @@ pub struct TrainedArgs {
     /// Never download
     #[arg(long)]
     offline: bool,
-    /// Names of the classes, where the weights do not remember them: a file with a line each, or `imagenet` for those of
+    /// Names of the classes, where the weights' file has none: a file with a line each, or `imagenet` for those of
     /// ImageNet
     #[arg(long, value_name = "FILE|imagenet")]
     labels: Option<PathBuf>,
@@ -337,7 +337,7 @@ pub fn load(
 fn with_labels(network: Network, path: &Path) -> Result<Network> {
     let labels = lines(path)?;
     if labels.len() != network.classes() {
-        bail!("{} names {} classes and the weights tell {} apart", path.display(), labels.len(), network.classes());
+        bail!("{} names {} classes and the weights have {}", path.display(), labels.len(), network.classes());
     }
     Ok(network.with_labels(labels)?)
 }

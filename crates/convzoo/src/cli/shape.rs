@@ -10,22 +10,22 @@ use super::output::{print, print_json};
 /// Arguments of `shape`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Cells of the input along one direction
+    /// Size of the input along one dimension
     #[arg(value_parser = value_parser!(u32).range(1..))]
     input: u32,
-    /// Taps of the kernel
+    /// Size of the kernel
     #[arg(long, short, value_name = "K", value_parser = value_parser!(u16).range(1..))]
     kernel: u16,
-    /// Cells between windows
+    /// Stride of the window
     #[arg(long, short, value_name = "S", default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
     stride: u16,
-    /// Zeros on each side: valid (none), same (as many as make ⌈input / stride⌉), full, or a number
+    /// Zero padding on each side: valid (none), same (as many as make ⌈input / stride⌉), full, or a number
     #[arg(long, short, value_name = "P", default_value = "valid")]
     padding: Padding,
-    /// Cells between taps
+    /// Dilation: spacing between kernel elements
     #[arg(long, short, value_name = "D", default_value_t = 1, value_parser = value_parser!(u16).range(1..))]
     dilation: u16,
-    /// Let the last window hang over the end, as poolings with ceiling do
+    /// Round the output size up, as pooling with ceil_mode does
     #[arg(long)]
     ceil: bool,
     /// Print JSON
@@ -37,15 +37,15 @@ pub struct Args {
 struct Document {
     input: usize,
     output: usize,
-    /// In front and behind.
+    /// Before and after.
     padding: [usize; 2],
-    /// From the first tap to the last.
+    /// From the kernel's first element to its last.
     reach: usize,
     /// The padding on each side that keeps a size at stride 1.
     keeping: Option<usize>,
 }
 
-/// Answers convolution arithmetic.
+/// Computes convolution arithmetic.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let [kernel, stride, dilation] = [args.kernel, args.stride, args.dilation].map(usize::from);
     let (slide, input) = (Slide { kernel, stride, dilation }, args.input as usize);
@@ -69,7 +69,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let room = format!("({input} + {front} + {back} − {}) / {stride}", slide.reach());
     let formula = match args.ceil {
         false => format!("⌊{room}⌋ + 1"),
-        true => format!("⌈{room}⌉ + 1, less a window that would start in the padding behind"),
+        true => format!("⌈{room}⌉ + 1, less a window that would start in the trailing padding"),
     };
     let output = match output {
         0 => format!("no window fits: the kernel reaches over {} cells", slide.reach()),

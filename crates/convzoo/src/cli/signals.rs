@@ -57,7 +57,7 @@ fn stop(interrupter: &Interrupter, again: bool, quiet: bool) {
         std::process::exit(130);
     }
     if !quiet {
-        tell("stopping after this step; --resume goes on from there");
+        tell("stopping after this step; --resume continues from there");
     }
     interrupter.stop(Some("stopped by the user"));
 }

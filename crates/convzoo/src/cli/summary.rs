@@ -17,7 +17,7 @@ pub struct Args {
     /// Size of the images, channels first [default: the network's own]
     #[arg(long, value_name = "CxHxW")]
     input: Option<InputSize>,
-    /// Classes to tell apart [default: the network's own]
+    /// Number of classes [default: the network's own]
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
     /// Images per batch, for the estimates of memory
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             bytes(layer.activation_bytes),
         ]
     });
-    let header = ["layer", "kind", "output", "parameters", "multiply-adds", "sees", "stride", "centre", "memory"];
+    let header = ["layer", "kind", "output", "parameters", "multiply-adds", "field", "stride", "centre", "memory"];
     let [channels, height, width] = input;
     let text = format!(
         "{} for images of {channels}x{height}x{width}\n\n{}\nparameters     {:>14}\nmultiply-adds  {:>14}  ({} per image)\n\

@@ -34,7 +34,7 @@ pub struct Args {
     #[command(flatten)]
     devices: DevicesArgs,
     /// Weights to start from: a file, or the name of published ones; for other classes than the data's, the network
-    /// gets a new head [default: drawn as the paper draws them]
+    /// gets a new head [default: initialized as in the paper]
     #[arg(long, value_name = "FILE|NAME")]
     weights: Option<String>,
     /// How to train: a recipe's name, or a file in TOML; the options below override it [default: that of the network's
@@ -43,7 +43,7 @@ pub struct Args {
     recipe: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
-    /// What the first weights, the order of the images, their augmentation and dropout come from
+    /// Random seed of the first weights, the order of the images, their augmentation and dropout
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder of the run [default: a new one under runs/]
@@ -85,7 +85,7 @@ struct Overrides {
     /// Images per batch
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
-    /// What turns gradients into steps: sgd, adam, adamw or rmsprop
+    /// The optimizer: sgd, adam, adamw or rmsprop
     #[arg(long, value_name = "KIND")]
     optimizer: Option<String>,
     /// The highest learning rate
@@ -100,14 +100,14 @@ struct Overrides {
     /// L2 penalty, or adamw's decoupled decay
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     weight_decay: Option<f64>,
-    /// Share of the target spread over all classes
+    /// Label smoothing: the share of the target spread over all classes
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     label_smoothing: Option<f64>,
     /// Weight of each auxiliary classifier's loss
     #[arg(long, value_name = "W", allow_negative_numbers = true)]
     auxiliary_weight: Option<f64>,
-    /// Leave the weights as they are up to this layer or block, named as `convzoo summary` names it, or `backbone` for
-    /// all before the head
+    /// Freeze the weights up to this layer or block, named as `convzoo summary` names it, or `backbone` for all
+    /// before the head
     #[arg(long, value_name = "LAYER")]
     freeze: Option<String>,
     /// Any field of the recipe, as in its file: `ema=0.999`, `schedule.milestones=[30,60]`, `augment.random_crop=4`;
@@ -390,7 +390,7 @@ fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &D
 fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usize) -> Result<()> {
     let batch = recipe.batch_size.min(images);
     let summary = network.summary(network.input())?;
-    // Frozen layers keep nothing for the way back, and memory-efficient ones compute it again.
+    // Frozen layers keep nothing for the backward pass, and memory-efficient ones recompute it.
     let keeps_all =
         recipe.transfer.freeze.is_none() && network.metadata().is_none_or(|m| m.options.memory_efficient != Some(true));
     let per_device = if keeps_all { summary.training_bytes(batch) } else { summary.inference_bytes(batch) };

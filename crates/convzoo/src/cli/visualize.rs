@@ -33,7 +33,7 @@ pub struct Args {
     /// deconvnet the last one, gradcam and guided-gradcam the last feature map]
     #[arg(long, value_name = "NAME")]
     layer: Option<String>,
-    /// The class to explain, counted from 0 [default: the one the network is surest of]
+    /// The class to explain, counted from 0 [default: the most probable one]
     #[arg(long, value_name = "N")]
     class: Option<usize>,
     /// Channels to show: features, filters, deconvnet
@@ -63,19 +63,19 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// What the channels of a layer answer, or the strongest channel of each layer
+    /// Feature maps of a layer, or the strongest one of each layer
     Features,
     /// The kernels of a convolution
     Filters,
-    /// What in the images excites the channels of a layer: projections back to the pixels
+    /// Deconvnet: what in the images excites the channels of a layer, projected back to the pixels
     Deconvnet,
-    /// Where in the images lies what speaks for a class
+    /// Grad-CAM: regions that contribute to a class's score
     Gradcam,
-    /// The same, to the pixel
+    /// Guided Grad-CAM: the same, at the resolution of the pixels
     GuidedGradcam,
-    /// Which pixels change a class's score most
+    /// Saliency: pixels that change a class's score most
     Saliency,
-    /// What of a class's probability is lost when a part is covered
+    /// Occlusion: how much of a class's probability is lost when a part is covered
     Occlusion,
 }
 
@@ -122,7 +122,7 @@ enum Answer {
     },
 }
 
-/// Shows what a network sees.
+/// Visualizes a network.
 pub fn run(args: &Args) -> Result<ExitCode> {
     check(args)?;
     let known = variant(&args.model)?;
@@ -135,10 +135,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let network = args.trained.network(known.name)?;
     let title = |what: &str| format!("{what} {}", network.name());
     let (answers, sheet) = match args.what {
-        What::Features => channels::features(args, &network, &sources, &title("What the layers answer in"))?,
+        What::Features => channels::features(args, &network, &sources, &title("Feature maps of"))?,
         What::Filters => (Vec::new(), channels::filters(args, &network, &title("Filters of"))?),
         What::Deconvnet => channels::deconvnet(args, &network, &sources, &title("What excites the channels of"))?,
-        _ => heat::explain(args, &network, &sources, &title("What speaks for a class in"))?,
+        _ => heat::explain(args, &network, &sources, &title("What a class's score depends on in"))?,
     };
     finish(args, &network, answers, sheet)
 }
@@ -181,7 +181,7 @@ fn finish(args: &Args, network: &Network, images: Vec<Answer>, sheet: Sheet) -> 
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// The answer for an image that failed.
+/// What is told of an image that failed.
 fn wrong(source: &Source, error: &anyhow::Error) -> Answer {
     Answer::Wrong { image: source.name(), error: told(error) }
 }

@@ -4,7 +4,7 @@ use image::{Rgb, RgbImage};
 use super::map::quantile;
 use super::{Map, Patch, VisualizeError};
 
-/// A signed number for every channel of every place of an image, such as a gradient.
+/// A signed number for every channel of every position of an image, such as a gradient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Colours {
     /// Channels.
@@ -24,7 +24,7 @@ impl Colours {
         Ok(Self { channels, height, width, values: values.try_into_vec_as()? })
     }
 
-    /// The number of largest magnitude over the channels, without its sign, at every place.
+    /// The number of largest magnitude over the channels, without its sign, at every position.
     pub fn magnitude(&self) -> Map {
         let mut values = vec![0f32; self.height * self.width];
         for plane in self.values.chunks_exact(values.len().max(1)) {
@@ -67,7 +67,7 @@ impl Colours {
         Self { channels: self.channels, height, width, values }
     }
 
-    /// Every place times the map's number there; the map has the same size.
+    /// Every position times the map's number there; the map has the same size.
     pub(super) fn weighted(mut self, map: &Map) -> Self {
         for plane in self.values.chunks_exact_mut(map.values.len().max(1)) {
             plane.iter_mut().zip(&map.values).for_each(|(value, weight)| *value *= weight);

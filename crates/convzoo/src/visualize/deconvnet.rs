@@ -6,7 +6,7 @@ use super::layers::find_layer;
 use super::{Colours, VisualizeError, layers};
 use crate::Classifier;
 
-/// A place in the output of a layer.
+/// A position in the output of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell {
     /// The channel.
@@ -42,7 +42,7 @@ pub fn peaks<N: Classifier>(
 
 /// What of an image `[1, channels, height, width]` excited each of these cells of a layer: a projection back to its
 /// pixels through the network turned around ([Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901)). Convolutions
-/// are transposed, maxima go back to where they came from, and what goes back is rectified wherever the way there was.
+/// are transposed, maxima are unpooled to where they came from, and the signal is rectified at each ReLU.
 ///
 /// That is the backward pass of a 1 in the cell with another rule at each ReLU,
 /// [`Rectification::Deconvnet`], and so it goes through every network. Norms and other activations are passed by their

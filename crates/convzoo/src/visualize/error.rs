@@ -26,7 +26,7 @@ pub enum VisualizeError {
         nearest: Vec<String>,
     },
     /// No class of this number.
-    #[error("there is no class {class}: the network tells {classes} apart, numbered from 0 to {}", .classes.saturating_sub(1))]
+    #[error("there is no class {class}: the network has {classes}, numbered from 0 to {}", .classes.saturating_sub(1))]
     Class {
         /// What was asked for.
         class: usize,
@@ -43,8 +43,8 @@ pub enum VisualizeError {
         /// How many there are.
         channels: usize,
     },
-    /// No cell at this place.
-    #[error("the layer '{layer}' answers with {}×{}×{} and has no cell {cell:?}", .output[0], .output[1], .output[2])]
+    /// No cell at this position.
+    #[error("the output of layer '{layer}' is {}×{}×{} and has no cell {cell:?}", .output[0], .output[1], .output[2])]
     Cell {
         /// The layer.
         layer: String,
@@ -53,8 +53,8 @@ pub enum VisualizeError {
         /// Channels, rows and columns there are.
         output: [usize; 3],
     },
-    /// A layer whose output has no places.
-    #[error("the layer '{layer}' answers with one cell a channel, which no picture shows; choose one in front of it")]
+    /// A layer whose output has no height and width.
+    #[error("the layer '{layer}' has one value per channel, which no picture shows; choose a layer before it")]
     NoMap {
         /// The layer.
         layer: String,

@@ -9,7 +9,7 @@ use super::layers::find_layer;
 use super::{Map, VisualizeError, layers};
 use crate::{Classifier, LayerSummary};
 
-/// What a layer answers to an image.
+/// The feature maps of a layer for an image.
 #[derive(Debug, Clone)]
 pub struct Features {
     /// The layer.
@@ -29,7 +29,7 @@ pub struct Glimpse {
     pub map: Map,
 }
 
-/// What a layer answers to an image `[1, channels, height, width]`: its output as it is, in front of its activation.
+/// The feature maps of a layer for an image `[1, channels, height, width]`: its output before its activation.
 pub fn features<N: Classifier>(network: &N, image: Tensor<4>, layer: &str) -> Result<Features, VisualizeError> {
     let [_, channels, height, width] = image.dims();
     let layer = find_layer(&layers(network, [channels, height, width])?, layer)?.clone();
@@ -39,7 +39,7 @@ pub fn features<N: Classifier>(network: &N, image: Tensor<4>, layer: &str) -> Re
 }
 
 /// The strongest channel of every layer for an image `[1, channels, height, width]`, in the order of their calls.
-/// Layers that only normalise are left out, and so is what has one cell a channel.
+/// Normalization layers are left out, and so is what has one value per channel.
 pub fn overview<N: Classifier>(network: &N, image: Tensor<4>) -> Result<Vec<Glimpse>, VisualizeError> {
     let [_, channels, height, width] = image.dims();
     let mut layers = layers(network, [channels, height, width])?;
@@ -85,7 +85,7 @@ fn maps(output: Tensor<4>) -> Result<Vec<Map>, VisualizeError> {
 }
 
 impl Features {
-    /// The `count` channels that answer most strongly, the strongest first: by the mean of what is positive.
+    /// The `count` channels with the strongest activation, the strongest first: by the mean of what is positive.
     pub fn strongest(&self, count: usize) -> Vec<usize> {
         let strengths: Vec<_> = self.maps.iter().map(Map::strength).collect();
         let mut channels: Vec<_> = (0..strengths.len()).collect();

@@ -69,8 +69,9 @@ impl Filters {
         filters
     }
 
-    /// These filters side by side, labelled with their number: in colour where they see three channels, as a mosaic of
-    /// their input channels, row by row, where they see more. Grey is 0; each filter is stretched to its largest weight.
+    /// These filters side by side, labelled with their number: in colour where they have three input channels, as a
+    /// mosaic of their input channels, row by row, where they have more. Grey is 0; each filter is stretched to its
+    /// largest weight.
     pub fn grid(&self, filters: &[usize]) -> Result<RgbImage, ReportError> {
         let mosaic = self.kernels.first().is_some_and(|kernel| !matches!(kernel.channels, 1 | 3));
         let side = if mosaic { LARGE } else { SMALL };

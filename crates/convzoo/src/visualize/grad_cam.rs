@@ -7,12 +7,13 @@ use super::layers::find_layer;
 use super::{Colours, Map, SeenLayer, VisualizeError, gradient, layers};
 use crate::Classifier;
 
-/// Where in an image `[1, channels, height, width]` lies what speaks for a class: the channels of a layer, weighted by
-/// the mean of their gradient, summed and rectified ([Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391)).
+/// Which regions of an image `[1, channels, height, width]` contribute to a class's score: the channels of a layer,
+/// weighted by the mean of their gradient, summed and rectified
+/// ([Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391)).
 ///
-/// Without a `layer` it is the last feature map, activated, in front of the classifier; where a network has pooled that
-/// to a single cell, the last layer with more. A layer that is named is taken as it answers, in front of its activation.
-/// The map has the layer's size.
+/// Without a `layer` it is the last feature map, activated, before the classifier; where a network has pooled that to a
+/// single cell, the last layer with more. Of a layer that is named it is the output before its activation. The map has
+/// the layer's size.
 pub fn grad_cam<N: Classifier>(
     network: &N,
     image: Tensor<4>,

@@ -4,7 +4,7 @@ use image::{ImageBuffer, Luma, Rgb, RgbImage};
 
 use super::VisualizeError;
 
-/// A number for every place of an image, row by row.
+/// A number for every position of an image, row by row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
     /// Rows.
@@ -22,7 +22,7 @@ const SCALE: [[u8; 3]; 6] =
 /// From warm to hot, to lie over photographs.
 const HEAT: [[u8; 3]; 5] = [[66, 10, 104], [147, 38, 103], [221, 81, 58], [252, 165, 10], [252, 255, 164]];
 
-/// How much of a photograph the hottest place hides.
+/// How much of a photograph the hottest position hides.
 const COVER: f32 = 0.8;
 
 impl Map {
@@ -39,7 +39,7 @@ impl Map {
         })
     }
 
-    /// The mean of what is positive: how strongly a channel answers.
+    /// The mean of what is positive: how strongly a channel is activated.
     pub fn strength(&self) -> f32 {
         self.values.iter().map(|value| value.max(0.0)).sum::<f32>() / self.values.len().max(1) as f32
     }
@@ -61,15 +61,15 @@ impl Map {
         })
     }
 
-    /// The map in colours, from its smallest number (dark violet) to its largest (yellow), a pixel a place.
+    /// The map in colours, from its smallest number (dark violet) to its largest (yellow), a pixel a position.
     pub fn picture(&self) -> RgbImage {
         let (low, high) = self.range();
         let map = self.stretched(low, high);
         RgbImage::from_fn(map.width(), map.height(), |x, y| Rgb(between(&SCALE, map.get_pixel(x, y).0[0])))
     }
 
-    /// The map as heat over a photograph, interpolated between its places: the hotter, the larger the number. What is
-    /// not positive stays cold.
+    /// The map as a heatmap over a photograph, interpolated: the hotter, the larger the number. What is not positive
+    /// stays cold.
     pub fn over(&self, photograph: &RgbImage) -> RgbImage {
         let heat = self.stretched(0.0, self.range().1);
         let heat = resize(&heat, photograph.width(), photograph.height(), FilterType::Triangle);
@@ -85,7 +85,7 @@ impl Map {
         })
     }
 
-    /// The map at another size, interpolated linearly between its places' centres, its smallest and largest number
+    /// The map at another size, interpolated bilinearly between its positions' centres, its smallest and largest number
     /// where interpolation reaches them.
     pub fn resized(&self, height: usize, width: usize) -> Self {
         let (low, high) = self.range();

@@ -1,19 +1,19 @@
-//! What a network sees: its filters, its feature maps, and which pixels of an image matter to it.
+//! Visualization of networks: filters, feature maps, and which pixels of an image a prediction depends on.
 //!
 //! Every method reads the network's graph, or its forward pass under an [`Observer`](convzoo_blocks::Observer), so that it works for
 //! every network of the zoo and for those of your own. Functions take any [`Classifier`](crate::Classifier) and images
-//! as tensors, and answer with numbers ([`Map`], [`Colours`]) that draw themselves as pictures; [`View`] prepares an
+//! as tensors, and return numbers ([`Map`], [`Colours`]) that draw themselves as pictures; [`View`] prepares an
 //! image as a network of the zoo takes it.
 //!
-//! | method | answers | from |
+//! | method | shows | from |
 //! |---|---|---|
-//! | [`features()`], [`overview`] | what do the channels of a layer answer? | |
-//! | [`filters()`] | which patterns does a convolution look for? | |
-//! | [`deconvnet()`] | what in the image excited this channel? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
-//! | [`saliency`] | which pixels change the class's score most? | [Simonyan et al., 2013](https://arxiv.org/abs/1312.6034) |
-//! | [`grad_cam()`] | where is what speaks for the class? | [Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391) |
-//! | [`guided_grad_cam`] | the same, to the pixel | ibid. |
-//! | [`occlusion()`] | what happens when a part is covered? | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
+//! | [`features()`], [`overview`] | the feature maps of a layer, or the strongest of each layer | |
+//! | [`filters()`] | the kernels of a convolution | |
+//! | [`deconvnet()`] | what in the image excited this channel | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
+//! | [`saliency`] | which pixels change the class's score most | [Simonyan et al., 2013](https://arxiv.org/abs/1312.6034) |
+//! | [`grad_cam()`] | which regions contribute to the class's score | [Selvaraju et al., 2016](https://arxiv.org/abs/1610.02391) |
+//! | [`guided_grad_cam`] | the same, at the resolution of the pixels | ibid. |
+//! | [`occlusion()`] | how much of the class's probability is lost when a part is covered | [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901) |
 //!
 //! ```
 //! use convzoo::data::{Source, open};

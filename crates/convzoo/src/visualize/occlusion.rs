@@ -65,7 +65,7 @@ impl Occluder {
 }
 
 /// How much of a class's probability is lost when a part of an image `[1, channels, height, width]` is covered with 0,
-/// the grey that inputs are normalised around: at every pixel, the mean over the positions that cover it, each weighted
+/// the grey that inputs are normalized around: at every pixel, the mean over the positions that cover it, each weighted
 /// by how near it has the pixel to its middle ([Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), Section
 /// 4.2). Negative where covering helps; zero where nothing covers.
 ///

@@ -6,7 +6,7 @@ use super::VisualizeError;
 use crate::Network;
 use crate::classify::{device_of, own_preprocess};
 
-/// An image as a network of the zoo sees it: fitted to its input, normalised.
+/// An image as the input of a network of the zoo: fitted to its size, normalized.
 #[derive(Debug, Clone)]
 pub struct View {
     image: Image,
@@ -31,7 +31,7 @@ impl View {
         self.input.clone()
     }
 
-    /// What of the image is seen, before it is normalised.
+    /// The input as a picture, before it is normalized.
     pub fn picture(&self) -> RgbImage {
         let (width, height) = (self.image.width as u32, self.image.height as u32);
         RgbImage::from_raw(width, height, self.image.pixels.clone())

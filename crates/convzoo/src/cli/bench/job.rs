@@ -1,7 +1,7 @@
 //! What the bench and its workers say to each other, a JSON document a line.
 //!
-//! The bench writes a [`Job`], then [`Request`]s; the worker answers the job and each request with a [`Reply`], and ends
-//! when its standard input does. Whatever else stands on a worker's standard output is not listened to.
+//! The bench writes a [`Job`], then [`Request`]s; the worker writes a [`Reply`] to the job and to each request, and
+//! ends when its standard input does. Whatever else stands on a worker's standard output is not listened to.
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct Job {
     pub batch: usize,
     /// Channels, height and width of the images.
     pub input: [usize; 3],
-    /// Classes it tells apart.
+    /// Number of classes.
     pub classes: usize,
     /// The type of all floating-point numbers.
     pub precision: Precision,
@@ -103,7 +103,7 @@ pub enum Request {
     },
 }
 
-/// What a worker answers.
+/// What a worker replies.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Reply {

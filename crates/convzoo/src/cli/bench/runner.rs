@@ -45,7 +45,7 @@ pub fn by_turns(
                 places[index].turn(limits);
             }
         }
-        // There and back: none is always behind the same neighbour.
+        // There and back: none always follows the same neighbour.
         order.reverse();
     }
     places.into_iter().map(|place| place.end(limits)).inspect(|_| done()).collect()
@@ -75,7 +75,7 @@ impl Place {
                     readings.peak_rss_mib = peak_rss_mib;
                     Ok(())
                 }
-                other => Err(anyhow!("the worker answered {other:?} instead of readings")),
+                other => Err(anyhow!("the worker replied {other:?} instead of readings")),
             });
         if let Err(error) = result {
             self.0 = Err(error);
@@ -87,7 +87,7 @@ impl Place {
             if limits.profile {
                 match worker.ask(&Request::Profile { seconds: limits.seconds / TURNS as f64 })? {
                     Reply::Profile(profile) => readings.profile = Some(profile),
-                    other => bail!("the worker answered {other:?} instead of a profile"),
+                    other => bail!("the worker replied {other:?} instead of a profile"),
                 }
             }
             Ok(readings)
@@ -138,7 +138,7 @@ impl Worker {
         worker.write(job)?;
         match worker.wait()? {
             Reply::Ready { load_ms, first_ms } => Ok((worker, Readings { load_ms, first_ms, ..Readings::default() })),
-            other => bail!("the worker answered {other:?} and is not ready"),
+            other => bail!("the worker replied {other:?} and is not ready"),
         }
     }
 

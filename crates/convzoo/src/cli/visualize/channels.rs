@@ -22,7 +22,7 @@ use crate::cli::output::progress;
 /// Classes that JSON names beside each image.
 const TOP: usize = 5;
 
-/// What a layer answers to each image, or the strongest channel of all layers.
+/// The feature maps of a layer for each image, or the strongest one of every layer.
 pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str) -> Result<(Vec<Answer>, Sheet)> {
     let layer = args.layer.as_deref();
     if layer.is_none() && (args.top.is_some() || !args.channels.is_empty() || args.raw) {
@@ -38,7 +38,7 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
         }
         None => {
             "Each tile is a layer's strongest channel, from its smallest number (violet) to its largest (yellow). \
-             Maps get coarser and answer to larger things from layer to layer."
+             Maps get coarser, and their receptive fields larger, from layer to layer."
         }
     };
     let mut sheet = Sheet::new(&args.out, title, introduction)?;
@@ -76,7 +76,7 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
             }
         };
         sheet.picture(&format!("{name}-{}", layer.unwrap_or("features")), &grid)?;
-        sheet.section(|page| page.heading(&name).image(&photograph, "what the network sees").image(&grid, &caption));
+        sheet.section(|page| page.heading(&name).image(&photograph, "the network's input").image(&grid, &caption));
         answers.push(Answer::Shown { image: source.name(), top: classify(network, &image, TOP)?, explained: None });
         bar.inc(1);
     }
@@ -90,7 +90,7 @@ pub fn filters(args: &Args, network: &Network, title: &str) -> Result<Sheet> {
     check_channels(&find(network, &filters.layer)?, &args.channels)?;
     let chosen = chosen(args, |count| filters.strongest(count));
     let chosen = chosen.unwrap_or_else(|| (0..filters.kernels.len()).collect());
-    let introduction = "Each tile is a filter, with its number. Grey is a weight of zero; where a filter sees more than \
+    let introduction = "Each tile is a filter, with its number. Grey is a weight of zero; where a filter has more than \
                         three channels, its slices lie side by side, row by row.";
     let mut sheet = Sheet::new(&args.out, title, introduction)?;
     let grid = filters.grid(&chosen)?;
@@ -135,8 +135,8 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
     check_channels(&layer, &args.channels)?;
     let name = layer.summary.name.as_str();
     let introduction = format!(
-        "What excites the channels of {name}: parts of images where a channel answers most, and what of them made it \
-         answer, projected back to the pixels through the network turned around (Zeiler and Fergus, 2013). Grey is zero."
+        "What excites the channels of {name}: parts of images where a channel's activation is largest, and what of \
+         them caused it, projected back to the pixels by a deconvnet (Zeiler and Fergus, 2013). Grey is zero."
     );
     let mut sheet = Sheet::new(&args.out, title, &introduction)?;
     let (strongest, answers) = search(network, name, sources)?;
@@ -161,7 +161,7 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
             });
             let names = format!("Row by row, the strongest first: {}.", names.collect::<Vec<_>>().join(", "));
             sheet.section(|page| {
-                let figures = [(&patches, "what excites it"), (&projections, "what of it does")];
+                let figures = [(&patches, "patches with the largest activation"), (&projections, "their projections")];
                 page.heading(&format!("Channel {channel}")).images(figures).text(&names)
             });
         }
@@ -189,12 +189,12 @@ fn one_image(
     let name = sheet.name(&source.name());
     let photograph = magnified(&View::new(network, &source.read()?)?.picture());
     sheet.picture(&format!("{name}-deconvnet"), &grid)?;
-    let caption = "where each channel answers most, and what made it";
-    sheet.section(|page| page.heading(&name).image(&photograph, "what the network sees").image(&grid, caption));
+    let caption = "where each channel's activation is largest, and its projection";
+    sheet.section(|page| page.heading(&name).image(&photograph, "the network's input").image(&grid, caption));
     Ok(())
 }
 
-/// Looks for the images that excite each channel most. The answers are those of all images.
+/// Looks for the images that excite each channel most. The answers are for all images.
 fn search(network: &Network, layer: &str, sources: &[Source]) -> Result<(Strongest, Vec<Answer>)> {
     let bar = progress(sources.len(), "images");
     let (mut strongest, mut answers) = (Strongest::default(), Vec::with_capacity(sources.len()));

@@ -69,7 +69,7 @@ fn subject(class: Option<usize>, network: &Network, source: &Source) -> Result<S
     let view = View::new(network, &image)?;
     let mut top = classify(network, &image, network.classes())?;
     let explained = top.iter().find(|prediction| class.is_none_or(|class| class == prediction.class));
-    let explained = explained.context("the network tells no classes apart")?.clone();
+    let explained = explained.context("the network has no classes")?.clone();
     top.truncate(TOP);
     Ok(Subject { view, top, explained })
 }
@@ -122,10 +122,10 @@ fn show(
     }
     let explained = &subject.explained;
     let class = network.class_name(explained.class);
-    let caption = format!("{class}, {:.1}% certain", 100.0 * explained.probability);
+    let caption = format!("{class}, probability {:.1}%", 100.0 * explained.probability);
     let rows: Vec<_> = subject.top.iter().map(row).collect();
-    let figures: [(&RgbImage, &str); 2] = [(&photograph, "what the network sees"), (&picture, &caption)];
-    sheet.section(|page| page.heading(&name).images(figures).table(&["class", "certainty"], &rows));
+    let figures: [(&RgbImage, &str); 2] = [(&photograph, "the network's input"), (&picture, &caption)];
+    sheet.section(|page| page.heading(&name).images(figures).table(&["class", "probability"], &rows));
     Ok(())
 }
 
@@ -136,12 +136,12 @@ fn row(prediction: &Prediction) -> Vec<String> {
 fn introduction(what: What) -> &'static str {
     match what {
         What::Gradcam => {
-            "Grad-CAM: the channels of a layer, weighted by how much each speaks for the class. Where it is hot lies \
-             what the network took for the class."
+            "Grad-CAM: the channels of a layer, weighted by the mean gradient of the class's score. Where it is hot, \
+             the image contributes most to the score."
         }
         What::GuidedGradcam => {
-            "Guided Grad-CAM: the pixels that speak for the class, by the gradient that only lets pass what is \
-             positive, where Grad-CAM is warm. Grey is zero."
+            "Guided Grad-CAM: the pixels that contribute to the class's score, by guided backpropagation, \
+             where Grad-CAM is warm. Grey is zero."
         }
         What::Occlusion => {
             "Occlusion: a grey square covers one part of the image after the other. Where it is hot, covering costs \

@@ -78,7 +78,7 @@ impl Sheet {
     pub fn input(&mut self, name: &str, view: &View) -> Result<()> {
         let input = view.input();
         let shape = input.dims();
-        let values: Vec<f32> = input.try_into_vec_as().context("reading the device's answer")?;
+        let values: Vec<f32> = input.try_into_vec_as().context("reading the device's result")?;
         self.numbers(&format!("{name}-input"), &shape, &values)
     }
 
