@@ -8,7 +8,7 @@ use crate::features::Layer;
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use convzoo_blocks::{FeatureMap, Features, Opaque};
+/// use convzoo_blocks::{FeatureMap, Opaque};
 ///
 /// fn swish<M: FeatureMap>(x: M) -> M {
 ///     x.layer(&Opaque::new("swish", |x: Tensor<4>| x.clone() * burn::tensor::activation::sigmoid(x)))

@@ -65,11 +65,7 @@ impl Recipe {
     /// The name of the recipe that a network's family was trained by: for images of 32×32 `FAMILY_cifar` where there
     /// is one, else `FAMILY`.
     pub fn name_for(variant: &Variant) -> Option<&'static str> {
-        let family = match variant.family {
-            // The plain networks of the residual ones' paper are trained like them.
-            "plain" => "resnet",
-            family => family,
-        };
+        let family = variant.family;
         let small = format!("{family}_cifar");
         let named = |wanted: &str| recipe_names().find(|name| *name == wanted);
         named(&small).filter(|_| variant.input[1] == 32).or_else(|| named(family))
