@@ -39,7 +39,7 @@ pub trait Layer<const D: usize> {
     }
 }
 
-/// Several layers that can be computed in one go where nobody looks at what is between them.
+/// Several layers that can be fused where no intermediate result is needed.
 pub trait Composite {
     /// The layers one by one.
     fn compose<M: FeatureMap>(&self, input: M) -> M;
@@ -88,7 +88,7 @@ pub trait FeatureMap: Features<4> {
     /// `[batch, channels, height, width]` to `[batch, channels · height · width]`.
     fn flatten(self) -> Self::Vector;
 
-    /// Applies layers that can be computed in one go.
+    /// Applies layers that can be fused.
     fn composite(self, block: &impl Composite) -> Self {
         block.compose(self)
     }
@@ -161,7 +161,7 @@ pub(crate) fn weight<const D: usize>(param: &Param<Tensor<D>>) -> Parameter {
 
 /// A statistic as the graph knows it, before its layer has a name.
 pub(crate) fn statistic<const D: usize>(state: &RunningState<Tensor<D>>) -> Parameter {
-    /// The identity of a running state is told to visitors alone.
+    /// Only visitors are given the id of a running state.
     struct Visit(Option<Parameter>);
     impl ModuleVisitor for Visit {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {

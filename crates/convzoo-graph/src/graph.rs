@@ -6,7 +6,7 @@ use crate::{Operation, ReceptiveField};
 
 /// A network's operations in the order in which they run; the last one gives the output.
 ///
-/// Every node's inputs stand before it. Node 0 is the images.
+/// Every node's inputs come before it. Node 0 is the images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
@@ -102,7 +102,7 @@ impl Graph {
         self
     }
 
-    /// What a cell of each node's output sees of the images.
+    /// The receptive field of each node's output.
     pub fn receptive_fields(&self) -> Vec<ReceptiveField> {
         let mut fields: Vec<ReceptiveField> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -113,7 +113,7 @@ impl Graph {
         fields
     }
 
-    /// Which node's output each node's output is used by.
+    /// The nodes that use each node's output.
     pub fn users(&self) -> Vec<Vec<usize>> {
         let mut users = vec![Vec::new(); self.nodes.len()];
         for (number, node) in self.nodes.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Graph {
     }
 
     /// The node that gives the output of a layer or block, `layer2` or `features.5`: the last node of that name, and
-    /// what follows it until the next layer begins (its sum, concatenation and activation).
+    /// what follows it until the next layer starts (its sum, concatenation and activation).
     pub fn end_of(&self, name: &str) -> Option<usize> {
         let within =
             |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));

@@ -60,7 +60,7 @@ pub(crate) struct NamedTree {
     pub layers: HashMap<ParamId, String>,
 }
 
-/// Walks a network and spells its paths as its reference does.
+/// Visits a network and gives its paths the reference's names.
 pub(crate) fn name_tree<N: Classifier>(network: &N) -> NamedTree {
     let mut walk = Walk::default();
     network.visit(&mut walk);

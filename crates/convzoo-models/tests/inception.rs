@@ -141,6 +141,6 @@ fn inception_v3_trains_with_one_auxiliary_classifier() {
         (logits.dims(), auxiliary.iter().map(Tensor::dims).collect::<Vec<_>>())
     };
     assert_eq!(shapes(299), ([2, 10], vec![[2, 10]]));
-    // Too small for the auxiliary classifier's map.
+    // Too small for the auxiliary classifier's feature map.
     assert_eq!(shapes(75), ([2, 10], vec![]));
 }

@@ -113,7 +113,7 @@ impl RowKernel for Concatenate {
     }
 }
 
-/// Brings each image's values into the usual order, `[channels, height, width]`, one after the other: the output has as
+/// Brings each image's values into NCHW order, `[channels, height, width]`, one after the other: the output has as
 /// many channels as the input has values, height and width 1.
 pub struct Flatten {
     input: Layout,

@@ -14,7 +14,7 @@ pub enum Isa {
     Avx2,
     /// 64-bit ARM's NEON: 8 lanes in two registers each.
     Neon,
-    /// Plain Rust that the compiler vectorises with what every processor of the target has: 8 lanes.
+    /// Plain Rust that the compiler vectorizes with what every processor of the target has: 8 lanes.
     Portable,
 }
 
