@@ -58,11 +58,6 @@ impl Builder {
         (!shape.is_empty()).then_some(shape)
     }
 
-    /// Identifies the layer whose work the node does.
-    pub fn label(&mut self, node: usize, layer: u64) {
-        self.nodes[node].layer = Some(layer);
-    }
-
     /// The graph whose output is this node's.
     ///
     /// # Errors
@@ -103,5 +98,80 @@ fn fits(operation: &Operation, inputs: &[&[usize]], parameters: &[Parameter]) ->
     match channels == expected {
         true => Ok(()),
         false => Err(format!("its weights are for {expected} channels or features and the input has {channels}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Window;
+
+    fn conv(outputs: usize, size: usize) -> Operation {
+        let window = Window::square(size).padded(size / 2);
+        Operation::Conv2d { outputs, window, groups: 1, bias: false }
+    }
+
+    /// A convolution with a skip connection around two more, on images of 3×16×16.
+    fn residual() -> Graph {
+        let mut graph = Builder::new([3, 16, 16]);
+        let stem = graph.add(Operation::MaxPool2d { window: Window::square(2).strided(2), ceil_mode: false }, &[0]);
+        let stem = graph.add_layer(conv(8, 3), &[stem], Some(1), Vec::new());
+        let x = graph.add_layer(conv(8, 3), &[stem], Some(2), Vec::new());
+        let x = graph.add_layer(conv(8, 3), &[x], Some(3), Vec::new());
+        let sum = graph.add(Operation::Add, &[stem, x]);
+        let output = graph.add(Operation::Flatten, &[sum]);
+        graph.finish(output).unwrap()
+    }
+
+    #[test]
+    fn shapes_and_multiply_adds_follow_from_the_operations() {
+        let graph = residual();
+        assert_eq!(graph.output().shape, [8 * 8 * 8]);
+        let macs: Vec<_> = graph.nodes().iter().map(|node| node.macs).collect();
+        assert_eq!(macs, [0, 0, 3 * 8 * 9 * 64, 8 * 8 * 9 * 64, 8 * 8 * 9 * 64, 0, 0]);
+    }
+
+    #[test]
+    fn a_sum_sees_all_that_its_terms_see() {
+        let fields = residual().receptive_fields();
+        // 2×2 pooling, then 3×3 on every second pixel, once around the block and three times through it.
+        assert_eq!((fields[2].size[0], fields[2].center[0]), (Some(2 + 4), 0.5));
+        assert_eq!((fields[5].size, fields[5].stride, fields[5].center), ([Some(2 + 3 * 4); 2], [2; 2], [0.5; 2]));
+    }
+
+    #[test]
+    fn a_block_ends_with_the_sum_after_its_last_layer() {
+        let names = [(1, "stem"), (2, "block.conv1"), (3, "block.conv2")];
+        let names = names.map(|(id, name)| (id, name.to_owned())).into();
+        let graph = residual().named(&names, &Default::default());
+        assert_eq!(
+            [graph.end_of("stem"), graph.end_of("block"), graph.end_of("block.conv1")],
+            [Some(2), Some(5), Some(3)]
+        );
+        assert_eq!(graph.end_of("bloc"), None, "part of a name is no block");
+        assert_eq!(graph.users()[2], [3, 5], "the stem's output is used twice");
+    }
+
+    #[test]
+    fn the_first_operation_that_does_not_take_its_inputs_is_told() {
+        let fails = |build: &dyn Fn(&mut Builder) -> usize| {
+            let mut graph = Builder::new([3, 4, 4]);
+            let output = build(&mut graph);
+            graph.finish(output).unwrap_err().to_string()
+        };
+        let large = fails(&|graph| {
+            let window = Window::square(5);
+            let pool = graph.add(Operation::MaxPool2d { window, ceil_mode: false }, &[0]);
+            graph.add(Operation::Flatten, &[pool])
+        });
+        assert_eq!(large, "operation 1 of the network, MaxPool2d: no window fits into a map of 4×4");
+        let sum = fails(&|graph| {
+            let conv = graph.add(conv(8, 3), &[0]);
+            graph.add(Operation::Add, &[0, conv])
+        });
+        assert!(sum.contains("[3, 4, 4] and [8, 4, 4] cannot be added"), "{sum}");
+        let weight = Parameter { name: String::new(), shape: vec![8, 5, 3, 3], trainable: true, id: 0 };
+        let channels = fails(&|graph| graph.add_layer(conv(8, 3), &[0], None, vec![weight.clone()]));
+        assert!(channels.contains("for 5 channels or features and the input has 3"), "{channels}");
     }
 }
