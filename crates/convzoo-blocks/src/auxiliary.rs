@@ -11,16 +11,16 @@ use crate::{
 /// Configures an [`AuxiliaryHead`].
 #[derive(Config, Debug)]
 pub struct AuxiliaryHeadConfig {
-    /// Channels of the map it stands on.
+    /// Channels of the feature map that it takes.
     pub inputs: usize,
-    /// Classes to tell apart.
+    /// Number of classes.
     pub classes: usize,
-    /// What normalizes the convolution, if anything.
+    /// Normalization of the convolution, if any.
     pub norm: Option<NormConfig>,
     /// Whether the convolution adds a bias.
     #[config(default = true)]
     pub bias: bool,
-    /// Probability of dropping a feature of the hidden layer.
+    /// Dropout probability of the hidden layer.
     #[config(default = 0.7)]
     pub dropout: f64,
     /// Weight initialization.
@@ -31,7 +31,7 @@ pub struct AuxiliaryHeadConfig {
 /// GoogLeNet's auxiliary classifier: a second loss halfway through the network, so that gradients reach its lower half
 /// ([Szegedy et al., 2014](https://arxiv.org/abs/1409.4842), Section 5).
 ///
-/// The map is pooled to 4×4, whatever its size; the paper's 5×5 windows 3 apart give as much on 14×14.
+/// The feature map is pooled to 4×4, whatever its size; the paper's 5×5 pooling of stride 3 gives 4×4, too, on 14×14.
 #[derive(Module, Debug)]
 pub struct AuxiliaryHead {
     avgpool: AdaptiveAvgPool2d,
@@ -40,7 +40,7 @@ pub struct AuxiliaryHead {
 }
 
 impl AuxiliaryHeadConfig {
-    /// Makes the head; its weights are drawn when first used.
+    /// Makes the head; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> AuxiliaryHead {
         AuxiliaryHead {
             avgpool: AdaptiveAvgPool2d::new([4, 4]),
@@ -65,7 +65,7 @@ impl AuxiliaryHead {
         self.classifier.forward(features.flatten())
     }
 
-    /// Exchanges the last layer for a fresh one of `classes` outputs.
+    /// Replaces the last layer with a newly initialized one of `classes` outputs.
     pub fn replace_classes(self, classes: usize) -> Self {
         Self { classifier: self.classifier.replace_classes(classes), ..self }
     }
@@ -74,13 +74,13 @@ impl AuxiliaryHead {
 /// Configures an [`AuxiliaryHeadV3`].
 #[derive(Config, Debug)]
 pub struct AuxiliaryHeadV3Config {
-    /// Channels of the map it stands on.
+    /// Channels of the feature map that it takes.
     pub inputs: usize,
-    /// Classes to tell apart.
+    /// Number of classes.
     pub classes: usize,
 }
 
-/// Inception v3's auxiliary classifier, batch-normalized: a regulariser more than a help to gradients
+/// Inception v3's auxiliary classifier, batch-normalized: a regularizer rather than a help to gradients
 /// ([Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), Section 4).
 #[derive(Module, Debug)]
 pub struct AuxiliaryHeadV3 {
@@ -91,11 +91,11 @@ pub struct AuxiliaryHeadV3 {
     fc: Linear,
 }
 
-/// Deviation of the last layer's first weights.
+/// Standard deviation of the last layer's initial weights.
 const FC_INIT: Init = Init::NormalWeight(0.001);
 
 impl AuxiliaryHeadV3Config {
-    /// Makes the head; its weights are drawn when first used.
+    /// Makes the head; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> AuxiliaryHeadV3 {
         let conv = |inputs, outputs, size, std| {
             ConvUnitConfig::square(inputs, outputs, size)
@@ -115,7 +115,7 @@ impl AuxiliaryHeadV3Config {
 }
 
 impl AuxiliaryHeadV3 {
-    /// Height and width of the smallest map it can stand on.
+    /// Height and width of the smallest feature map that it takes.
     pub const SMALLEST: usize = 17;
 
     /// `[batch, inputs, height, width]` to logits `[batch, classes]`.
@@ -124,7 +124,7 @@ impl AuxiliaryHeadV3 {
         self.fc.forward(self.avgpool.forward(features).flatten())
     }
 
-    /// Exchanges the last layer for a fresh one of `classes` outputs.
+    /// Replaces the last layer with a newly initialized one of `classes` outputs.
     pub fn replace_classes(self, classes: usize) -> Self {
         Self { fc: self.fc.replace_outputs(classes), ..self }
     }

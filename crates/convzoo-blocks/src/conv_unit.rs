@@ -14,17 +14,17 @@ use crate::{Init, Norm, NormConfig, ReplaceError};
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
 #[derive(Config, Debug)]
 pub struct ConvUnitConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Height and width of the kernel.
     pub kernel_size: [usize; 2],
-    /// Steps between windows.
+    /// Stride, vertical and horizontal.
     #[config(default = "[1, 1]")]
     pub stride: [usize; 2],
-    /// Rows and columns of zeros on each side.
+    /// Zero padding on each side, vertical and horizontal.
     #[config(default = "[0, 0]")]
     pub padding: [usize; 2],
-    /// Distance between the kernel's taps.
+    /// Dilation: the spacing between kernel elements.
     #[config(default = "[1, 1]")]
     pub dilation: [usize; 2],
     /// Groups that channels are divided into.
@@ -33,9 +33,9 @@ pub struct ConvUnitConfig {
     /// Whether the convolution adds a bias.
     #[config(default = true)]
     pub bias: bool,
-    /// What normalizes the result, if anything.
+    /// Normalization, if any.
     pub norm: Option<NormConfig>,
-    /// What follows.
+    /// Activation.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
     /// Weight initialization.
@@ -129,8 +129,8 @@ impl ConvUnit {
         input.composite(self)
     }
 
-    /// A fresh 1×1 unit of `outputs` channels for the same inputs, its weights drawn as this one's were: for a unit that
-    /// gives the classes.
+    /// A new 1×1 unit of `outputs` channels for the same inputs, its weights initialized as this one's were: for a unit
+    /// that is the classifier.
     ///
     /// # Errors
     /// This unit is more than a 1×1 convolution and its activation.
@@ -154,7 +154,7 @@ impl ConvUnit {
         Ok(config.init(&conv.weight.lazy_device()))
     }
 
-    /// What follows the convolution, as a factor and a summand of each channel; in inference it goes into its pass.
+    /// What follows the convolution as a scale and a shift of each channel, fused with it in inference.
     fn affine(&self) -> Option<Affine> {
         let relu = match self.activation {
             Activation::Identity => false,
@@ -213,7 +213,7 @@ impl PreActUnit {
         self.convolve(self.activate(input))
     }
 
-    /// The first half, normalization and activation, after which a shortcut may begin. Keeps the shape.
+    /// The first half, normalization and activation, after which a shortcut may branch off. Keeps the shape.
     pub fn activate<M: FeatureMap>(&self, input: M) -> M {
         match &self.norm {
             Some(norm) => norm.forward_activated(input, self.activation),
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_plain_one_by_one_unit_is_exchanged_for_one_of_other_outputs() {
+    fn only_a_plain_one_by_one_unit_can_have_its_outputs_replaced() {
         let device = Device::flex();
         let plain = ConvUnitConfig::square(4, 2, 1).with_bias(false);
         let unit = plain.init(&device).replace_outputs(7).unwrap();

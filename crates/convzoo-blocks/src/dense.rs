@@ -11,13 +11,13 @@ use crate::{BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUni
 /// Configures a [`DenseLayer`].
 #[derive(Config, Debug)]
 pub struct DenseLayerConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: usize,
-    /// Channels that the layer adds.
+    /// Growth rate: the channels that the layer adds.
     pub growth_rate: usize,
     /// Width of the 1×1 convolution before it, in growth rates; `None` leaves it out.
     pub bottleneck: Option<usize>,
-    /// Probability of dropping a new feature in training.
+    /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Weight initialization.
@@ -25,8 +25,8 @@ pub struct DenseLayerConfig {
     pub init: Init,
 }
 
-/// Makes a few new features of all the features before it: norm, ReLU, 3×3 convolution, after a 1×1 bottleneck of the
-/// same order in DenseNet-B ([Huang et al., 2016](https://arxiv.org/abs/1608.06993)).
+/// Computes a few new features from those of all layers before it: norm, ReLU, 3×3 convolution, after a 1×1 bottleneck
+/// of the same order in DenseNet-B ([Huang et al., 2016](https://arxiv.org/abs/1608.06993)).
 #[derive(Module, Debug)]
 pub struct DenseLayer {
     bottleneck: Option<PreActUnit>,
@@ -35,7 +35,7 @@ pub struct DenseLayer {
 }
 
 impl DenseLayerConfig {
-    /// Makes the layer; its weights are drawn when first used.
+    /// Makes the layer; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> DenseLayer {
         let unit = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size)
@@ -64,10 +64,10 @@ impl DenseLayer {
     }
 
     /// [`forward`](Self::forward) of the features in parts, recomputing in the backward pass.
-    fn forward_parts(&self, features: &[Standardised]) -> Tensor<4> {
+    fn forward_parts(&self, features: &[Standardized]) -> Tensor<4> {
         let new = match &self.bottleneck {
             Some(bottleneck) => {
-                let narrow = Standardised::new(unit_of_parts(bottleneck, features));
+                let narrow = Standardized::new(unit_of_parts(bottleneck, features));
                 unit_of_parts(&self.conv, &[narrow])
             }
             None => unit_of_parts(&self.conv, features),
@@ -75,7 +75,7 @@ impl DenseLayer {
         self.dropout.forward(new)
     }
 
-    /// Whether all norms normalise by the batch.
+    /// Whether all norms use batch statistics.
     fn trains(&self) -> bool {
         let units = self.bottleneck.iter().chain([&self.conv]);
         units.map(batch_norm).all(|norm| norm.is_some_and(|norm| norm.training.is_enabled()))
@@ -85,15 +85,15 @@ impl DenseLayer {
 /// Configures a [`DenseBlock`].
 #[derive(Config, Debug)]
 pub struct DenseBlockConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: usize,
-    /// How many layers.
+    /// Number of layers.
     pub layers: usize,
-    /// Channels that each layer adds.
+    /// Growth rate: the channels that each layer adds.
     pub growth_rate: usize,
     /// Width of the layers' 1×1 convolutions, in growth rates; `None` leaves them out.
     pub bottleneck: Option<usize>,
-    /// Probability of dropping a new feature in training.
+    /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Whether training recomputes normalized features rather than keep a copy for every layer.
@@ -104,18 +104,18 @@ pub struct DenseBlockConfig {
     pub init: Init,
 }
 
-/// Layers each of which sees the features of all before it.
+/// Layers each of which takes the features of all layers before it.
 ///
 /// The plain form keeps, for the backward pass, three tensors as wide as each layer's whole input: the concatenation,
 /// its normalization and the ReLU of that. Over a block of L layers that grows with L².
 ///
-/// The memory-saving form ([Pleiss et al., 2017](https://arxiv.org/abs/1707.06990)) keeps each feature twice, as it
-/// is and standardised, whatever number of layers reads it. Batch normalization works channel by channel, so a
-/// feature's standardised form serves all layers, each with a scale, shift and ReLU of its own; those are recomputed in
-/// the backward pass, and a convolution of a concatenation is a sum of convolutions, so that none is ever made. Memory
+/// The memory-saving form ([Pleiss et al., 2017](https://arxiv.org/abs/1707.06990)) keeps each feature twice, as it is
+/// and standardized, whatever number of layers reads it. Batch normalization works channel by channel, so a feature's
+/// standardized form serves all layers, each with a scale, shift and ReLU of its own; those are recomputed in the
+/// backward pass, and a convolution of a concatenation is a sum of convolutions, so that none is ever made. Memory
 /// grows with L, and no statistic is computed twice. Outputs, gradients and running statistics are the plain form's but
-/// for the order of summation. It takes effect in training; observed, the block runs in its plain form, so that every layer
-/// shows.
+/// for the order of summation. It takes effect in training; observed, the block runs in its plain form, so that every
+/// layer shows.
 #[derive(Module, Debug)]
 pub struct DenseBlock {
     /// From the first to the last.
@@ -124,7 +124,7 @@ pub struct DenseBlock {
 }
 
 impl DenseBlockConfig {
-    /// Makes the block; its weights are drawn when first used.
+    /// Makes the block; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> DenseBlock {
         let layer = |i| {
             DenseLayerConfig::new(self.inputs + i * self.growth_rate, self.growth_rate)
@@ -136,7 +136,7 @@ impl DenseBlockConfig {
         DenseBlock { layers: (0..self.layers).map(layer).collect(), memory_efficient: self.memory_efficient }
     }
 
-    /// Channels out.
+    /// Output channels.
     pub fn outputs(&self) -> usize {
         self.inputs + self.layers * self.growth_rate
     }
@@ -150,10 +150,10 @@ impl DenseBlock {
 
     fn forward_recomputing(&self, input: Tensor<4>) -> Tensor<4> {
         let mut features = vec![keeping(input.clone())];
-        let mut standardised = Vec::with_capacity(self.layers.len());
+        let mut standardized = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            standardised.extend(features.last().cloned().map(Standardised::new));
-            features.push(layer.forward_parts(&standardised));
+            standardized.extend(features.last().cloned().map(Standardized::new));
+            features.push(layer.forward_parts(&standardized));
         }
         like(Tensor::cat(features, 1), &input)
     }
@@ -177,13 +177,13 @@ impl Composite for DenseBlock {
 }
 
 /// A feature map normalized to mean 0 and variance 1 per channel, and the statistics it had.
-struct Standardised {
+struct Standardized {
     map: Tensor<4>,
     mean: Tensor<1>,
     variance: Tensor<1>,
 }
 
-impl Standardised {
+impl Standardized {
     /// The zoo's dense networks all add PyTorch's default to the variance.
     const EPSILON: f64 = 1e-5;
 
@@ -197,7 +197,7 @@ impl Standardised {
 }
 
 /// A pre-activation unit over parts of its input, which keeps none of what it computes from them.
-fn unit_of_parts(unit: &PreActUnit, parts: &[Standardised]) -> Tensor<4> {
+fn unit_of_parts(unit: &PreActUnit, parts: &[Standardized]) -> Tensor<4> {
     let norm = batch_norm(unit).expect("a layer that trains has batch norms");
     let (scale, shift) = (norm.weight.val(), norm.bias.val());
     let join = |statistics: Vec<Tensor<1>>| like(Tensor::cat(statistics, 0), &scale);
@@ -228,14 +228,14 @@ fn batch_norm(unit: &PreActUnit) -> Option<&BatchNorm2d> {
 /// Configures a [`Transition`].
 #[derive(Config, Debug)]
 pub struct TransitionConfig {
-    /// Channels in and out: DenseNet-C halves them.
+    /// Input and output channels: DenseNet-C halves them.
     pub channels: [usize; 2],
     /// Weight initialization.
     #[config(default = "Init::KaimingNormalFanIn")]
     pub init: Init,
 }
 
-/// Between two dense blocks: norm, ReLU and a 1×1 convolution, then a mean that halves the map.
+/// Between two dense blocks: norm, ReLU and a 1×1 convolution, then average pooling that halves the feature map.
 #[derive(Module, Debug)]
 pub struct Transition {
     unit: PreActUnit,
@@ -243,7 +243,7 @@ pub struct Transition {
 }
 
 impl TransitionConfig {
-    /// Makes the transition; its weights are drawn when first used.
+    /// Makes the transition; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Transition {
         let [inputs, outputs] = self.channels;
         let unit = ConvUnitConfig::square(inputs, outputs, 1).with_batch_norm();

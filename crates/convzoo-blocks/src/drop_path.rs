@@ -8,7 +8,7 @@ use crate::features::{Features, Layer};
 /// Configures a [`DropPath`].
 #[derive(Config, Debug)]
 pub struct DropPathConfig {
-    /// Probability of dropping a path, 0 to below 1.
+    /// Drop path rate: the probability of dropping a path, 0 to below 1.
     pub rate: f64,
 }
 
@@ -34,7 +34,7 @@ impl DropPathConfig {
 }
 
 impl DropPath {
-    /// The rates of `blocks` blocks by the paper's linear decay: almost none for the first, `rate` for the last.
+    /// The drop path rates of `blocks` blocks by the paper's linear decay: almost 0 for the first, `rate` for the last.
     pub fn linear_decay(rate: f64, blocks: usize) -> impl Iterator<Item = f64> {
         (1..=blocks).map(move |block| rate * block as f64 / blocks as f64)
     }

@@ -1,6 +1,6 @@
 use thiserror::Error;
 
-/// Why a unit cannot be exchanged for one of another number of outputs.
+/// Why a unit cannot be replaced by one with another number of outputs.
 #[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
 #[error(
     "only a 1×1 convolution and its activation can be exchanged for others of {outputs} outputs, and this one {reason}"

@@ -8,18 +8,18 @@ use crate::{ConvUnit, ConvUnitConfig, Init};
 /// Configures a [`Fire`] module.
 #[derive(Config, Debug)]
 pub struct FireConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: usize,
-    /// Channels after the squeeze.
+    /// Channels of the squeeze layer.
     pub squeeze: usize,
-    /// Channels of each of the two expansions.
+    /// Channels of each of the two expand layers.
     pub expand: usize,
     /// Weight initialization.
     #[config(default = "Init::KaimingUniform")]
     pub init: Init,
 }
 
-/// Squeezes the channels by a 1×1 convolution, then expands them by 1×1 and 3×3 convolutions side by side
+/// Squeezes the channels by a 1×1 convolution, then expands them by 1×1 and 3×3 convolutions in parallel
 /// ([Iandola et al., 2016](https://arxiv.org/abs/1602.07360)).
 #[derive(Module, Debug)]
 pub struct Fire {
@@ -29,7 +29,7 @@ pub struct Fire {
 }
 
 impl FireConfig {
-    /// Makes the module; its weights are drawn when first used.
+    /// Makes the module; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Fire {
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(self.init);
         Fire {

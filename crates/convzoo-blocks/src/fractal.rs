@@ -18,7 +18,8 @@ pub enum Paths {
 }
 
 impl Paths {
-    /// What the paper trains with: local drop path in one half of the passes, a random one of `columns` in the other.
+    /// What the paper trains with: local drop path in half of the passes, a random one of `columns` columns in the
+    /// others.
     pub fn draw(drop_path: f64, columns: usize, device: &Device) -> Self {
         let [coin, column] = uniform(device);
         match coin < 0.5 {
@@ -57,14 +58,14 @@ fn uniform<const N: usize>(device: &Device) -> [f64; N] {
 /// Configures a [`FractalBlock`].
 #[derive(Config, Debug)]
 pub struct FractalBlockConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Columns: the deepest path has 2^(columns − 1) convolutions.
     pub columns: usize,
     /// Probability that a join drops one of its inputs in training.
     #[config(default = 0.15)]
     pub drop_path: f64,
-    /// Probability of dropping a feature after each convolution in training.
+    /// Dropout probability after each convolution.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Weight initialization.
@@ -88,7 +89,7 @@ pub struct FractalBlock {
 }
 
 impl FractalBlockConfig {
-    /// Makes the block; its weights are drawn when first used.
+    /// Makes the block; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> FractalBlock {
         let [inputs, outputs] = self.channels;
         let conv = |i| {

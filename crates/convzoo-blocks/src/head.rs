@@ -9,15 +9,15 @@ use crate::{Activation, AdaptiveAvgPool2d, Init, Linear, LinearConfig};
 /// Configures a [`ClassifierHead`].
 #[derive(Config, Debug)]
 pub struct ClassifierHeadConfig {
-    /// Features at each step, from the flattened map to the classes: `[9216, 4096, 4096, 1000]`.
+    /// Features of each layer, from the flattened feature map to the classes: `[9216, 4096, 4096, 1000]`.
     pub features: Vec<usize>,
-    /// Probability of dropping a feature.
+    /// Dropout probability.
     #[config(default = 0.5)]
     pub dropout: f64,
     /// Whether dropout comes before each hidden layer (AlexNet) or after it (VGG).
     #[config(default = true)]
     pub dropout_first: bool,
-    /// What follows each hidden layer.
+    /// Activation after each hidden layer.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
     /// Weight initialization.
@@ -27,7 +27,7 @@ pub struct ClassifierHeadConfig {
     pub last_init: Option<Init>,
 }
 
-/// Fully-connected layers with dropout between them, the head of the early networks.
+/// Fully-connected layers with dropout between them, the classifier of the early networks.
 #[derive(Module, Debug)]
 pub struct ClassifierHead {
     /// The layers, the last one giving the logits.
@@ -39,7 +39,7 @@ pub struct ClassifierHead {
 }
 
 impl ClassifierHeadConfig {
-    /// Makes the head; its weights are drawn when first used.
+    /// Makes the head; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> ClassifierHead {
         let hidden = self.features.len() - 2;
         let layer = |(i, pair): (usize, &[usize])| {
@@ -66,7 +66,7 @@ impl ClassifierHead {
         })
     }
 
-    /// Exchanges the last layer for a fresh one of `classes` outputs.
+    /// Replaces the last layer with a newly initialized one of `classes` outputs.
     pub fn replace_classes(mut self, classes: usize) -> Self {
         if let Some(last) = self.layers.pop() {
             self.layers.push(last.replace_outputs(classes));
@@ -80,9 +80,9 @@ impl ClassifierHead {
 pub struct PooledHeadConfig {
     /// Channels of the last feature map.
     pub features: usize,
-    /// Classes to tell apart; 0 leaves the linear layer out: the network then returns the pooled features.
+    /// Number of classes; 0 leaves the linear layer out: the network then returns the pooled features.
     pub classes: usize,
-    /// Probability of dropping a feature.
+    /// Dropout probability.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Weight initialization.
@@ -96,7 +96,7 @@ pub struct PooledHead {
     /// Global average pooling.
     pub pool: AdaptiveAvgPool2d,
     dropout: Dropout,
-    /// To the logits.
+    /// The classifier.
     pub fc: Option<Linear>,
     features: usize,
     #[module(skip)]
@@ -104,7 +104,7 @@ pub struct PooledHead {
 }
 
 impl PooledHeadConfig {
-    /// Makes the head; its weights are drawn when first used.
+    /// Makes the head; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> PooledHead {
         PooledHead {
             pool: AdaptiveAvgPool2d::new([1, 1]),
@@ -126,7 +126,7 @@ impl PooledHead {
         }
     }
 
-    /// Exchanges the linear layer for a fresh one of `classes` outputs, its weights drawn as this one's were.
+    /// Replaces the linear layer with a new one of `classes` outputs, its weights initialized as this one's were.
     pub fn replace_classes(self, classes: usize) -> Self {
         let device = self.fc.as_ref().map_or_else(Device::default, |fc| fc.weight.lazy_device());
         Self { fc: linear(self.features, classes, self.init, &device), ..self }

@@ -1,6 +1,6 @@
-//! Inception modules: parallel paths over one map, concatenated along the channels.
+//! Inception modules: parallel branches over one feature map, concatenated along the channels.
 //!
-//! Every generation is the same [`Inception`] with other paths, so a module is data: an [`InceptionConfig`] whose
+//! Every version is the same [`Inception`] with other branches, so a module is data: an [`InceptionConfig`] whose
 //! constructors ([`v1`](InceptionConfig::v1), [`v3_a`](InceptionConfig::v3_a) …) read like the papers' figures.
 
 mod factorized;
@@ -16,33 +16,33 @@ pub use residual::{InceptionResidual, InceptionResidualConfig};
 use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
 
-/// Configures one path of an [`Inception`] module, from its input on.
+/// Configures one branch of an [`Inception`] module, from its input on.
 #[derive(Config, Debug)]
 pub struct BranchConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: usize,
-    /// What pools the input, if anything.
+    /// Pooling of the input, if any.
     pub pool: Option<PoolConfig>,
     /// Convolutions, one after another.
     #[config(default = "Vec::new()")]
     pub convs: Vec<ConvUnitConfig>,
-    /// Convolutions side by side at the path's end, concatenated.
+    /// Parallel convolutions at the branch's end, concatenated.
     #[config(default = "Vec::new()")]
     pub split: Vec<ConvUnitConfig>,
 }
 
 impl BranchConfig {
-    /// A path that pools first.
+    /// A branch that pools first.
     pub fn pooled(inputs: usize, pool: PoolConfig) -> Self {
         Self::new(inputs).with_pool(Some(pool))
     }
 
-    /// Adds a `size`×`size` convolution that keeps the map's size.
+    /// Adds a `size`×`size` convolution that keeps the feature map's size.
     pub fn conv(self, outputs: usize, size: usize) -> Self {
         self.factor(outputs, [size, size])
     }
 
-    /// Adds a convolution of `[height, width]`, one factor of a larger one, that keeps the map's size.
+    /// Adds a convolution of `[height, width]`, one factor of a larger one, that keeps the feature map's size.
     pub fn factor(self, outputs: usize, kernel_size: [usize; 2]) -> Self {
         let padding = kernel_size.map(|size| size / 2);
         let conv = ConvUnitConfig::new([self.outputs(), outputs], kernel_size).with_padding(padding);
@@ -55,20 +55,20 @@ impl BranchConfig {
         self.then(conv)
     }
 
-    /// Adds a 3×3 convolution that halves the map.
+    /// Adds a 3×3 convolution that halves the feature map.
     pub fn halving(self, outputs: usize, padding: usize) -> Self {
         let conv = ConvUnitConfig::square(self.outputs(), outputs, 3).strided(2).padded(padding);
         self.then(conv)
     }
 
-    /// Ends the path in a 1×3 and a 3×1 convolution side by side, `outputs` channels each.
+    /// Ends the branch in a 1×3 and a 3×1 convolution in parallel, `outputs` channels each.
     pub fn splitting(self, outputs: usize) -> Self {
         let inputs = self.outputs();
         let conv = |kernel_size, padding| ConvUnitConfig::new([inputs, outputs], kernel_size).with_padding(padding);
         self.with_split(vec![conv([1, 3], [0, 1]), conv([3, 1], [1, 0])])
     }
 
-    /// Channels out.
+    /// Output channels.
     pub fn outputs(&self) -> usize {
         match (self.split.as_slice(), self.convs.last()) {
             ([], Some(last)) => last.channels[1],
@@ -86,9 +86,9 @@ impl BranchConfig {
 /// Configures an [`Inception`] module.
 #[derive(Config, Debug)]
 pub struct InceptionConfig {
-    /// The paths, in the order of their concatenation.
+    /// The branches, in the order of their concatenation.
     pub branches: Vec<BranchConfig>,
-    /// What normalizes each convolution, if anything.
+    /// Normalization of each convolution, if any.
     pub norm: Option<NormConfig>,
     /// Whether convolutions add a bias.
     #[config(default = true)]
@@ -100,7 +100,7 @@ pub struct InceptionConfig {
 
 impl InceptionConfig {
     /// The naive module, Figure 2(a) of [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842): 1×1, 3×3, 5×5 and
-    /// maximum straight from the input, so that outputs grow from module to module and 5×5 costs most of it all.
+    /// max pooling straight from the input, so that outputs grow from module to module and 5×5 costs the most.
     pub fn naive(inputs: usize, [c1, c3, c5]: [usize; 3]) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![path().conv(c1, 1), path().conv(c3, 3), path().conv(c5, 5), BranchConfig::pooled(inputs, max())])
@@ -110,7 +110,7 @@ impl InceptionConfig {
     /// [Szegedy et al., 2014](https://arxiv.org/abs/1409.4842).
     ///
     /// `widths` is a row of the paper's table: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection. `large` is the
-    /// kernel of the 5×5 path: 5 in the paper, 3 in torchvision.
+    /// kernel of the 5×5 branch: 5 in the paper, 3 in torchvision.
     pub fn v1(inputs: usize, widths: [usize; 6], large: usize) -> Self {
         let [c1, c3_reduce, c3, c5_reduce, c5, pool] = widths;
         let path = || BranchConfig::new(inputs);
@@ -122,17 +122,17 @@ impl InceptionConfig {
         ])
     }
 
-    /// Batch normalization behind each convolution, which then needs no bias.
+    /// Batch normalization after each convolution, which then needs no bias.
     pub fn with_batch_norm(self, epsilon: f64) -> Self {
         self.with_norm(Some(NormConfig::Batch { epsilon })).with_bias(false)
     }
 
-    /// Channels out.
+    /// Output channels.
     pub fn outputs(&self) -> usize {
         self.branches.iter().map(BranchConfig::outputs).sum()
     }
 
-    /// Makes the module; its weights are drawn when first used.
+    /// Makes the module; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Inception {
         let unit = |conv: &ConvUnitConfig| {
             conv.clone().with_norm(self.norm).with_bias(self.bias).with_init(self.init).init(device)
@@ -146,18 +146,17 @@ impl InceptionConfig {
     }
 }
 
-/// The maximum of each cell's neighbourhood; keeps the map's size.
+/// 3×3 max pooling that keeps the feature map's size.
 fn max() -> PoolConfig {
     PoolConfig::max(3, 1).with_padding([1, 1])
 }
 
-/// The mean of each cell's neighbourhood; keeps the map's size.
+/// 3×3 average pooling that keeps the feature map's size.
 fn mean() -> PoolConfig {
     PoolConfig::avg(3, 1).with_padding([1, 1])
 }
 
-/// An Inception module: parallel paths, concatenated
-/// ([Szegedy et al., 2014](https://arxiv.org/abs/1409.4842)).
+/// An Inception module: parallel branches, concatenated ([Szegedy et al., 2014](https://arxiv.org/abs/1409.4842)).
 #[derive(Module, Debug)]
 pub struct Inception {
     branches: Vec<Branch>,
@@ -191,7 +190,7 @@ impl Branch {
     }
 }
 
-/// Runs all `paths` on `input` and concatenates what they give.
+/// Runs all `paths` on `input` and concatenates their outputs.
 fn side_by_side<P, M: FeatureMap>(paths: &[P], input: M, forward: impl Fn(&P, M) -> M) -> M {
     M::concat(paths.iter().map(|path| forward(path, input.clone())).collect())
 }
@@ -228,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_sees_what_the_widest_path_sees() {
+    fn the_receptive_field_is_that_of_the_widest_branch() {
         let fields = graph(&InceptionConfig::v1(4, [1; 6], 5), [4, 9]).receptive_fields();
         let last = fields.last().unwrap();
         assert_eq!((last.size, last.center), ([Some(5); 2], [0.0; 2]));
     }
 
     #[test]
-    fn factorised_modules_keep_or_halve_the_map() {
+    fn factorized_modules_keep_or_halve_the_feature_map() {
         let check = |config: InceptionConfig, input, output: [usize; 2]| {
             assert_eq!(graph(&config, input).output().shape, [output[0], output[1], output[1]]);
         };

@@ -3,25 +3,25 @@ use burn::module::Param;
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 
-/// How a layer's weights begin, by the name its reference gives it.
+/// Weight initialization of a layer, by the name its reference gives it.
 #[derive(Config, Debug, Copy, PartialEq)]
 pub enum Init {
     /// PyTorch's default: uniform in ±1/√fan_in, the bias too.
     Torch,
     /// PyTorch's default, but the bias zero.
     TorchZeroBias,
-    /// He's normal over the outputs (`mode="fan_out"`, ReLU), bias zero.
+    /// Kaiming normal (`mode="fan_out"`, ReLU), bias zero.
     KaimingNormalFanOut,
-    /// He's normal over the inputs (`mode="fan_in"`, ReLU), bias zero.
+    /// Kaiming normal (`mode="fan_in"`, ReLU), bias zero.
     KaimingNormalFanIn,
-    /// He's uniform over the inputs with ReLU's gain, bias zero.
+    /// Kaiming uniform (`mode="fan_in"`, ReLU), bias zero.
     KaimingUniform,
-    /// Glorot's uniform, bias zero.
+    /// Xavier (Glorot) uniform, bias zero.
     XavierUniform,
     /// Normal with mean zero and this standard deviation, bias zero.
     Normal(f64),
     /// Normal with mean zero and this standard deviation; the bias as PyTorch's default. torchvision's Inceptions cut
-    /// it at ±2, twenty deviations and more from where any draw falls.
+    /// it at ±2, twenty standard deviations and more, which no draw reaches.
     NormalWeight(f64),
     /// Normal(0, std) weights and a constant bias, as AlexNet was trained.
     NormalBias {
@@ -33,7 +33,7 @@ pub enum Init {
 }
 
 impl Init {
-    /// A weight of shape `[outputs, inputs / groups, …]`, drawn when first used.
+    /// A weight of shape `[outputs, inputs / groups, …]`, initialized on first use.
     ///
     /// `fan_in` and `fan_out` are counted as PyTorch counts them: from the weight's own shape.
     pub(crate) fn weight<const D: usize>(self, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn normal_weights_are_spread_as_asked_and_not_cut_at_two_deviations() {
+    fn normal_weights_have_the_given_deviation_and_are_not_truncated() {
         let device = Device::flex();
         let init = Init::NormalWeight(0.1);
         let weight = init.weight([400, 250], &device).val();

@@ -10,9 +10,9 @@ use crate::features::{FeatureVector, Layer, weight};
 /// Configures a [`Linear`].
 #[derive(Config, Debug)]
 pub struct LinearConfig {
-    /// Features in.
+    /// Input features.
     pub inputs: usize,
-    /// Features out.
+    /// Output features.
     pub outputs: usize,
     /// Weight initialization.
     #[config(default = "Init::Torch")]
@@ -31,7 +31,7 @@ pub struct Linear {
 }
 
 impl LinearConfig {
-    /// Makes the layer; its weights are drawn when first used.
+    /// Makes the layer; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Linear {
         Linear {
             weight: self.init.weight([self.outputs, self.inputs], device),
@@ -47,7 +47,7 @@ impl Linear {
         input.layer(self)
     }
 
-    /// A fresh layer of `outputs` features for the same inputs, its weights drawn as this one's were.
+    /// A new layer of `outputs` features for the same inputs, its weights initialized as this one's were.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let [_, inputs] = self.weight.lazy_shape().dims();
         LinearConfig::new(inputs, outputs).with_init(self.init).init(&self.weight.lazy_device())

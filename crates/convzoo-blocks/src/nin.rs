@@ -8,16 +8,16 @@ use crate::{ConvUnit, ConvUnitConfig, Init};
 /// Configures a [`NinBlock`].
 #[derive(Config, Debug)]
 pub struct NinBlockConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: usize,
     /// Channels of the spatial convolution and of the two 1×1 after it.
     pub widths: [usize; 3],
     /// Height and width of the spatial convolution's kernel.
     pub kernel_size: usize,
-    /// Steps between the spatial convolution's windows.
+    /// Stride of the spatial convolution.
     #[config(default = 1)]
     pub stride: usize,
-    /// Zeros on each side of the spatial convolution's input.
+    /// Zero padding of the spatial convolution.
     #[config(default = 0)]
     pub padding: usize,
     /// Weight initialization.
@@ -35,7 +35,7 @@ pub struct NinBlock {
 }
 
 impl NinBlockConfig {
-    /// Makes the block; its weights are drawn when first used.
+    /// Makes the block; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> NinBlock {
         let [spatial, hidden, outputs] = self.widths;
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(self.init);
@@ -53,7 +53,7 @@ impl NinBlock {
         self.cccp2.forward(self.cccp1.forward(self.conv.forward(input)))
     }
 
-    /// Exchanges the last 1×1 convolution for a fresh one of `outputs` channels, for a block that ends in classes.
+    /// Replaces the last 1×1 convolution with a new one of `outputs` channels, for a block that ends in class scores.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let last = self.cccp2.replace_outputs(outputs).expect("the block's last unit is a plain 1×1 convolution");
         Self { cccp2: last, ..self }

@@ -32,7 +32,7 @@ impl NormConfig {
     /// Batch normalization with epsilon 1e-5, PyTorch's default.
     pub const BATCH: Self = Self::Batch { epsilon: 1e-5 };
 
-    /// Makes the normalization of `channels` channels.
+    /// Makes the normalization layer for `channels` channels.
     pub fn init(&self, channels: usize, device: &Device) -> Norm {
         match *self {
             Self::Batch { epsilon } => Norm::Batch(BatchNorm2dConfig::new(channels).with_epsilon(epsilon).init(device)),
@@ -47,9 +47,9 @@ impl NormConfig {
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // nearly all are batch norms
 pub enum Norm {
-    /// Ioffe and Szegedy's.
+    /// Batch normalization.
     Batch(BatchNorm2d),
-    /// Krizhevsky's.
+    /// Local response normalization.
     LocalResponse(LocalResponseNorm),
 }
 
@@ -62,7 +62,7 @@ impl Norm {
         }
     }
 
-    /// [`forward`](Self::forward) and the activation after it, in one pass over the map where there is such a one.
+    /// [`forward`](Self::forward) and the activation after it, fused where possible.
     pub(crate) fn forward_activated<M: FeatureMap>(&self, input: M, activation: Activation) -> M {
         match self {
             Self::Batch(norm) if activation == Activation::Relu => input.composite(&NormRelu(norm)),
@@ -71,7 +71,7 @@ impl Norm {
     }
 }
 
-/// A batch norm and a ReLU, in one pass over the map.
+/// A batch norm and a ReLU, fused.
 struct NormRelu<'a>(&'a BatchNorm2d);
 
 impl Composite for NormRelu<'_> {
@@ -92,12 +92,12 @@ pub struct BatchNorm2dConfig {
     /// Added to the variance.
     #[config(default = 1e-5)]
     pub epsilon: f64,
-    /// The new batch's share in the running statistics.
+    /// PyTorch's momentum: the new batch's share in the running statistics.
     #[config(default = 0.1)]
     pub momentum: f64,
 }
 
-/// Batch normalization ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)) with PyTorch's bookkeeping.
+/// Batch normalization ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)) with PyTorch's running statistics.
 ///
 /// Burn's own feeds the biased batch variance to the running variance; PyTorch, and so every published network,
 /// feeds the unbiased one, N / (N − 1) times as large. Fields are named as in a state dict.
@@ -107,9 +107,9 @@ pub struct BatchNorm2d {
     pub weight: Param<Tensor<1>>,
     /// β, `[channels]`.
     pub bias: Param<Tensor<1>>,
-    /// Mean of the past batches, `[channels]`.
+    /// Running mean, `[channels]`.
     pub running_mean: RunningState<Tensor<1>>,
-    /// Unbiased variance of the past batches, `[channels]`.
+    /// Running variance, unbiased, `[channels]`.
     pub running_var: RunningState<Tensor<1>>,
     /// Cleared by [`freeze`](Module::freeze): the layer then keeps its statistics.
     pub training: Param<Flag>,
@@ -141,7 +141,7 @@ impl BatchNorm2d {
         input.layer(self)
     }
 
-    /// The computation, with or without a ReLU after it.
+    /// The normalization, with or without a ReLU after it.
     fn normalize(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         if !self.is_training(&input) {
@@ -161,7 +161,7 @@ impl BatchNorm2d {
         input.device().is_autodiff() && self.training.is_enabled()
     }
 
-    /// The normalization by the running statistics as a factor and a summand of each channel.
+    /// The normalization by the running statistics as a scale and a shift of each channel.
     pub(crate) fn line(&self) -> [Tensor<1>; 2] {
         let scale = self.weight.val() / self.running_var.value().add_scalar(self.epsilon).sqrt();
         let shift = self.bias.val() - self.running_mean.value() * scale.clone();
@@ -219,7 +219,7 @@ impl LocalResponseNorm {
         Self::new(5, 5.0 * 1e-4, 0.75, 2.0)
     }
 
-    /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
+    /// x / (k + α/size · Σx²)^β, the sum over `size` neighboring channels.
     pub fn new(size: usize, alpha: f64, beta: f64, k: f64) -> Self {
         Self { id: Param::from_bool(true), size, alpha, beta, k }
     }

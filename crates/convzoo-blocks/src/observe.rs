@@ -1,4 +1,4 @@
-//! Forward passes that show each layer's input and output: for feature maps, gradients at a layer, times.
+//! Forward passes with hooks on each layer's input and output: for feature maps, gradients at a layer, times.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Add;
@@ -10,20 +10,20 @@ use convzoo_graph::{Activation, Operation};
 use crate::features::{FeatureMap, FeatureVector, Features, Layer};
 use crate::rectify;
 
-/// Watches a forward pass, operation by operation, and may exchange what flows through it. Vectors `[batch, features]`
-/// come as `[batch, features, 1, 1]`.
+/// Watches a forward pass, operation by operation, and may replace its tensors. Vectors `[batch, features]` come as
+/// `[batch, features, 1, 1]`.
 pub trait Observer {
-    /// Is given the input of a layer, and returns what the layer computes with.
+    /// Takes the input of a layer and returns the input that the layer uses.
     fn input(&mut self, _: Step, input: Tensor<4>) -> Tensor<4> {
         input
     }
 
-    /// Is given the output of an operation, and returns what the network continues with.
+    /// Takes the output of an operation and returns the output that the network uses.
     fn output(&mut self, _: Step, output: Tensor<4>) -> Tensor<4> {
         output
     }
 
-    /// What a backward pass does at each ReLU, where that is not its derivative.
+    /// The rule of the backward pass at each ReLU, where that is not its derivative.
     fn rectification(&self) -> Option<Rectification> {
         None
     }
@@ -46,32 +46,33 @@ impl<O: Observer> Observer for &mut O {
 pub struct Step {
     /// Its node in the graph of the pass, as [`Symbol::record`](crate::Symbol::record) numbers them.
     pub node: usize,
-    /// The layer, where it is one that the module tree knows.
+    /// The layer, where it has an id in the module tree.
     pub layer: Option<ParamId>,
     /// PyTorch's name for the kind of layer.
     pub kind: &'static str,
 }
 
-/// What of a gradient passes a ReLU in the backward pass. Where the activation is another, and everywhere else, the
-/// gradient is the derivative's. The device's backend must be among this crate's features.
+/// Which part of a gradient passes a ReLU in the backward pass. Other activations and operations keep their true
+/// gradient. The device's backend must be among this crate's features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rectification {
-    /// What is positive, wherever the input was: the projections of
-    /// [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), which rectify in the backward pass as in the forward.
+    /// The positive part of the gradient, whatever the input: the projections of
+    /// [Zeiler and Fergus, 2013](https://arxiv.org/abs/1311.2901), which rectify in the backward pass as in the
+    /// forward.
     Deconvnet,
-    /// What is positive, where the input was positive, too: guided backpropagation
+    /// The positive part of the gradient, where the input was positive, too: guided backpropagation
     /// ([Springenberg et al., 2014](https://arxiv.org/abs/1412.6806)).
     Guided,
 }
 
-/// A tensor whose way through a network is observed.
+/// A tensor whose forward pass is observed.
 #[derive(Clone)]
 pub struct Observed<'a, const D: usize> {
     tensor: Tensor<D>,
     pass: &'a Pass<'a>,
 }
 
-/// What the tensors of one pass have in common.
+/// State shared by the tensors of one pass.
 struct Pass<'a> {
     nodes: Cell<usize>,
     observer: &'a RefCell<dyn Observer + 'a>,
@@ -108,7 +109,7 @@ impl<'a, const D: usize> Observed<'a, D> {
     }
 }
 
-/// Has `change` work on the tensor as on a map.
+/// Has `change` work on the tensor as on a feature map.
 fn as_map<const D: usize>(tensor: Tensor<D>, change: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<D> {
     let dims: [usize; D] = tensor.dims();
     let mut map_dims = [1; 4];

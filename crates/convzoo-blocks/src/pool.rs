@@ -9,7 +9,7 @@ use convzoo_kernels::extension::{adaptive_average_pool2d, average_pool2d, max_po
 
 use crate::features::{FeatureMap, Layer};
 
-/// Configures a [`Pool`]: a sliding maximum or mean.
+/// Configures a [`Pool`]: max or average pooling.
 #[derive(Config, Debug)]
 pub struct PoolConfig {
     kind: PoolKind,
@@ -30,12 +30,12 @@ enum PoolKind {
 }
 
 impl PoolConfig {
-    /// The maximum over `size`×`size` windows, `stride` apart.
+    /// Max pooling with `size`×`size` windows.
     pub fn max(size: usize, stride: usize) -> Self {
         Self::new(PoolKind::Max, [size; 2], [stride; 2])
     }
 
-    /// The mean over `size`×`size` windows, `stride` apart.
+    /// Average pooling with `size`×`size` windows.
     pub fn avg(size: usize, stride: usize) -> Self {
         Self::new(PoolKind::Avg, [size; 2], [stride; 2])
     }
@@ -123,7 +123,7 @@ impl Layer<4> for Pool {
     }
 }
 
-/// The mean over as many equal windows as the output has cells; 1×1 is global average pooling.
+/// Adaptive average pooling; 1×1 is global average pooling.
 #[derive(Module, Debug)]
 pub struct AdaptiveAvgPool2d {
     id: Param<Flag>,
@@ -131,7 +131,7 @@ pub struct AdaptiveAvgPool2d {
 }
 
 impl AdaptiveAvgPool2d {
-    /// Pools any map to `output`, `[height, width]`.
+    /// Pools any feature map to `output`, `[height, width]`.
     pub fn new(output: [usize; 2]) -> Self {
         Self { id: Param::from_bool(true), output }
     }

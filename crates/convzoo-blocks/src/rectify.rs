@@ -15,7 +15,7 @@ use burn::tensor::Tensor;
 
 use crate::observe::Rectification;
 
-/// max(0, x), and `rule` for the way back.
+/// max(0, x), with `rule` for the backward pass.
 pub(crate) fn relu<const D: usize>(input: Tensor<D>, rule: Rectification) -> Tensor<D> {
     Tensor::from_dispatch(<Dispatch as Rectifier>::rectify(input.into_dispatch(), rule))
 }
@@ -65,7 +65,7 @@ impl<B: Backend + Rectifier, C: CheckpointStrategy> Rectifier for Autodiff<B, C>
 struct Rectify;
 
 impl<B: Backend> Backward<B, 1> for Rectify {
-    /// The output, where its zeros hold the gradient back.
+    /// The output, where its zeros block the gradient.
     type State = Option<FloatTensor<B>>;
 
     fn backward(self, ops: Ops<Self::State, 1>, grads: &mut Gradients, _: &mut Checkpointer) {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn each_rule_holds_back_what_it_should() {
+    fn each_rule_blocks_the_gradient_it_should() {
         for device in [Device::flex(), Device::ndarray()] {
             assert_eq!(gradient(None, &device), [3.0, -4.0, 0.0, 0.0]);
             assert_eq!(gradient(Some(Rectification::Deconvnet), &device), [3.0, 0.0, 5.0, 0.0]);

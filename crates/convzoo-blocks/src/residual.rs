@@ -9,11 +9,11 @@ use convzoo_kernels::extension::average_pool2d;
 use crate::features::{FeatureMap, Layer};
 use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, Norm, NormConfig, PreActUnit};
 
-/// How a shortcut follows its block to another shape, by the letters of
+/// How a shortcut changes the shape with its block, by the letters of
 /// [He et al., 2015](https://arxiv.org/abs/1512.03385).
 #[derive(Config, Debug, Copy, PartialEq, Eq)]
 pub enum ShortcutKind {
-    /// Option A: every `stride`-th pixel, and channels of zeros around those there are. No weights.
+    /// Option A: every `stride`-th pixel, padded with zero channels. No weights.
     ZeroPad,
     /// Option B: a strided 1×1 convolution.
     Projection,
@@ -24,13 +24,13 @@ pub enum ShortcutKind {
 pub struct ShortcutConfig {
     /// Option A or B.
     pub kind: ShortcutKind,
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
-    /// Pixels between those that stay.
+    /// Stride.
     pub stride: usize,
-    /// What follows a projection, if anything.
+    /// Normalization after a projection, if any.
     pub norm: Option<NormConfig>,
-    /// How a projection's weights begin.
+    /// Weight initialization of a projection.
     #[config(default = "Init::KaimingNormalFanOut")]
     pub init: Init,
 }
@@ -51,14 +51,14 @@ impl ShortcutConfig {
         }
     }
 
-    /// Makes the shortcut if it has anything to do: where the shape stays, it is the identity.
+    /// Makes the shortcut where the shape changes; elsewhere it is the identity.
     fn init_if_needed(&self, device: &Device) -> Option<Shortcut> {
         let [inputs, outputs] = self.channels;
         (self.stride != 1 || inputs != outputs).then(|| self.init(device))
     }
 }
 
-/// The way around a block that changes the shape.
+/// The shortcut of a block that changes the shape.
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant)] // most that exist are projections
 pub enum Shortcut {
@@ -91,7 +91,7 @@ impl ZeroPad {
         input.layer(self)
     }
 
-    /// Channels of zeros before and after the input's.
+    /// Zero channels before and after the input's.
     fn zeros(&self) -> [usize; 2] {
         let [inputs, outputs] = self.channels;
         let before = (outputs - inputs) / 2;
@@ -115,7 +115,7 @@ impl Layer<4> for ZeroPad {
 /// Configures a [`BasicBlock`], a [`PreActBasicBlock`] or a [`PlainBlock`].
 #[derive(Config, Debug)]
 pub struct BasicBlockConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Stride of the first convolution and the shortcut.
     #[config(default = 1)]
@@ -127,13 +127,13 @@ pub struct BasicBlockConfig {
     /// does. Shortcuts that change the shape always start there.
     #[config(default = false)]
     pub shared_activation: bool,
-    /// Probability of dropping a feature between the convolutions, as in wide ResNets.
+    /// Dropout probability between the convolutions, as in wide ResNets.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Probability of dropping the residual.
+    /// Drop path rate: the probability of dropping the residual branch.
     #[config(default = 0.0)]
     pub drop_path: f64,
-    /// Whether the last norm's γ is 0 at first, so that the block begins as the identity
+    /// Whether the last norm's γ is initialized to 0, so that the block starts as the identity
     /// ([Goyal et al., 2017](https://arxiv.org/abs/1706.02677)).
     #[config(default = false)]
     pub zero_init: bool,
@@ -190,7 +190,7 @@ impl BasicBlockConfig {
 /// Configures a [`Bottleneck`] or a [`PreActBottleneck`].
 #[derive(Config, Debug)]
 pub struct BottleneckConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Channels of the 3×3 convolution.
     pub width: usize,
@@ -206,10 +206,10 @@ pub struct BottleneckConfig {
     /// The shortcut where the shape changes.
     #[config(default = "ShortcutKind::Projection")]
     pub shortcut: ShortcutKind,
-    /// Probability of dropping the residual.
+    /// Drop path rate: the probability of dropping the residual branch.
     #[config(default = 0.0)]
     pub drop_path: f64,
-    /// Whether the last norm's γ is 0 at first, so that the block begins as the identity
+    /// Whether the last norm's γ is initialized to 0, so that the block starts as the identity
     /// ([Goyal et al., 2017](https://arxiv.org/abs/1706.02677)).
     #[config(default = false)]
     pub zero_init: bool,
@@ -259,7 +259,7 @@ impl BottleneckConfig {
     }
 }
 
-/// A block's last unit, whose norm may multiply by 0 at first.
+/// A block's last unit, whose γ may be initialized to 0.
 fn last(mut unit: ConvUnit, zero_init: bool) -> ConvUnit {
     if let (Some(Norm::Batch(norm)), true) = (&mut unit.norm, zero_init) {
         norm.weight = Initializer::Zeros.init(norm.weight.lazy_shape(), &norm.weight.lazy_device());
@@ -267,7 +267,7 @@ fn last(mut unit: ConvUnit, zero_init: bool) -> ConvUnit {
     unit
 }
 
-/// A batch-normalized convolution that keeps the size of the map as far as its stride does.
+/// A batch-normalized convolution with "same" padding.
 fn same_size(inputs: usize, outputs: usize, size: usize, init: Init) -> ConvUnitConfig {
     ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm().with_init(init)
 }
@@ -291,7 +291,7 @@ impl BasicBlock {
     }
 }
 
-/// Two 3×3 convolutions and no way around them: what [He et al., 2015](https://arxiv.org/abs/1512.03385) compare the
+/// Two 3×3 convolutions without a shortcut: what [He et al., 2015](https://arxiv.org/abs/1512.03385) compare the
 /// basic block with.
 #[derive(Module, Debug)]
 pub struct PlainBlock {
@@ -425,12 +425,12 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_block_is_a_basic_one_that_lacks_the_way_around() {
+    fn a_plain_block_is_a_basic_one_without_the_shortcut() {
         let device = Device::flex();
         let config = BasicBlockConfig::new([3, 3]);
         let (basic, plain) = (config.init(&device), config.init_plain(&device));
         let plain = PlainBlock { conv1: basic.conv1.clone(), ..plain };
-        // A second convolution of zeros leaves nothing but the way around.
+        // A second convolution of zeros leaves nothing but the shortcut.
         let silent = |mut unit: ConvUnit| {
             unit.conv.weight = unit.conv.weight.map(|weight| weight.zeros_like());
             unit

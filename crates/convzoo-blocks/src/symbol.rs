@@ -7,8 +7,8 @@ use convzoo_graph::{Builder, Graph, GraphError, Operation};
 
 use crate::features::{FeatureMap, FeatureVector, Features, Layer};
 
-/// A feature map (`D` = 4) or vector (`D` = 2) of which only the place in the graph is known: what a pass does with it
-/// is recorded, and nothing is computed.
+/// A feature map (`D` = 4) or vector (`D` = 2) of which only the node in the graph is known: operations on it are
+/// recorded, and nothing is computed.
 ///
 /// ```
 /// use burn::tensor::Device;
@@ -27,7 +27,7 @@ pub struct Symbol<const D: usize> {
 }
 
 impl Symbol<4> {
-    /// The graph of what `pass` does with images of `[channels, height, width]`.
+    /// The graph of `pass` on images of `[channels, height, width]`.
     ///
     /// # Errors
     /// An operation does not take its inputs: the images are too small, say.
@@ -68,7 +68,7 @@ impl<const D: usize> Features<D> for Symbol<D> {
 impl FeatureMap for Symbol<4> {
     type Vector = Symbol<2>;
 
-    /// Of one image; 1×1 maps without channels after an operation that does not take its inputs.
+    /// Of one image; 1×1 feature maps without channels after an operation that does not take its inputs.
     fn dims(&self) -> [usize; 4] {
         match self.graph.borrow().shape(self.node) {
             Some(&[channels, height, width]) => [1, channels, height, width],

@@ -8,11 +8,11 @@ use crate::{ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, NormConfig, Pool,
 /// Configures a [`VggBlock`].
 #[derive(Config, Debug)]
 pub struct VggBlockConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
-    /// How many convolutions.
+    /// Number of convolutions.
     pub convolutions: usize,
-    /// What follows each convolution, if anything.
+    /// Normalization after each convolution, if any.
     pub norm: Option<NormConfig>,
     /// Height and width of the last convolution's kernel: 1 in the paper's configuration C.
     #[config(default = 3)]
@@ -25,7 +25,7 @@ pub struct VggBlockConfig {
     pub init: Init,
 }
 
-/// 3×3 convolutions and a 2×2 maximum that halves the map
+/// 3×3 convolutions and 2×2 max pooling that halves the feature map
 /// ([Simonyan and Zisserman, 2014](https://arxiv.org/abs/1409.1556)).
 #[derive(Module, Debug)]
 pub struct VggBlock {
@@ -35,7 +35,7 @@ pub struct VggBlock {
 }
 
 impl VggBlockConfig {
-    /// Makes the block; its weights are drawn when first used.
+    /// Makes the block; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> VggBlock {
         let [inputs, outputs] = self.channels;
         let convs = (0..self.convolutions).map(|i| {

@@ -23,7 +23,7 @@ fn forget_peak() {
 #[test]
 fn the_memory_saving_form_needs_less_than_two_thirds() {
     let device = Device::flex().autodiff();
-    // The third block of DenseNet-121, on smaller maps.
+    // The third block of DenseNet-121, on smaller feature maps.
     let config = DenseBlockConfig::new(256, 24, 32).with_bottleneck(Some(4));
     let input = Tensor::<4>::random([8, 256, 20, 20], Distribution::Default, &device).require_grad();
     // Of both: the allocator keeps what the first leaves, and the second takes that again.

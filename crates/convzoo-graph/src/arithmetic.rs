@@ -1,15 +1,15 @@
-//! Convolution arithmetic along one direction: how many cells sliding windows fill, and the padding that shapes that.
+//! Convolution arithmetic in one dimension: output sizes, and padding.
 
 use std::str::FromStr;
 
-/// Zeros around a map, as frameworks and papers name them.
+/// Zeros around a feature map, as frameworks and papers name them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Padding {
     /// None: windows stay inside.
     Valid,
-    /// As many as make the output ⌈input / stride⌉ cells; an odd one goes behind the last cell.
+    /// As many as make the output size ⌈input / stride⌉; an odd one goes after the last element.
     Same,
-    /// As many as let every window that touches the input count.
+    /// As many as give an output for every window that overlaps the input.
     Full,
     /// This many on each side.
     Cells(usize),
@@ -28,24 +28,24 @@ impl FromStr for Padding {
     }
 }
 
-/// A window that slides along one direction.
+/// A sliding window in one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slide {
-    /// Taps, at least 1.
+    /// Kernel size, at least 1.
     pub kernel: usize,
-    /// Cells between windows, at least 1.
+    /// Stride, at least 1.
     pub stride: usize,
-    /// Cells between taps, at least 1.
+    /// Dilation, at least 1.
     pub dilation: usize,
 }
 
 impl Slide {
-    /// Cells from the first tap to the last: (kernel − 1) · dilation + 1.
+    /// Effective kernel size: (kernel − 1) · dilation + 1.
     pub fn reach(self) -> usize {
         (self.kernel - 1) * self.dilation + 1
     }
 
-    /// Zeros in front of and behind `input` cells.
+    /// Zeros before and after an input of size `input`.
     pub fn padding(self, input: usize, padding: Padding) -> [usize; 2] {
         match padding {
             Padding::Valid => [0, 0],
@@ -59,10 +59,10 @@ impl Slide {
         }
     }
 
-    /// Cells that windows fill over `input` cells with `[front, back]` zeros: ⌊(input + front + back − reach) /
-    /// stride⌋ + 1, or 0 where none fits.
+    /// The output size for an input of size `input` with `[front, back]` zeros: ⌊(input + front + back − reach) /
+    /// stride⌋ + 1, or 0 where no window fits.
     ///
-    /// `ceil`: a last window that starts inside the input or its leading padding may hang over the end, as in pooling.
+    /// `ceil`: a last window that starts inside the input or its leading padding may extend past the end (`ceil_mode`).
     pub fn output(self, input: usize, [front, back]: [usize; 2], ceil: bool) -> usize {
         let overhang = if ceil { self.stride - 1 } else { 0 };
         let Some(room) = (input + front + back + overhang).checked_sub(self.reach()) else { return 0 };
@@ -70,7 +70,7 @@ impl Slide {
         if ceil && last * self.stride >= input + front { last } else { last + 1 }
     }
 
-    /// The padding on each side that keeps a size at stride 1; even reaches have none.
+    /// The padding on each side that keeps the size at stride 1; even effective kernel sizes have none.
     pub fn keeping(self) -> Option<usize> {
         (self.reach() % 2 == 1).then_some(self.reach() / 2)
     }
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn windows_are_as_many_as_pytorch_has() {
-        // A ceiling's last window may hang over the end, but not begin in the trailing padding.
+        // With `ceil_mode` the last window may extend past the end, but not start in the trailing padding.
         let cases = [
             (slide(3, 2, 1), 112, [1, 1], false, 56),
             (slide(2, 2, 1), 3, [1, 1], true, 2),

@@ -2,8 +2,8 @@ use crate::{Graph, GraphError, Node, Operation, Parameter};
 
 /// A graph in the making: operations are added in the order in which they run.
 ///
-/// The first operation that does not take its inputs is remembered, and told by [`finish`](Self::finish); what follows
-/// it is not checked.
+/// [`finish`](Self::finish) returns the error of the first operation that does not take its inputs; what follows it is
+/// not checked.
 #[derive(Debug)]
 pub struct Builder {
     nodes: Vec<Node>,
@@ -90,7 +90,7 @@ fn macs(operation: &Operation, input: &[usize], output: &[usize]) -> usize {
     }
 }
 
-/// Whether the weights have the shapes that the operation and its input ask for.
+/// Whether the weights have the shapes that the operation and its input require.
 fn fits(operation: &Operation, inputs: &[&[usize]], parameters: &[Parameter]) -> Result<(), String> {
     let Some(weight) = parameters.first() else { return Ok(()) };
     let channels = inputs[0][0];

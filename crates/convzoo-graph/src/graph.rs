@@ -6,7 +6,7 @@ use crate::{Operation, ReceptiveField};
 
 /// A network's operations in the order in which they run; the last one gives the output.
 ///
-/// Every node's inputs stand before it. Node 0 is the images.
+/// Every node's inputs come before it. Node 0 is the images.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
@@ -32,14 +32,14 @@ pub struct Node {
     pub parameters: Vec<Parameter>,
 }
 
-/// A tensor that an operation keeps: a weight or a statistic.
+/// A tensor of a layer: a weight or a running statistic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Parameter {
     /// Its name in the reference's state dict.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Whether training changes it by gradients; running statistics are not.
+    /// Whether it is trained by gradients; running statistics are not.
     pub trainable: bool,
     /// The identity of the tensor in the module that the graph was recorded from.
     #[serde(skip)]
@@ -47,7 +47,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Numbers in it.
+    /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -63,7 +63,7 @@ impl Node {
         self.parameters.iter().filter(|parameter| parameter.trainable).map(Parameter::elements).sum()
     }
 
-    /// Numbers in its output for one image.
+    /// Number of elements of its output for one image.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -102,7 +102,7 @@ impl Graph {
         self
     }
 
-    /// What a cell of each node's output sees of the images.
+    /// The receptive field of each node's output.
     pub fn receptive_fields(&self) -> Vec<ReceptiveField> {
         let mut fields: Vec<ReceptiveField> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
@@ -113,7 +113,7 @@ impl Graph {
         fields
     }
 
-    /// Which node's output each node's output is used by.
+    /// The nodes that use each node's output.
     pub fn users(&self) -> Vec<Vec<usize>> {
         let mut users = vec![Vec::new(); self.nodes.len()];
         for (number, node) in self.nodes.iter().enumerate() {
@@ -123,7 +123,7 @@ impl Graph {
     }
 
     /// The node that gives the output of a layer or block, `layer2` or `features.5`: the last node of that name, and
-    /// what follows it until the next layer begins (its sum, concatenation and activation).
+    /// what follows it until the next layer starts (its sum, concatenation and activation).
     pub fn end_of(&self, name: &str) -> Option<usize> {
         let within =
             |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));

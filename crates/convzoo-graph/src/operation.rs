@@ -7,11 +7,11 @@ use crate::arithmetic::Slide;
 pub struct Window {
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
-    /// Cells between windows.
+    /// Stride.
     pub stride: [usize; 2],
-    /// Zeros on each side.
+    /// Zero padding on each side.
     pub padding: [usize; 2],
-    /// Cells between the kernel's taps.
+    /// Dilation: the spacing between kernel elements.
     pub dilation: [usize; 2],
 }
 
@@ -32,7 +32,7 @@ impl Window {
     }
 
     /// Height and width of the output for an input of `[height, width]`; 0 where no window fits. `ceil`: a last window
-    /// may hang over the end, as in pooling.
+    /// may extend past the end (`ceil_mode`).
     pub fn output(self, input: [usize; 2], ceil: bool) -> [usize; 2] {
         [0, 1].map(|i| {
             let slide = Slide { kernel: self.kernel[i], stride: self.stride[i], dilation: self.dilation[i] };
@@ -61,7 +61,7 @@ pub enum Operation {
     Input,
     /// Parameters `weight`, `[outputs, inputs / groups, height, width]`, and perhaps `bias`, `[outputs]`.
     Conv2d {
-        /// Channels out.
+        /// Output channels.
         outputs: usize,
         /// The sliding window.
         window: Window,
@@ -75,7 +75,7 @@ pub enum Operation {
         /// Added to the variance.
         epsilon: f64,
     },
-    /// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels.
+    /// x / (k + α/size · Σx²)^β, the sum over `size` neighboring channels.
     LocalResponseNorm {
         /// Channels in the window.
         size: usize,
@@ -88,23 +88,23 @@ pub enum Operation {
     },
     /// An element-wise function.
     Activation(Activation),
-    /// The maximum of each window.
+    /// Max pooling.
     MaxPool2d {
         /// The sliding window.
         window: Window,
-        /// Whether a last window may hang over the end.
+        /// Whether a last window may extend past the end (`ceil_mode`).
         ceil_mode: bool,
     },
-    /// The mean of each window.
+    /// Average pooling.
     AvgPool2d {
         /// The sliding window.
         window: Window,
-        /// Whether a last window may hang over the end.
+        /// Whether a last window may extend past the end (`ceil_mode`).
         ceil_mode: bool,
-        /// Whether the zeros of the padding count in the mean.
+        /// Whether the padding counts in the mean (`count_include_pad`).
         count_include_pad: bool,
     },
-    /// The mean over as many equal windows as the output has cells; 1×1 is global average pooling.
+    /// Adaptive average pooling; 1×1 is global average pooling.
     AdaptiveAvgPool2d {
         /// Height and width of the output.
         output: [usize; 2],
@@ -118,31 +118,31 @@ pub enum Operation {
     /// Option A of [He et al., 2015](https://arxiv.org/abs/1512.03385): every `stride`-th pixel, with channels of zeros
     /// before and after.
     PadShortcut {
-        /// Pixels between those that stay.
+        /// Stride.
         stride: usize,
-        /// Channels of zeros before and after the input's.
+        /// Zero channels before and after the input's.
         zeros: [usize; 2],
     },
     /// Dropout: the identity in inference.
     Dropout {
-        /// Probability of dropping a feature in training.
+        /// Dropout probability.
         probability: f64,
     },
     /// Stochastic depth: the identity in inference.
     StochasticDepth {
-        /// Probability of dropping the path of an image in training.
+        /// Drop path rate.
         probability: f64,
     },
     /// `[channels, height, width]` to `[channels · height · width]`, in that order.
     Flatten,
     /// Parameters `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
     Linear {
-        /// Features out.
+        /// Output features.
         outputs: usize,
     },
-    /// Computation that the graph does not know.
+    /// Computation that the graph has no operation for.
     Opaque {
-        /// What it is called.
+        /// Its name.
         name: String,
         /// The shape of its output, where it is not the input's.
         output: Option<Vec<usize>>,
@@ -244,7 +244,7 @@ impl Operation {
     }
 }
 
-/// The output's shape, unless nothing is left of the input.
+/// The output's shape, unless it would be empty.
 fn fitting(
     output: [usize; 2],
     input: &[usize],

@@ -2,31 +2,31 @@ use serde::Serialize;
 
 use crate::{Operation, Window};
 
-/// What one cell of a feature map sees of the images, per direction `[vertical, horizontal]`.
+/// The receptive field of an element of a feature map, in pixels of the image, `[vertical, horizontal]`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct ReceptiveField {
-    /// Pixels from the first to the last that matter. `None`: all of the image.
+    /// Size in pixels. `None`: all of the image.
     pub size: [Option<usize>; 2],
-    /// Pixels between the centres of neighbouring cells.
+    /// Pixels between the centers of neighboring elements' fields.
     pub stride: [usize; 2],
-    /// The coordinate at the centre of the first cell's field; negative where padding reaches out.
+    /// Center of the first element's field; negative where it is in the padding.
     pub center: [f64; 2],
 }
 
 impl ReceptiveField {
-    /// A pixel of the image sees itself.
+    /// The receptive field of a pixel of the image: itself.
     pub const PIXEL: Self = Self { size: [Some(1); 2], stride: [1; 2], center: [0.0; 2] };
 
-    /// The field after an operation on a map with this field.
+    /// The receptive field after an operation on a feature map with this one.
     pub(crate) fn through(self, operation: &Operation) -> Self {
         match operation {
             Operation::Conv2d { window, .. }
             | Operation::MaxPool2d { window, .. }
             | Operation::AvgPool2d { window, .. } => self.through_window(*window),
             Operation::PadShortcut { stride, .. } => self.through_window(Window::square(1).strided(*stride)),
-            // Equal windows see their share of the map; only a single one sees all of it.
+            // Each window covers a part of the feature map; only a single one covers all of it.
             Operation::AdaptiveAvgPool2d { output: [1, 1] } | Operation::Linear { .. } => self.all(),
-            // It may look anywhere.
+            // It may depend on any pixel.
             Operation::Opaque { .. } => self.all(),
             _ => self,
         }
@@ -47,7 +47,7 @@ impl ReceptiveField {
         self
     }
 
-    /// The field of a sum or concatenation: all that either sees.
+    /// The receptive field of a sum or concatenation: the union of both.
     pub(crate) fn union(mut self, other: Self) -> Self {
         for i in 0..2 {
             self.size[i] = self.size[i].zip(other.size[i]).map(|(a, b)| {

@@ -1,4 +1,4 @@
-//! What a convolution is: its shape. How it is computed: on blocks of channels in [`blocked::conv`](crate::blocked::conv),
+//! The shape of a convolution. The computation: on blocks of channels in [`blocked::conv`](crate::blocked::conv),
 //! on planes, forward and backward, in [`planar::ConvPass`](crate::planar::ConvPass).
 
 use crate::KernelError;
@@ -8,15 +8,15 @@ use convzoo_graph::arithmetic::Slide;
 /// A convolution's shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Height and width of the kernel.
     pub kernel: [usize; 2],
-    /// Steps between windows.
+    /// Stride, vertical and horizontal.
     pub stride: [usize; 2],
-    /// Rows and columns of zeros on each side.
+    /// Zero padding on each side, vertical and horizontal.
     pub padding: [usize; 2],
-    /// Distance between the kernel's taps.
+    /// Dilation: the spacing between kernel elements.
     pub dilation: [usize; 2],
     /// Groups that channels are divided into.
     pub groups: usize,
@@ -66,7 +66,7 @@ impl ConvShape {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Channels in and out of a group.
+    /// Input and output channels of a group.
     pub(crate) fn group_channels(&self) -> [usize; 2] {
         self.channels.map(|channels| channels / self.groups)
     }

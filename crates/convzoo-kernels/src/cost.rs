@@ -32,8 +32,8 @@ const MIN_CHANNELS: usize = 8;
 pub(crate) const PLANAR_CHANNELS: usize = 4;
 
 impl Costs {
-    /// Which of some tiles makes Winograd's method fastest for a convolution of `batch` images into maps of `size` (height,
-    /// width); none where the shape does not suit it or the direct method is faster.
+    /// Which of some tiles makes Winograd's method fastest for a convolution of `batch` images into feature maps of
+    /// `size` (height, width); none where the shape does not suit it or the direct method is faster.
     pub fn winograd(
         &self,
         tiles: &[WinogradTile],
@@ -57,8 +57,8 @@ impl Costs {
     }
 }
 
-/// The algorithm for a convolution on blocks of `batch` images into maps of `size` (height, width). `planar`: the input is
-/// in the usual order.
+/// The algorithm for a convolution on blocks of `batch` images into feature maps of `size` (height, width). `planar`:
+/// the input is in NCHW order.
 pub(crate) fn algorithm(shape: &ConvShape, batch: usize, size: [usize; 2], planar: bool) -> Algorithm {
     let [inputs, outputs] = shape.channels;
     if planar {

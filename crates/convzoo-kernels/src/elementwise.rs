@@ -1,4 +1,4 @@
-//! What is done to each element on its own: activations, and the scale and shift of each channel.
+//! Element-wise functions: activations, and the scale and shift of each channel.
 #![allow(unsafe_code)]
 
 use crate::math;
@@ -14,7 +14,7 @@ pub enum Activation {
     Relu,
     /// The hyperbolic tangent.
     Tanh,
-    /// The logistic function.
+    /// The sigmoid.
     Sigmoid,
 }
 
@@ -29,7 +29,7 @@ impl Activation {
         unsafe {
             match self {
                 Self::Identity => vector,
-                // NaN stays: where an operand is none, the instruction returns the second.
+                // NaN stays: where an operand is NaN, the instruction returns the second.
                 Self::Relu => S::max(S::splat(0.0), vector),
                 Self::Tanh | Self::Sigmoid => {
                     let mut values = [0.0; MAX_LANES];
@@ -56,7 +56,7 @@ impl Activation {
     }
 }
 
-/// A scale and a shift of each channel: batch normalisation by running statistics.
+/// A scale and a shift of each channel: batch normalization by running statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ScaleShift {
     /// Per channel.
@@ -65,8 +65,8 @@ pub struct ScaleShift {
     pub shift: Vec<f32>,
 }
 
-/// Batch normalisation by given statistics, (x − mean) / √(variance + ε) · weight + bias, as a scale and a shift of each
-/// channel. Computed in 64 bits.
+/// Batch normalization by given statistics, (x − mean) / √(variance + ε) · weight + bias, as a scale and a shift of
+/// each channel. Computed in 64 bits.
 ///
 /// # Panics
 /// The slices differ in length.

@@ -15,7 +15,7 @@ pub enum KernelError {
     #[error("CONVZOO_KERNELS is '{0}'; it may be on or off")]
     Switch(String),
     /// Other kernels have been chosen for this process already.
-    #[error("whose kernels compute has been settled already; choose before the first operation")]
+    #[error("the kernels have already been chosen; choose before the first operation")]
     Chosen,
     /// A slice whose length is not what its shape says.
     #[error("{what} needs {expected} values and has {found}")]
@@ -40,13 +40,13 @@ pub enum KernelError {
     /// Channels that do not divide into groups.
     #[error("{} and {} channels do not divide into {groups} groups", .channels[0], .channels[1])]
     Groups {
-        /// Channels in and out.
+        /// Input and output channels.
         channels: [usize; 2],
         /// The groups.
         groups: usize,
     },
     /// A stride, dilation, group count or kernel side of zero, or padding that a window could lie in wholly.
-    #[error("a {operation} with {what} makes no sense")]
+    #[error("{operation} with {what} is invalid")]
     Window {
         /// The operation.
         operation: &'static str,
@@ -61,7 +61,7 @@ pub enum KernelError {
         /// Height and width of the image.
         size: [usize; 2],
     },
-    /// Tensors that must be alike and are not.
+    /// Tensors whose shapes must be equal and are not.
     #[error("{operation} of {left:?} and {right:?} (channels, height, width)")]
     Shapes {
         /// The operation.

@@ -19,7 +19,7 @@
 //! What operations are, whatever the layout:
 //!
 //! - [`conv`], [`pool`], [`linear`], [`elementwise`], [`lrn`]: shapes and parameters; `convzoo_graph::arithmetic` has the sizes of outputs.
-//! - [`error`], [`values`], [`math`]: errors, shared weights, tanh and the logistic function.
+//! - [`error`], [`values`], [`math`]: errors, shared weights, tanh and the sigmoid.
 //!
 //! What kernels stand on:
 //!
@@ -30,15 +30,15 @@
 //! The two layouts:
 //!
 //! - [`blocked`]: channels in blocks as long as a vector ([`Layout`]), each function an [`Operation`].
-//! - [`engine`]: whole networks on blocks: [`Graph`](engine::Graph) → [`CompiledNetwork`](engine::CompiledNetwork) →
+//! - [`engine`]: compiled networks on blocks: [`Graph`](engine::Graph) → [`CompiledNetwork`](engine::CompiledNetwork) →
 //!   [`ExecutionPlan`](engine::ExecutionPlan).
-//! - [`planar`]: tensors in the usual order, forward and backward.
+//! - [`planar`]: tensors in NCHW order, forward and backward.
 //!
 //! And around them:
 //!
 //! - [`extension`]: the operations of [`planar`] on Burn's tensors, with Burn's own wherever the kernels have none.
 //! - [`peak`]: what the machine can do at most, to compare with.
-// The guide names the modules that only readers of the source see.
+// The guide names modules that are private.
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod blocked;

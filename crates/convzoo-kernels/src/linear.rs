@@ -64,12 +64,12 @@ impl Linear {
         Ok(Self { outputs, inputs, weight, bias })
     }
 
-    /// Features in.
+    /// Input features.
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Features out.
+    /// Output features.
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -134,7 +134,7 @@ const IMAGES: usize = 4;
 
 /// Where the dot products of a layer are read and written.
 pub(crate) struct Dots<'a, W> {
-    /// Features in.
+    /// Input features.
     pub inputs: usize,
     /// `[outputs, inputs]`.
     pub weight: *const W,

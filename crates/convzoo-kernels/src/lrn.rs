@@ -1,6 +1,6 @@
-//! What a local response normalisation is. How it is computed: [`blocked::lrn`](crate::blocked::lrn).
+//! The parameters of local response normalization. The computation: [`blocked::lrn`](crate::blocked::lrn).
 
-/// x / (k + α/size · Σx²)^β, the sum over `size` neighbouring channels
+/// x / (k + α/size · Σx²)^β, the sum over `size` neighboring channels
 /// ([Krizhevsky et al., 2012](https://papers.nips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html)).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LocalResponse {

@@ -1,4 +1,4 @@
-//! The hyperbolic tangent and the logistic function without branches or calls, so that loops over them become vectors.
+//! The hyperbolic tangent and the sigmoid without branches or calls, so that loops over them become vectors.
 //!
 //! Both come from eˣ − 1, which keeps its digits near zero: x = n·ln 2 + r, a polynomial in r, and 2ⁿ put together from its
 //! bits. They are within three units in the last place of the exact functions.
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_and_what_is_no_number_are_as_they_should_be() {
+    fn limits_and_nan_are_as_they_should_be() {
         assert_eq!([0.0, -0.0, 1e30, f32::NEG_INFINITY].map(tanh), [0.0, -0.0, 1.0, -1.0]);
         assert_eq!([0.0, 1e30, f32::INFINITY].map(sigmoid), [0.5, 1.0, 1.0]);
         assert!(sigmoid(f32::NEG_INFINITY) < 1e-37);

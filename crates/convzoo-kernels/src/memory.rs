@@ -9,7 +9,7 @@ use std::ops::{Deref, DerefMut};
 #[repr(C, align(64))]
 struct Line([f32; 16]);
 
-/// Floats that begin at a cache line, zero at first.
+/// Floats that start at a cache line, zero at first.
 #[derive(Default)]
 pub struct Buffer {
     lines: Vec<Line>,
@@ -66,7 +66,7 @@ impl<T: Copy> Shared<T> {
     }
 }
 
-// SAFETY: those who make one see to it that no part is written by one thread while another uses it.
+// SAFETY: those who make one ensure that no part is written by one thread while another uses it.
 unsafe impl<T> Send for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T> Sync for Shared<T> {}

@@ -1,4 +1,4 @@
-//! What the machine can do at most, measured: the roof that kernels stand under.
+//! What the machine can do at most, measured: the roofline of kernels.
 //!
 //! Each figure is the best of many short readings, so that what disturbs the machine now and then does not count.
 #![allow(unsafe_code)]
@@ -48,9 +48,9 @@ fn best(mut reading: impl FnMut()) -> f64 {
     let start = Instant::now();
     let mut best = f64::INFINITY;
     while start.elapsed() < TIME {
-        let begin = Instant::now();
+        let reading_start = Instant::now();
         reading();
-        best = best.min(begin.elapsed().as_secs_f64());
+        best = best.min(reading_start.elapsed().as_secs_f64());
     }
     best
 }

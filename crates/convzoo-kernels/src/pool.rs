@@ -1,18 +1,18 @@
-//! What pooling is: its windows. How it is computed: on blocks of channels in [`blocked::pool`](crate::blocked::pool), on
+//! The parameters of pooling. The computation: on blocks of channels in [`blocked::pool`](crate::blocked::pool), on
 //! planes, forward and backward, in [`planar::MaxPoolPass`](crate::planar::MaxPoolPass) and
 //! [`planar::AveragePoolPass`](crate::planar::AveragePoolPass).
 
 use crate::KernelError;
 use convzoo_graph::arithmetic::Slide;
 
-/// What is taken of a window.
+/// Max or average pooling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoolKind {
     /// The maximum, or NaN where the window has one; padding does not count.
     Max,
     /// The mean.
     Average {
-        /// Whether padding counts, as zeros.
+        /// Whether padding counts, as zeros (`count_include_pad`).
         count_include_pad: bool,
     },
 }
@@ -30,18 +30,18 @@ impl PoolKind {
 pub enum PoolShape {
     /// Windows that slide.
     Sliding {
-        /// What is taken of each.
+        /// Max or average.
         kind: PoolKind,
         /// Height and width of the window.
         kernel: [usize; 2],
-        /// Steps between windows.
+        /// Stride, vertical and horizontal.
         stride: [usize; 2],
-        /// Rows and columns on each side.
+        /// Padding on each side, vertical and horizontal.
         padding: [usize; 2],
-        /// Whether a last window may hang over the end.
+        /// Whether a last window may extend past the end (`ceil_mode`).
         ceil: bool,
     },
-    /// The mean over as many windows as the output has cells, as equal as can be.
+    /// Adaptive average pooling to an output of this size.
     Adaptive([usize; 2]),
 }
 
@@ -49,12 +49,12 @@ impl PoolShape {
     /// Height and width of the output for an input's.
     ///
     /// # Errors
-    /// No window fits, or the shape makes no sense.
+    /// No window fits, or the shape is invalid.
     pub fn output(&self, size: [usize; 2]) -> Result<[usize; 2], KernelError> {
         Ok([self.windows(0, size)?.len(), self.windows(1, size)?.len()])
     }
 
-    /// Whether it takes maxima.
+    /// Whether it is max pooling.
     pub(crate) fn is_max(&self) -> bool {
         matches!(self, Self::Sliding { kind: PoolKind::Max, .. })
     }

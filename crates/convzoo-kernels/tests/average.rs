@@ -11,7 +11,7 @@ use common::random;
 
 const PLANES: usize = 3;
 
-/// The cells that a window sees, and what their sum is divided by.
+/// The cells of a window, and what their sum is divided by.
 type Cells = (Vec<usize>, f64);
 
 /// The windows of a shape over `size` cells in one direction, from PyTorch's documentation.

@@ -1,4 +1,4 @@
-//! Whole networks, folded and planned, against the same operations one by one.
+//! Compiled networks, folded and planned, against the same operations one by one.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -228,7 +228,7 @@ fn parallel_branches_join() {
 }
 
 #[test]
-fn early_networks_normalise_and_flatten_maps() {
+fn early_networks_normalize_and_flatten_feature_maps() {
     check([3, 1, 20, 20], |net, images| {
         let x = net.conv(&images, 20, 5, 1, true);
         let x = net.relu(&x);

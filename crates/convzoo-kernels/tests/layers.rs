@@ -1,4 +1,4 @@
-//! Pooling, fully-connected layers, normalisation and copies, on every instruction set of this machine, against their
+//! Pooling, fully-connected layers, normalization and copies, on every instruction set of this machine, against their
 //! definitions.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
@@ -20,7 +20,7 @@ use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::{Isa, KernelError, Layout};
 use proptest::prelude::*;
 
-/// Where `[n, c, y, x]` lies in a tensor in the usual order.
+/// Where `[n, c, y, x]` lies in a tensor in NCHW order.
 fn at([_, channels, height, width]: [usize; 4], [n, c, y, x]: [usize; 4]) -> usize {
     ((n * channels + c) * height + y) * width + x
 }
@@ -253,7 +253,7 @@ proptest! {
 }
 
 #[test]
-fn a_relu_lets_no_number_that_is_none_through_as_zero() {
+fn a_relu_does_not_turn_nan_into_zero() {
     for isa in Isa::available() {
         let layout = Layout::new([1, 1, 1, 3], isa.lanes(), 0);
         let operation = elementwise(isa, None, Activation::Relu, vec![layout], layout, 1).unwrap();

@@ -10,8 +10,8 @@ use crate::ModelError;
 use crate::names;
 use crate::weights::{Metadata, WeightsError};
 
-/// What all networks of the zoo do, and what a network of your own must do to be trained, inspected and compiled like
-/// them.
+/// What all networks of the zoo implement, and what a network of your own must implement to be trained, inspected and
+/// compiled like them.
 ///
 /// The forward pass is written once, for any [`FeatureMap`]: on a tensor it computes, on a [`Symbol`] it records the
 /// network's graph, on an [`Observed`](convzoo_blocks::Observed) tensor it shows every layer.
@@ -41,7 +41,7 @@ pub trait Classifier: Module {
         record(self, input, |images| self.forward(images))
     }
 
-    /// Exchanges the last layer (and those of auxiliary classifiers) for fresh ones of `classes` outputs.
+    /// Replaces the last layer (and those of auxiliary classifiers) with newly initialized ones of `classes` outputs.
     fn replace_head(self, classes: usize) -> Self;
 
     /// How images become the input that published weights were trained on.
@@ -49,7 +49,7 @@ pub trait Classifier: Module {
         Preprocessing::IMAGENET
     }
 
-    /// What a weights file remembers of the network besides its tensors.
+    /// What a weights file stores of the network besides its tensors.
     fn metadata(&self) -> Option<Metadata> {
         None
     }
@@ -60,7 +60,7 @@ pub trait Classifier: Module {
         path.join(".")
     }
 
-    /// The reference's name of a tensor in a file that may spell it in an older way.
+    /// The reference's name of a tensor in a file that may use an older name.
     fn respell(&self, name: &str) -> String {
         name.to_owned()
     }
@@ -93,18 +93,18 @@ pub struct Outputs<V = Tensor<2>> {
     pub auxiliary: Vec<V>,
 }
 
-/// How an image becomes a network's input: resized, cropped, scaled to 0…1, normalised per channel.
+/// How an image becomes a network's input: resized, cropped, scaled to 0…1, normalized per channel.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Preprocessing {
     /// Height and width of the input.
     pub size: [usize; 2],
-    /// What the shorter side is resized to before the centre crop; `None` resizes straight to `size`.
+    /// Size of the shorter side after resizing, before the center crop; `None` resizes straight to `size`.
     pub resize: Option<usize>,
-    /// How pixels are interpolated.
+    /// Interpolation in resizing.
     pub interpolation: Interpolation,
-    /// Subtracted from each channel.
+    /// Mean, subtracted from each channel.
     pub mean: [f32; 3],
-    /// What each channel is then divided by.
+    /// Standard deviation, which each channel is then divided by.
     pub std: [f32; 3],
 }
 
@@ -112,14 +112,14 @@ pub struct Preprocessing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Interpolation {
-    /// Linear in each direction.
+    /// Bilinear.
     Bilinear,
-    /// Cubic in each direction.
+    /// Bicubic.
     Bicubic,
 }
 
 impl Preprocessing {
-    /// torchvision's for ImageNet: shorter side 256, centre crop 224.
+    /// torchvision's for ImageNet: resize the shorter side to 256, center crop 224.
     pub const IMAGENET: Self = Self {
         size: [224; 2],
         resize: Some(256),
@@ -128,20 +128,20 @@ impl Preprocessing {
         std: [0.229, 0.224, 0.225],
     };
 
-    /// For small images as they are: no resizing beyond `size`, ImageNet's mean and deviation.
+    /// For small images as they are: no resizing beyond `size`, ImageNet's mean and standard deviation.
     pub const fn small(size: usize) -> Self {
         Self { size: [size; 2], resize: None, ..Self::IMAGENET }
     }
 
-    /// Refuses what a file cannot mean: no size, an image blown up beyond all bounds, a division by nothing.
+    /// Refuses preprocessing that no file can mean: an empty size, a huge resize, a division by zero.
     pub(crate) fn checked(self, path: &Path) -> Result<Self, WeightsError> {
         let [height, width] = self.size;
         let smallest = height.min(width).min(MOST_PIXELS);
         let sizes = [height, width].iter().all(|side| (1..=MOST_PIXELS).contains(side))
             && self.resize.is_none_or(|shorter| (1..=MOST_RESIZED * smallest).contains(&shorter));
-        let normalises =
+        let normalizes =
             self.mean.iter().all(|mean| mean.is_finite()) && self.std.iter().all(|std| std.is_finite() && *std > 0.0);
-        if sizes && normalises {
+        if sizes && normalizes {
             return Ok(self);
         }
         let reason = format!("it describes an impossible preprocessing: {self:?}");

@@ -56,7 +56,7 @@ pub enum ModelError {
         /// What it may be.
         expected: &'static str,
     },
-    /// Images smaller than the network can halve as often as it does.
+    /// Images smaller than the network's downsampling allows.
     #[error("{name} needs images of at least {minimum}×{minimum}, not {}×{}", .size[0], .size[1])]
     TooSmall {
         /// The network.
@@ -66,7 +66,7 @@ pub enum ModelError {
         /// The smallest side.
         minimum: usize,
     },
-    /// An image size that does not halve as often as the network needs it to.
+    /// An image size that the network's downsampling does not divide evenly.
     #[error("{name} takes images whose sides are multiples of {unit}, not {}×{}", .size[0], .size[1])]
     NotMultiple {
         /// The network.
@@ -107,7 +107,7 @@ pub enum ModelError {
         /// The names of those published.
         published: Vec<&'static str>,
     },
-    /// Labels of another number than the classes.
+    /// The number of labels is not the number of classes.
     #[error("{name} has {classes} classes and is given {labels} labels; it takes one for each class")]
     Labels {
         /// The network.

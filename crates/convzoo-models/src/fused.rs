@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use crate::{Classifier, ModelError, Network};
 
-/// A network's inference on the CPU as one computation: batch norms folded into convolutions, activations and sums
+/// A network's inference on the CPU with fused layers: batch norms folded into convolutions, activations and sums
 /// computed with them, memory shared between layers.
 ///
 /// It shares the weights that the network had when it was fused, and is no module: it can be neither trained nor loaded
-/// into. Its logits are the network's but for rounding.
+/// into. Its logits equal the network's up to rounding.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -39,7 +39,7 @@ pub struct Fused {
 pub struct FusedProfile {
     /// In the order of their computation.
     pub stages: Vec<FusedStage>,
-    /// From the end of the last stage until the answer lies in the usual order.
+    /// From the end of the last stage until the output is in NCHW order.
     pub answer: Duration,
     /// Bytes of memory that all activations share.
     pub value_bytes: usize,
@@ -52,7 +52,7 @@ pub struct FusedStage {
     pub name: String,
     /// What it computes with it: other layers, a `sum`, an activation.
     pub with: Vec<String>,
-    /// How it does, what that takes, and how long.
+    /// How it is computed, its cost, and its time.
     pub stage: ProfiledStep,
 }
 
@@ -77,7 +77,7 @@ pub enum InferenceError {
     /// It does not take images of the size that it was fused for.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// It does something that the kernels do not know.
+    /// It has an operation that the kernels do not have.
     #[error(transparent)]
     Compile(#[from] CompileError),
     /// It does not take such images.
@@ -93,7 +93,7 @@ impl Fused {
     /// Fully-connected layers keep their weights in `precision`.
     ///
     /// # Errors
-    /// The network does not take such images, or has an operation that the kernels do not know.
+    /// The network does not take such images, or has an operation that the kernels do not have.
     pub fn new(
         network: &impl Classifier,
         image: [usize; 3],
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn fused_networks_answer_as_they_did() {
+    fn fused_networks_give_the_same_logits() {
         // Every kind of block, join and head.
         for (name, side) in [
             ("lenet5", 32),
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn half_precision_moves_logits_by_less_than_its_rounding() {
+    fn half_precision_changes_logits_by_less_than_its_rounding() {
         for (name, side) in [("alexnet", 64), ("lenet5", 32)] {
             let error = distance(name, side, LinearPrecision::Half);
             // A weight is rounded by up to one part in 2048, some up and some down.
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_the_kernels_do_not_know_is_an_error() {
+    fn an_operation_that_the_kernels_do_not_support_is_an_error() {
         #[derive(Module, Debug)]
         struct Doubled {
             network: crate::Network,

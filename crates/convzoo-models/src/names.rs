@@ -48,7 +48,7 @@ pub struct StateEntry {
     pub id: ParamId,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Whether training changes it by gradients; running statistics are not.
+    /// Whether it is trained by gradients; running statistics are not.
     pub parameter: bool,
 }
 
@@ -60,7 +60,7 @@ pub(crate) struct NamedTree {
     pub layers: HashMap<ParamId, String>,
 }
 
-/// Walks a network and spells its paths as its reference does.
+/// Visits a network and gives its paths the reference's names.
 pub(crate) fn name_tree<N: Classifier>(network: &N) -> NamedTree {
     let mut walk = Walk::default();
     network.visit(&mut walk);

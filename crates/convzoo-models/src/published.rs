@@ -1,4 +1,4 @@
-//! Weights that others have published for the networks here; which there are stands beside each family.
+//! Weights that others have published for the networks here; each family's file lists its own.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ pub struct Published {
     pub name: &'static str,
     /// The file on [`SERVER`].
     pub file: &'static str,
-    /// Accuracy on ImageNet's validation images, in percent, as torchvision states it.
+    /// Top-1 accuracy on ImageNet's validation images, in percent, as torchvision states it.
     pub top1: f64,
-    /// The share of those images whose class is among the strongest five, in percent.
+    /// Top-5 accuracy on the same images, in percent.
     pub top5: f64,
-    /// What the shorter side of an image is resized to before the centre crop.
+    /// Size of an image's shorter side after resizing, before the center crop.
     pub resize: usize,
 }
 
@@ -94,7 +94,7 @@ mod tests {
             }
             for weights in variant.weights {
                 let owner = crate::variant(weights.model).expect(weights.model);
-                assert_eq!(owner.weights, variant.weights, "{} stands in another family's table", weights.model);
+                assert_eq!(owner.weights, variant.weights, "{} is in another family's table", weights.model);
             }
         }
         // torchvision 0.24 lists as many for these families.

@@ -40,9 +40,9 @@ pub struct Variant {
 pub enum Sizes {
     /// Any whose sides are no smaller than this.
     From(usize),
-    /// Any whose sides are multiples of this: strided layers side by side agree on even maps only.
+    /// Any whose sides are multiples of this: parallel strided layers agree on even feature maps only.
     MultiplesOf(usize),
-    /// Only the variant's own: fully-connected layers follow a map that is not pooled to a fixed size.
+    /// Only the variant's own: fully-connected layers follow a feature map that is not pooled to a fixed size.
     Fixed,
 }
 
@@ -73,22 +73,22 @@ impl Opt {
     }
 }
 
-/// How a network shall differ from its variant; `None` leaves all as the reference has it.
+/// How a network differs from its variant; `None` leaves the reference's value.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// Classes to tell apart.
+    /// Number of classes.
     pub classes: Option<usize>,
     /// Channels of the images.
     pub channels: Option<usize>,
-    /// Probability of dropping a feature in front of the classifier and of auxiliary ones, or within a wide residual
-    /// block, 0 to below 1.
+    /// Dropout probability before the classifier and auxiliary classifiers, or within a wide residual block, 0 to
+    /// below 1.
     pub dropout: Option<f64>,
-    /// Probability of dropping the last residual path, or a fractal's local paths, 0 to below 1.
+    /// Drop path rate of the last residual block, or of a fractal's local paths, 0 to below 1.
     pub drop_path: Option<f64>,
     /// The activation of LeNet's layers.
     pub activation: Option<Activation>,
-    /// Whether to normalise by batches, where reference and paper differ.
+    /// Whether to use batch normalization, where reference and paper differ.
     pub batch_norm: Option<bool>,
     /// Whether to recompute rather than keep what dense blocks concatenate.
     pub memory_efficient: Option<bool>,
@@ -117,7 +117,7 @@ impl Options {
     }
 }
 
-/// What a variant's configuration is adapted to: the options, with classes and channels filled in.
+/// What overrides a variant's configuration: the options, with classes and channels filled in.
 pub(crate) struct Spec<'a> {
     pub classes: usize,
     pub channels: usize,
@@ -150,7 +150,7 @@ pub const MOST_CLASSES: usize = 1 << 20;
 /// The most input channels that a network is made for: more than hyperspectral images have.
 pub const MOST_CHANNELS: usize = 1 << 12;
 
-/// Whether the network called `name` can be made for, or its head exchanged for one of, `classes`.
+/// Whether the network called `name` can be made for, or its head replaced by one of, `classes`.
 pub fn check_classes(name: &'static str, classes: usize) -> Result<(), ModelError> {
     match classes {
         0 => Err(ModelError::NoClasses { name }),
@@ -159,7 +159,7 @@ pub fn check_classes(name: &'static str, classes: usize) -> Result<(), ModelErro
     }
 }
 
-/// Makes the network of this name on `device`. Weights are drawn as its reference draws them, when first used.
+/// Makes the network of this name on `device`. Weights are initialized as in its reference, on first use.
 pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network, ModelError> {
     let variant = variant(name)?;
     let name = variant.name;
@@ -195,7 +195,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
 }
 
 /// Makes the network of this name with the weights of a checkpoint, for the classes and channels that the
-/// checkpoint has, and the options that it remembers where `options` says nothing.
+/// checkpoint has, and the options that it stores where `options` says nothing.
 pub fn create_from(
     name: &str,
     checkpoint: Checkpoint,
@@ -272,7 +272,7 @@ impl Network {
         self.variant.0.name
     }
 
-    /// Classes it tells apart.
+    /// Number of classes.
     pub fn classes(&self) -> usize {
         self.classes
     }
@@ -282,12 +282,12 @@ impl Network {
         &self.labels
     }
 
-    /// A class as people read it: its label, or its number where the network knows no labels.
+    /// A class for display: its label, or its number where the network knows no labels.
     pub fn class_name(&self, class: usize) -> String {
         self.labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
     }
 
-    /// The network with names for its classes, which its weights files will remember.
+    /// The network with names for its classes, which its weights files will store.
     ///
     /// # Errors
     /// There are more or fewer names than classes.
@@ -300,7 +300,7 @@ impl Network {
     }
 
     /// The network with another preprocessing than its family's, for weights that were trained so; its weights files
-    /// will remember it.
+    /// will store it.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
         let preprocessing = Some(preprocessing).filter(|other| *other != self.family.preprocessing());
         Self { preprocessing, ..self }
@@ -320,7 +320,7 @@ impl Network {
         [self.channels, height, width]
     }
 
-    /// Whether images of `[channels, height, width]` can pass, before anything is computed.
+    /// Whether the network takes images of `[channels, height, width]`; nothing is computed.
     pub fn check_input(&self, [channels, height, width]: [usize; 3]) -> Result<(), ModelError> {
         let (name, size) = (self.name(), [height, width]);
         if channels != self.channels {

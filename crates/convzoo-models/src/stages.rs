@@ -5,14 +5,14 @@ use serde::Serialize;
 
 use crate::{Classifier, ModelError, record};
 
-/// A feature map that a network can give besides its logits, known before anything is computed.
+/// Channels and stride of a feature map that a network can return besides its logits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FeatureInfo {
     /// The layer or block, by the reference's name.
     pub name: String,
-    /// Channels of the map.
+    /// Channels of the feature map.
     pub channels: usize,
-    /// Pixels of the image between neighbouring cells, vertically and horizontally.
+    /// Stride in pixels of the image, vertically and horizontally.
     pub reduction: [usize; 2],
 }
 
@@ -39,8 +39,8 @@ pub fn feature_info<N: Classifier>(
 /// The feature maps after `names`, layers or blocks such as `layer2` with what follows them (their sum, concatenation
 /// and activation), `[batch, channels, height, width]` each, for heads of one's own: detection, segmentation.
 ///
-/// The pass is observed: blocks run layer by layer and not in their fastest form. On a training device the maps are
-/// tracked, so that a head trains the network, too.
+/// The pass is observed: blocks run layer by layer and not in their fastest form. On an autodiff device the feature
+/// maps are tracked, so that a head trains the network, too.
 ///
 /// # Errors
 /// The network has no such layer, or does not take such images.

@@ -30,11 +30,11 @@ pub struct LayerSummary {
     pub params: usize,
     /// Multiply-adds for one image.
     pub macs: usize,
-    /// Height and width of the receptive field of a cell of the output; `null` is all of the input.
+    /// Height and width of the receptive field; `null` is all of the input.
     pub receptive_field: [Option<usize>; 2],
-    /// Input pixels between neighbouring cells, vertically and horizontally.
+    /// Stride in pixels of the input, vertically and horizontally.
     pub receptive_stride: [usize; 2],
-    /// Input coordinates at the centre of the first cell's field.
+    /// Center of the first element's receptive field, in input coordinates.
     pub receptive_center: [f64; 2],
     /// Bytes of the output for one image in f32.
     pub activation_bytes: usize,
@@ -85,13 +85,13 @@ impl Summary {
         }
     }
 
-    /// Bytes that inference on a batch needs at least, in f32: the weights and the two largest neighbouring outputs.
+    /// Bytes that inference on a batch needs at least, in f32: the weights and the two largest consecutive outputs.
     pub fn inference_bytes(&self, batch: usize) -> usize {
         let outputs = self.layers.windows(2).map(|pair| pair[0].activation_bytes + pair[1].activation_bytes);
         self.params * size_of::<f32>() + batch * outputs.max().unwrap_or(0)
     }
 
-    /// Bytes that a training step with momentum needs at least, in f32: weights, gradients, momenta and all outputs.
+    /// Bytes that a training step with momentum needs at least, in f32: weights, gradients, momentum and all outputs.
     pub fn training_bytes(&self, batch: usize) -> usize {
         let outputs: usize = self.layers.iter().map(|layer| layer.activation_bytes).sum();
         3 * self.params * size_of::<f32>() + batch * outputs

@@ -1,8 +1,8 @@
-//! Weights in and out of networks, in the names that PyTorch users know.
+//! Loading and saving weights, by the names of PyTorch's state dicts.
 //!
 //! [`load`] tells PyTorch's checkpoints, safetensors and Burn's own pack apart by content and matches entries against
-//! the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`, `model`, `module.`) and
-//! `num_batches_tracked` are seen through. [`save`] writes safetensors that `load_state_dict` takes.
+//! the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`, `model`,
+//! `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that `load_state_dict` takes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -62,14 +62,14 @@ pub enum WeightsError {
         /// What differs.
         mismatch: Mismatch,
     },
-    /// A tensor holds numbers that no network computes with.
+    /// A tensor holds NaN or an infinity.
     #[error("{}: the tensor '{name}' holds {value} (element {index}); the training that wrote it has diverged, or the file is damaged", told(.path))]
     NotFinite {
         /// The file.
         path: PathBuf,
         /// The tensor.
         name: String,
-        /// Not a number, or an infinity.
+        /// NaN, or an infinity.
         value: f32,
         /// Where, in the order of the file.
         index: usize,
@@ -154,7 +154,7 @@ pub struct Checkpoint {
     metadata: Option<Metadata>,
 }
 
-/// What a file remembers of its network besides the tensors.
+/// What a file stores of its network besides the tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The network's name.
@@ -176,7 +176,7 @@ impl Metadata {
     }
 }
 
-/// The one key that the metadata stands under: a map of several would be written in another order each time, and the
+/// The one key that the metadata is stored under: a map of several would be written in another order each time, and the
 /// same weights would make different files.
 const METADATA_KEY: &str = "convzoo";
 
@@ -244,7 +244,7 @@ impl Checkpoint {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()))
     }
 
-    /// A checkpoint of tensors at hand.
+    /// A checkpoint of tensors in memory.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
         let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
         Self { path: PathBuf::from("the tensors"), tensors, metadata: None }
@@ -257,7 +257,7 @@ impl Checkpoint {
         if weight.shape.contains(&0) { None } else { weight.shape.get(dimension).copied() }
     }
 
-    /// What the file remembers of its network, if convzoo wrote it.
+    /// What the file stores of its network besides the tensors, if convzoo wrote it.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref()
     }
@@ -303,7 +303,7 @@ impl Checkpoint {
         }
     }
 
-    /// Gives tensors in an older spelling the network's.
+    /// Gives tensors with older names the network's.
     fn respell<N: Classifier>(&mut self, network: &N) {
         let tensors = std::mem::take(&mut self.tensors).into_iter();
         let spelled = tensors.map(|(name, tensor)| (network.respell(&name), tensor));
@@ -326,7 +326,7 @@ fn finite(tensor: PackTensor, path: String, misfit: &Arc<Mutex<Option<Misfit>>>)
         let data = bridge::to_data(&tensor)?.convert_dtype(DType::F32);
         let found = match data.as_slice::<f32>() {
             Ok(values) => values.iter().position(|value| !value.is_finite()).map(|index| (index, values[index])),
-            // Bytes that lie askew are read one number at a time.
+            // Unaligned bytes are read one number at a time.
             Err(_) => data.iter::<f32>().enumerate().find(|(_, value)| !value.is_finite()),
         };
         if let Some((index, value)) = found {
@@ -343,12 +343,12 @@ pub fn load<N: Classifier>(network: N, path: &Path) -> Result<N, WeightsError> {
     Checkpoint::open(path)?.apply(network)
 }
 
-/// How exactly weights are written.
+/// Precision of the weights in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Precision {
     /// As they are.
     Full,
-    /// In 16 bits, half the size.
+    /// In half precision, half the size.
     Half,
 }
 
@@ -357,7 +357,7 @@ pub fn save<N: Classifier>(network: &N, path: &Path) -> Result<(), WeightsError>
     save_as(network, path, Precision::Full)
 }
 
-/// [`save`] in a precision. In 16 bits, a value that they cannot hold is an error and nothing is written.
+/// [`save`] in a precision. In half precision, a value that 16 bits cannot hold is an error and nothing is written.
 pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
     check_precision(network, precision)?;
     let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
@@ -522,7 +522,7 @@ impl ModuleAdapter for Rename {
     }
 }
 
-/// Where a safetensors file says its tensors are, and what it remembers.
+/// Where a safetensors file says its tensors are, and its metadata.
 #[derive(Deserialize)]
 struct SafetensorsHeader {
     #[serde(default, rename = "__metadata__")]
@@ -629,7 +629,7 @@ fn sniff(path: &Path) -> Result<Format, WeightsError> {
     let mut head = Vec::new();
     File::open(path).map_err(read)?.take(16).read_to_end(&mut head).map_err(read)?;
     match head.as_slice() {
-        // The length of a JSON header, then the header. It goes first: any byte can begin a length.
+        // The length of a JSON header, then the header. It is checked first: a length can start with any byte.
         [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
         // A zip archive, or a pickle of protocol 2 or later.
         [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),

@@ -23,7 +23,7 @@ fn alexnet_has_the_papers_maps_and_parameters() {
 }
 
 #[test]
-fn alexnet_begins_as_the_paper_says() {
+fn alexnet_is_initialized_as_the_paper_says() {
     let network = create("alexnet_2012", &Options::default(), &Device::flex()).unwrap();
     for (layer, bias) in [("conv1", 0.0), ("conv2", 1.0), ("conv3", 0.0), ("conv4", 1.0), ("conv5", 1.0)] {
         assert_eq!(moments(&network, &format!("{layer}.bias")), [bias, 0.0], "{layer}");
@@ -36,17 +36,17 @@ fn alexnet_begins_as_the_paper_says() {
 }
 
 #[test]
-fn responses_are_normalised_without_dividing_alpha() {
+fn responses_are_normalized_without_dividing_alpha() {
     let device = Device::flex();
     let (size, alpha, beta, k) = (5, 1e-4, 0.75, 2.0);
     let input = Tensor::<4>::random([1, 9, 1, 1], Distribution::Uniform(10.0, 100.0), &device);
     let norm = LocalResponseNorm::new(size, size as f64 * alpha, beta, k);
-    let answer: Vec<f32> = norm.forward(input.clone()).into_data().try_into_vec().unwrap();
+    let output: Vec<f32> = norm.forward(input.clone()).into_data().try_into_vec().unwrap();
     let x: Vec<f64> = input.into_data().iter().collect();
-    for (i, answer) in answer.iter().enumerate() {
+    for (i, found) in output.iter().enumerate() {
         let window = &x[i.saturating_sub(2)..(i + 3).min(9)];
         let expected = x[i] / (k + alpha * window.iter().map(|x| x * x).sum::<f64>()).powf(beta);
-        assert!((f64::from(*answer) - expected).abs() < 1e-4 * expected, "channel {i}: {answer}, not {expected}");
+        assert!((f64::from(*found) - expected).abs() < 1e-4 * expected, "channel {i}: {found}, not {expected}");
     }
 }
 

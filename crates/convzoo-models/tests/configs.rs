@@ -1,4 +1,4 @@
-//! Networks that stand in no table: configurations of the zoo's families, and a network of one's own.
+//! Networks that are no named variants: configurations of the zoo's families, and a network of one's own.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -94,7 +94,7 @@ fn a_resnet_10_of_one_block_a_stage() {
     let blocks: usize = [64, 128, 256, 512].map(|width| 2 * (9 * width * width + 2 * width)).iter().sum();
     let (params, field) = does_all(|device| config.init(device));
     assert_eq!(params, 11_181_642 - blocks);
-    // 7×7 and its pooling see 11; two 3×3 in each stage add twice the distance of their inputs' cells each.
+    // 7×7 and its pooling have a receptive field of 11; two 3×3 in each stage add twice their inputs' stride each.
     assert_eq!(field, 11 + (8 + 8) + (8 + 16) + (16 + 32) + (32 + 64));
 }
 
@@ -115,7 +115,7 @@ fn a_headless_network_returns_its_pooled_features() {
 }
 
 #[test]
-fn a_residual_network_whose_last_norms_are_zero_begins_as_its_shortcuts() {
+fn a_residual_network_whose_last_norms_are_zero_starts_as_its_shortcuts() {
     let device = Device::flex();
     let config = ResNetConfig::new([2, 1, 1, 1], ResNetBlock::Basic).with_zero_init(true);
     let network = config.init(&device);

@@ -11,7 +11,7 @@ use convzoo_models::{Options, create};
 #[test]
 fn depths_growth_rates_and_sizes_are_the_papers() {
     let device = Device::flex();
-    // Depth of the name, growth rate, channels of the last map, millions of parameters.
+    // Depth of the name, growth rate, channels of the last feature map, millions of parameters.
     for (name, depth, growth_rate, channels, millions) in [
         ("densenet121", 121, 32, 1024, 7.98),
         ("densenet169", 169, 32, 1664, 14.15),
@@ -47,7 +47,7 @@ fn maps_halve_between_the_blocks() {
 }
 
 #[test]
-fn densenet_begins_as_the_reference() {
+fn densenet_is_initialized_as_the_reference() {
     let network = create("densenet121", &Options::default(), &Device::flex()).unwrap();
     for (layer, fan_in) in [("features.conv0", 3 * 49), ("features.denseblock1.denselayer1.conv2", 128 * 9)] {
         let [_, deviation] = moments(&network, &format!("{layer}.weight"));

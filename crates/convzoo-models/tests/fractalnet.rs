@@ -33,11 +33,11 @@ fn paths_drop_in_training_and_not_in_inference() {
     };
     let device = Device::flex();
     let inference = logits(&device, 0.5);
-    assert!(inference.iter().all(|answer| *answer == inference[0]));
+    assert!(inference.iter().all(|logits| *logits == inference[0]));
     let training = device.autodiff();
     training.seed(5);
     let dropping = logits(&training, 0.5);
-    assert!(dropping.iter().any(|answer| *answer != dropping[0]));
+    assert!(dropping.iter().any(|logits| *logits != dropping[0]));
     let whole = logits(&training, 0.0);
-    assert!(whole.iter().all(|answer| *answer == whole[0]));
+    assert!(whole.iter().all(|logits| *logits == whole[0]));
 }

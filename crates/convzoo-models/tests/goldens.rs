@@ -60,7 +60,7 @@ fn agrees(name: &str) {
     let summary = network.summary(shape[1..].try_into().unwrap()).unwrap();
     assert_eq!(summary.params as u64, golden["params"].as_u64().unwrap(), "{name}: parameters");
     assert_eq!(summary.macs as u64, golden["macs_per_image"].as_u64().unwrap(), "{name}: multiply-adds");
-    // Where the reference pools or normalises by a function or a fused layer, only this table has the row.
+    // Where the reference pools or normalizes by a function or a fused layer, only this table has the row.
     let table = golden["layers"].as_array().unwrap();
     let known = |name: &str| table.iter().any(|row| row[0] == name);
     let own = summary.layers.iter().filter(|layer| known(&layer.name));
@@ -108,10 +108,10 @@ eval_goldens! {
     densenet121 densenet161 densenet169 densenet201
 }
 
-/// The numbers that a network is trained in.
+/// The precision that a network is trained in.
 #[derive(Clone, Copy, Debug)]
 enum Bits {
-    /// 64 bits, by Burn's own operations: next to nothing is left to rounding, and what differs is a mistake.
+    /// 64 bits, by Burn's own operations: rounding is negligible, and any difference is a bug.
     Double,
     /// 32 bits, by this project's kernels.
     Single,
@@ -130,7 +130,7 @@ fn number(value: &Value) -> f64 {
     value.as_f64().unwrap()
 }
 
-/// How far training may lie from its golden, relatively.
+/// Relative tolerances of training against its golden.
 struct Bounds {
     /// For each step.
     losses: Vec<f64>,
@@ -141,7 +141,8 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// In 32 bits, ten times as far as PyTorch's own 32 bits lie from its 64. The running statistics drift as the losses do.
+    /// In 32 bits, ten times the difference of PyTorch's own 32 bits from its 64. The running statistics drift as the
+    /// losses do.
     fn of(golden: &Value, bits: Bits) -> Self {
         let drifts = golden["rounding"]["losses"].as_array().unwrap();
         let tenfold = |least: f64, drift: &Value| least.max(10.0 * number(drift));
@@ -205,7 +206,7 @@ impl ModuleMapper for Sgd {
     }
 }
 
-/// The root of the sum of squares of a parameter's gradient.
+/// The L2 norm of a parameter's gradient.
 fn gradient_norm(grads: &GradientsParams, entry: &StateEntry) -> f64 {
     fn norm<const D: usize>(grads: &GradientsParams, id: ParamId) -> f64 {
         let gradient: Tensor<D> = grads.get(id).unwrap();

@@ -82,12 +82,12 @@ fn the_smallest_size_passes_and_none_below() {
 }
 
 #[test]
-fn the_smallest_images_are_answered() {
+fn the_smallest_images_are_classified() {
     let device = Device::flex();
     for variant in variants() {
         let network = create(variant.name, &Options::default(), &device).unwrap();
         let (Sizes::From(side) | Sizes::MultiplesOf(side)) = variant.sizes else { continue };
-        // The largest networks take seconds to draw their weights; their layers are those of their smaller siblings.
+        // The largest networks take seconds to initialize; their layers are those of their smaller siblings.
         if network.summary(variant.input).unwrap().params > 15_000_000 {
             continue;
         }
@@ -133,7 +133,7 @@ fn refused(name: &str, options: Options) -> ModelError {
 }
 
 #[test]
-fn unknown_names_are_answered_with_the_nearest() {
+fn an_unknown_name_gives_the_nearest() {
     for (asked, meant) in
         [("alexnt", "alexnet"), ("VGG16", "vgg16"), ("densenet-121", "densenet121"), ("lenet", "lenet5")]
     {

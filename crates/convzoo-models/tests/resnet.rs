@@ -1,4 +1,4 @@
-//! The residual families: the papers' figures, how weights begin, and depth that no stack overflows on.
+//! The residual families: the papers' figures, weight initialization, and depth without a stack overflow.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -58,7 +58,7 @@ fn the_papers_count_for_resnet_1001_leaves_out_its_norms() {
 
 #[test]
 fn depths_are_in_the_names() {
-    // Convolutions and the linear layer on the longest way, without those of shortcuts.
+    // Convolutions and the linear layer on the longest path, without those of shortcuts.
     let depth = |name: &str| {
         let layers = summary(name).layers;
         let weighted = layers.iter().filter(|layer| ["Conv2d", "Linear"].contains(&layer.kind));
@@ -113,11 +113,11 @@ fn stages_have_the_papers_maps() {
 }
 
 #[test]
-fn receptive_fields_go_the_longest_way() {
+fn receptive_fields_follow_the_longest_path() {
     let layers = summary("resnet18").layers;
     let last = layers.iter().find(|layer| layer.name == "layer4.1.bn2").unwrap();
     assert_eq!((last.receptive_field, last.receptive_stride), ([Some(435); 2], [32; 2]));
-    // The average sees all, whichever way.
+    // Global average pooling depends on all pixels.
     assert_eq!(layers.last().unwrap().receptive_field, [None; 2]);
 }
 
@@ -174,11 +174,11 @@ fn moments(values: &[f32]) -> (f64, f64) {
 }
 
 #[test]
-fn weights_begin_as_in_the_references() {
+fn weights_are_initialized_as_in_the_references() {
     let device = Device::flex();
     let he = |fan: usize| (2.0 / fan as f64).sqrt();
     for (name, tensor, std) in [
-        // He's normal over the outputs; PyTorch counts all outputs of a grouped convolution.
+        // Kaiming normal, `fan_out`; PyTorch counts all outputs of a grouped convolution.
         ("resnet18", "layer2.0.conv1.weight", he(128 * 9)),
         ("resnet50", "layer1.0.downsample.0.weight", he(256)),
         ("resnext50_32x4d", "layer3.0.conv2.weight", he(512 * 9)),
@@ -189,7 +189,7 @@ fn weights_begin_as_in_the_references() {
         // PyTorch's default for a linear layer, uniform in ±1/√fan_in.
         ("resnet18", "fc.weight", 1.0 / (3.0 * 512.0f64).sqrt()),
         ("resnext29_8x64d", "linear.weight", 1.0 / (3.0 * 1024.0f64).sqrt()),
-        // He's normal over the inputs.
+        // Kaiming normal, `fan_in`.
         ("resnet20_cifar", "layer3.0.conv1.weight", he(32 * 9)),
         ("resnet20_cifar", "linear.weight", he(64)),
         ("plain20_cifar", "layer3.0.conv1.weight", he(32 * 9)),
@@ -205,8 +205,8 @@ fn weights_begin_as_in_the_references() {
 
     for (name, norm) in [("resnet18", "layer1.0.bn2"), ("resnetv2_50", "norm"), ("wide_resnet28_10", "bn1")] {
         let network = network(name, &device);
-        for (field, begin) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
-            assert!(values(&network, &format!("{norm}.{field}")).iter().all(|&value| value == begin));
+        for (field, initial) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)] {
+            assert!(values(&network, &format!("{norm}.{field}")).iter().all(|&value| value == initial));
         }
     }
     for (name, bias) in [("resnetv2_50", "head.fc.bias"), ("preact_resnet110_cifar", "linear.bias")] {

@@ -24,9 +24,9 @@ fn squeezenet_has_the_papers_sizes() {
 }
 
 #[test]
-fn squeezenet_begins_as_the_reference() {
+fn squeezenet_is_initialized_as_the_reference() {
     let network = create("squeezenet1_1", &Options::default(), &Device::flex()).unwrap();
-    // Uniform in ±√(6 / 64), whose deviation is a √3rd of that.
+    // Uniform in ±√(6 / 64), whose standard deviation is that over √3.
     let [_, deviation] = moments(&network, "features.12.expand1x1.weight");
     assert!((deviation / (2.0f64 / 64.0).sqrt() - 1.0).abs() < 0.03);
     let [_, deviation] = moments(&network, "classifier.1.weight");

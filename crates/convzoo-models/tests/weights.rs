@@ -1,4 +1,4 @@
-//! Weights in and out: formats, spellings, precisions, and what does not fit.
+//! Loading and saving weights: formats, spellings, precisions, and what does not fit.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
@@ -127,7 +127,7 @@ fn entries_of_other_precisions_are_converted() {
 }
 
 #[test]
-fn wrappers_are_seen_through() {
+fn wrapper_prefixes_are_stripped() {
     let network = common::filled("resnet20_cifar", &Options::default(), &Device::flex());
     let counter = ("bn1.num_batches_tracked".to_owned(), TensorData::new(vec![7i64], [1]));
     let optimizer = TensorData::new(vec![0f32; 8], [8]);
@@ -171,7 +171,7 @@ fn any_length_of_a_header_is_told_from_other_formats() {
     let network = common::filled("lenet5", &Options::default(), &Device::flex());
     let whole = safetensors(state(&network).iter().map(|(name, tensor)| (name.as_str(), tensor)));
     let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
-    // A pickle begins with 0x80 and a zip archive with "PK": so may a length.
+    // A pickle starts with 0x80 and a zip archive with "PK": so may a length.
     for padded in [0x480, 0x4b50] {
         let mut header = String::from_utf8(whole[8..8 + length].to_vec()).unwrap();
         header.extend(std::iter::repeat_n(' ', padded - length));
@@ -274,7 +274,7 @@ fn what_does_not_fit_is_listed() {
 }
 
 #[test]
-fn files_remember_options_and_labels() {
+fn files_store_options_and_labels() {
     let options = Options { activation: Some(convzoo_blocks::Activation::Relu), ..Options::default() };
     let labels: Vec<String> = (0..10).map(|i| format!("digit {i}")).collect();
     let network = common::filled("lenet5", &options, &Device::flex()).with_labels(labels.clone()).unwrap();
@@ -289,7 +289,7 @@ fn files_remember_options_and_labels() {
 }
 
 #[test]
-fn labels_of_another_number_than_the_classes_are_refused() {
+fn a_number_of_labels_that_is_not_the_classes_is_refused() {
     let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
     for labels in [0, 9, 11] {
         let error = network.clone().with_labels(vec!["a digit".to_owned(); labels]).err();
@@ -298,7 +298,7 @@ fn labels_of_another_number_than_the_classes_are_refused() {
 }
 
 #[test]
-fn files_remember_a_preprocessing_that_is_not_the_familys() {
+fn files_store_a_preprocessing_that_is_not_the_familys() {
     let network = common::filled("lenet5", &Options::default(), &Device::flex());
     let own = network.preprocessing();
     assert_eq!(network.clone().with_preprocessing(own).metadata(), network.metadata());

@@ -3,14 +3,14 @@
 use super::{BranchConfig, InceptionConfig, mean};
 use crate::PoolConfig;
 
-/// The epsilon of batch normalisation in v3.
+/// The epsilon of batch normalization in v3.
 const EPSILON: f64 = 1e-3;
 
 impl InceptionConfig {
     /// The module of [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167): v1 with two 3×3 in place of 5×5.
     ///
     /// `widths` is a row of the paper's table: 1×1, 3×3 reduce, 3×3, double 3×3 reduce, double 3×3, pool projection.
-    /// `pool` keeps the map's size: the mean, but in the network's last module the maximum.
+    /// `pool` keeps the feature map's size: average pooling, in the network's last module max pooling.
     pub fn v2(inputs: usize, widths: [usize; 6], pool: PoolConfig) -> Self {
         let [c1, c3_reduce, c3, double_reduce, double, projection] = widths;
         let path = || BranchConfig::new(inputs);
@@ -23,8 +23,8 @@ impl InceptionConfig {
         .with_batch_norm(1e-5)
     }
 
-    /// [`v2`](Self::v2) that halves the map and passes the pooled input through. `widths`: 3×3 reduce, 3×3, double
-    /// 3×3 reduce, double 3×3. Height and width must be even.
+    /// [`v2`](Self::v2) that halves the feature map and passes the pooled input through. `widths`: 3×3 reduce, 3×3,
+    /// double 3×3 reduce, double 3×3. Height and width must be even.
     pub fn v2_reduction(inputs: usize, widths: [usize; 4]) -> Self {
         let [c3_reduce, c3, double_reduce, double] = widths;
         let path = || BranchConfig::new(inputs);
@@ -37,7 +37,7 @@ impl InceptionConfig {
     }
 
     /// Module A of [Szegedy et al., 2015](https://arxiv.org/abs/1512.00567), Figure 5: two 3×3 for one 5×5 (in one of
-    /// two paths, as the network was published), on the 35×35 maps.
+    /// two branches, as the network was published), on the 35×35 feature maps.
     pub fn v3_a(inputs: usize, pool_features: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![
@@ -49,7 +49,7 @@ impl InceptionConfig {
         .with_batch_norm(EPSILON)
     }
 
-    /// Module B, the grid reduction of Figure 10, 35×35 to 17×17: neither a bottleneck nor a costly map.
+    /// Module B, the grid reduction of Figure 10, 35×35 to 17×17: without a representational bottleneck.
     pub fn v3_b(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![
@@ -60,7 +60,7 @@ impl InceptionConfig {
         .with_batch_norm(EPSILON)
     }
 
-    /// Module C, Figure 6: 7×7 factorised into 1×7 and 7×1, on the 17×17 maps; `width` channels in between.
+    /// Module C, Figure 6: 7×7 factorized into 1×7 and 7×1, on the 17×17 feature maps; `width` channels in between.
     pub fn v3_c(inputs: usize, width: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         let double = path().conv(width, 1).factor(width, [7, 1]).factor(width, [1, 7]);
@@ -84,7 +84,7 @@ impl InceptionConfig {
         .with_batch_norm(EPSILON)
     }
 
-    /// Module E, Figure 7: wide rather than deep, 1×3 beside 3×1, on the 8×8 maps.
+    /// Module E, Figure 7: wide rather than deep, 1×3 beside 3×1, on the 8×8 feature maps.
     pub fn v3_e(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![

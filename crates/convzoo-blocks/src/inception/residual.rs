@@ -9,20 +9,20 @@ use crate::{Activation, ConvUnit, ConvUnitConfig, Scale};
 /// Configures an [`InceptionResidual`] module.
 #[derive(Config, Debug)]
 pub struct InceptionResidualConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: usize,
     /// What is added to the input, before its projection to `channels`.
     pub mixed: InceptionConfig,
     /// What the projection is multiplied by before it is added.
     #[config(default = 1.0)]
     pub scale: f64,
-    /// What follows the sum.
+    /// Activation after the sum.
     #[config(default = "Activation::Relu")]
     pub activation: Activation,
 }
 
 impl InceptionResidualConfig {
-    /// Inception-ResNet-A of the v2 network, Figure 16, also known as block35 for its maps.
+    /// Inception-ResNet-A of the v2 network, Figure 16, also known as block35 for its feature maps.
     pub fn a(channels: usize) -> Self {
         let path = || BranchConfig::new(channels);
         let branches =
@@ -44,7 +44,7 @@ impl InceptionResidualConfig {
         Self::new(channels, InceptionConfig::new(branches).with_batch_norm(1e-3)).with_scale(0.2)
     }
 
-    /// Makes the module; its weights are drawn when first used.
+    /// Makes the module; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionResidual {
         InceptionResidual {
             mixed: self.mixed.init(device),

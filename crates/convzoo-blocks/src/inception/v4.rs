@@ -4,10 +4,10 @@
 use super::{BranchConfig, InceptionConfig, mean};
 use crate::PoolConfig;
 
-/// The epsilon of batch normalisation.
+/// The epsilon of batch normalization.
 const EPSILON: f64 = 1e-3;
 
-/// The mean over what lies inside the map.
+/// Average pooling that does not count the padding.
 fn mean_inside() -> PoolConfig {
     mean().with_count_include_pad(false)
 }
@@ -17,26 +17,26 @@ fn halving_max(inputs: usize) -> BranchConfig {
 }
 
 impl InceptionConfig {
-    /// The stem's first mixture, Figure 3: maximum beside a convolution, 147×147 to 73×73.
+    /// The stem's first branching, Figure 3: max pooling beside a convolution, 147×147 to 73×73.
     pub fn v4_stem_a(inputs: usize, outputs: usize) -> Self {
         let conv = BranchConfig::new(inputs).halving(outputs, 0);
         Self::new(vec![halving_max(inputs), conv]).with_batch_norm(EPSILON)
     }
 
-    /// The stem's second mixture, Figure 3: 3×3 with and without factorised 7×7 in front, 73×73 to 71×71.
+    /// The stem's second branching, Figure 3: 3×3 with and without factorized 7×7 before it, 73×73 to 71×71.
     pub fn v4_stem_b(inputs: usize) -> Self {
         let reduce = || BranchConfig::new(inputs).conv(64, 1);
         let factors = reduce().factor(64, [1, 7]).factor(64, [7, 1]);
         Self::new(vec![reduce().valid(96), factors.valid(96)]).with_batch_norm(EPSILON)
     }
 
-    /// The stem's third mixture, Figure 3: a convolution beside the maximum, 71×71 to 35×35.
+    /// The stem's third branching, Figure 3: a convolution beside max pooling, 71×71 to 35×35.
     pub fn v4_stem_c(inputs: usize) -> Self {
         let conv = BranchConfig::new(inputs).halving(inputs, 0);
         Self::new(vec![conv, halving_max(inputs)]).with_batch_norm(EPSILON)
     }
 
-    /// Inception-A, Figure 4, on the 35×35 maps.
+    /// Inception-A, Figure 4, on the 35×35 feature maps.
     pub fn v4_a(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![
@@ -56,7 +56,7 @@ impl InceptionConfig {
             .with_batch_norm(EPSILON)
     }
 
-    /// Inception-B, Figure 5, on the 17×17 maps.
+    /// Inception-B, Figure 5, on the 17×17 feature maps.
     pub fn v4_b(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         let double = path().conv(192, 1).factor(192, [7, 1]).factor(224, [1, 7]);
@@ -80,7 +80,7 @@ impl InceptionConfig {
         .with_batch_norm(EPSILON)
     }
 
-    /// Inception-C, Figure 6, on the 8×8 maps.
+    /// Inception-C, Figure 6, on the 8×8 feature maps.
     pub fn v4_c(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![
@@ -92,7 +92,7 @@ impl InceptionConfig {
         .with_batch_norm(EPSILON)
     }
 
-    /// The mixture in front of Inception-ResNet-v2's first residual module, on the 35×35 maps.
+    /// The Inception module before Inception-ResNet-v2's first residual module, on the 35×35 feature maps.
     pub fn resnet_stem(inputs: usize) -> Self {
         let path = || BranchConfig::new(inputs);
         Self::new(vec![

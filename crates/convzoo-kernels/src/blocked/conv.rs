@@ -17,9 +17,9 @@ use crate::{Isa, KernelError, Layout, Operation};
 /// How a convolution is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Algorithm {
-    /// As it is written, on blocks of channels.
+    /// Directly, on blocks of channels.
     Direct,
-    /// As it is written, on an input in the usual order: for the few channels of an image.
+    /// Directly, on an input in NCHW order: for the few channels of an image.
     Planar,
     /// Channel by channel, for as many groups as channels.
     Depthwise,
@@ -38,7 +38,7 @@ pub enum Conv {
     Winograd(Arc<WinogradConv>),
 }
 
-/// What follows a convolution and its bias in the same pass.
+/// What is fused with a convolution and its bias.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue {
     /// The layout of a tensor added to the output, which is then the second input.
@@ -51,7 +51,7 @@ impl Conv {
     /// Packs a weight `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
     ///
     /// # Errors
-    /// The shape makes no sense, the slices do not have it, or the algorithm is not for it.
+    /// The shape is invalid, the slices do not have it, or the algorithm is not for it.
     pub fn new(
         isa: Isa,
         shape: ConvShape,

@@ -109,11 +109,11 @@ struct Pixels<'a> {
 }
 
 impl Pixels<'_> {
-    /// `N` neighbouring pixels from column `x` of a row.
+    /// `N` neighboring pixels from column `x` of a row.
     #[inline(always)]
     unsafe fn compute<S: Simd, const N: usize>(&self, x: usize, input: *const f32, sum: *const f32, output: *mut f32) {
         let pixel = self.shape.stride[1] * S::LANES;
-        // SAFETY: the columns exist in the rows that the pointers begin.
+        // SAFETY: the columns exist in the rows that the pointers point to.
         unsafe {
             let mut totals = [S::load(self.bias); N];
             let mut weights = self.weights;

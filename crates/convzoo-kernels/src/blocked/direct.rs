@@ -15,18 +15,18 @@ use crate::{Buffer, Isa, Layout, Operation};
 /// Packed weights that stay in a core's second-level cache while rows pass, in floats.
 const CACHED_WEIGHTS: usize = 128 << 10;
 
-/// A convolution computed as it is written; any shape.
+/// A direct convolution of any shape.
 pub struct DirectConv {
     isa: Isa,
     pub(super) shape: ConvShape,
-    /// The input's: the instruction set's, or 1 for an input in the usual order.
+    /// The input's: the instruction set's, or 1 for an input in NCHW order.
     input_lanes: usize,
     groups: Vec<BlockGroup>,
     weights: Buffer,
     bias: Buffer,
 }
 
-/// One or two neighbouring blocks of output channels, which read the same input blocks.
+/// One or two neighboring blocks of output channels, which read the same input blocks.
 struct BlockGroup {
     /// The first output block, and how many.
     first: usize,
@@ -34,7 +34,7 @@ struct BlockGroup {
     /// The first input block, and how many: those of the channel groups that the outputs belong to.
     inputs: usize,
     input_blocks: usize,
-    /// Where the weights begin: `[input block][row][tap][channel][output block][lanes]`.
+    /// Where the weights start: `[input block][row][tap][channel][output block][lanes]`.
     weights: usize,
 }
 
@@ -92,8 +92,8 @@ impl DirectConv {
 pub(super) struct DirectOperation {
     conv: Arc<DirectConv>,
     job: Job,
-    /// What the rows of the input, the output and the sum are taken for: a 1×1 convolution over tensors without halo
-    /// sees all pixels as one sequence, in rows of its own making.
+    /// The rows into which the input, the output and the sum are divided: a 1×1 convolution over tensors without halo
+    /// treats all pixels as one sequence, in rows of its own.
     rows: usize,
     flat: bool,
     /// Into how many parts blocks and rows are divided.
@@ -201,7 +201,7 @@ impl Kernel for Task<'_> {
                     relu: job.epilogue.relu,
                 };
                 for row in piece(self.operation.rows, self.operation.bands, self.band) {
-                    // Where the row begins in each tensor, and how many pixels it has.
+                    // Where the row starts in each tensor, and how many pixels it has.
                     let (read, write, add, width);
                     if *flat {
                         let pixels = piece(output.height * output.width, self.operation.rows, row);

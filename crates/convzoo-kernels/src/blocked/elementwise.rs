@@ -28,8 +28,8 @@ pub fn elementwise(
         }
     }
     let affine = affine.map(|ScaleShift { scale, shift }| {
-        check_length("a normalisation's scale", output.channels, scale)?;
-        check_length("a normalisation's shift", output.channels, shift)?;
+        check_length("a normalization's scale", output.channels, scale)?;
+        check_length("a normalization's shift", output.channels, shift)?;
         Ok([scale, shift].map(|values| pad_channels(Some(values), 0.0, output.channels, isa.lanes())))
     });
     let kernel = Elementwise { isa, affine: affine.transpose()?, activation, inputs, output };

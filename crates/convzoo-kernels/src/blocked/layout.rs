@@ -3,9 +3,9 @@
 
 /// How a tensor `[batch, channels, height, width]` lies in memory: `[batch, blocks, height, halo + width + halo, lanes]`.
 ///
-/// A block is `lanes` neighbouring channels; the last one may be partly empty, its other lanes zero. With one lane this
-/// is the usual order, `[batch, channels, height, width]`. The halo is zeros on both sides of each row, so that a
-/// convolution needs not ask whether a column exists.
+/// A block is `lanes` neighboring channels; the last one may be partly empty, its other lanes zero. With one lane this
+/// is NCHW order, `[batch, channels, height, width]`. The halo is zeros on both sides of each row, so that a
+/// convolution need not check whether a column exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// Images.
@@ -62,7 +62,7 @@ impl Layout {
         self.len() == 0
     }
 
-    /// Where the block of a row's first pixel begins.
+    /// Where the block of a row's first pixel starts.
     pub fn at(&self, image: usize, block: usize, row: usize) -> usize {
         image * self.image + block * self.block() + row * self.row() + self.halo * self.lanes
     }
@@ -72,7 +72,7 @@ impl Layout {
         [self.batch, self.channels, self.height, self.width]
     }
 
-    /// Clears the halo of a row that begins at [`at`](Self::at).
+    /// Clears the halo of a row that starts at [`at`](Self::at).
     ///
     /// # Safety
     /// `row` points to the first pixel of a row of a tensor of this layout.
@@ -87,7 +87,7 @@ impl Layout {
     }
 }
 
-/// Brings one block of an image from `[channels, height, width]` into a layout, halo and empty lanes included.
+/// Copies one block of an image from `[channels, height, width]` into a layout, halo and empty lanes included.
 ///
 /// # Panics
 /// A slice is shorter than its layout.
@@ -114,7 +114,7 @@ pub fn pack(image: &[f32], layout: &Layout, block: usize, into: &mut [f32]) {
     }
 }
 
-/// Brings one block back into an image `[channels, height, width]`.
+/// Copies one block back into an image `[channels, height, width]`.
 ///
 /// # Panics
 /// A slice is shorter than its layout.

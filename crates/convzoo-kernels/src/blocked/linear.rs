@@ -1,4 +1,4 @@
-//! Fully-connected layers of a network that runs whole.
+//! Fully-connected layers of a compiled network.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;

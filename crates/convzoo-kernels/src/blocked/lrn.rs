@@ -1,4 +1,4 @@
-//! Local response normalisation.
+//! Local response normalization.
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Place, RowKernel};
@@ -6,7 +6,7 @@ use crate::lrn::LocalResponse;
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, KernelError, Layout, Operation};
 
-/// Local response normalisation of one layout into another; any halos.
+/// Local response normalization of one layout into another; any halos.
 ///
 /// # Errors
 /// Shapes differ, or the window is of no channel or wider than [`LocalResponse::MAX_SIZE`].
@@ -17,7 +17,7 @@ pub fn local_response_norm(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    let operation = "local response normalisation";
+    let operation = "local response normalization";
     if norm.size == 0 || norm.size > LocalResponse::MAX_SIZE {
         return Err(KernelError::Window { operation, what: "a window of no channel or of more than 17" });
     }
@@ -53,18 +53,18 @@ impl RowKernel for LocalResponseRows {
         let LocalResponse { size, alpha, beta, k } = self.norm;
         let (before, share) = (size / 2, alpha / size as f32);
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts; a window reaches no further than
-        // the neighbouring blocks.
+        // the neighboring blocks.
         unsafe {
             let pixels = inputs[0].add(self.input.at(image, block, row));
             for x in 0..self.output.width {
                 let pixel = pixels.add(x * S::LANES);
-                // The squares of three neighbouring blocks; empty lanes are zero.
+                // The squares of three neighboring blocks; empty lanes are zero.
                 let mut squares = [0.0; 3 * MAX_LANES];
-                for neighbour in 0..3 {
-                    if (1..=self.output.blocks()).contains(&(block + neighbour)) {
-                        let step = self.input.block() as isize * (neighbour as isize - 1);
+                for neighbor in 0..3 {
+                    if (1..=self.output.blocks()).contains(&(block + neighbor)) {
+                        let step = self.input.block() as isize * (neighbor as isize - 1);
                         let value = S::load(pixel.offset(step));
-                        S::store(squares.as_mut_ptr().add(neighbour * S::LANES), S::mul(value, value));
+                        S::store(squares.as_mut_ptr().add(neighbor * S::LANES), S::mul(value, value));
                     }
                 }
                 let mut total = S::splat(0.0);

@@ -1,5 +1,5 @@
-//! Networks that run whole: tensors in blocks of channels ([`Layout`]), so that one instruction computes as many output
-//! channels as a vector has lanes; weights packed once into the order in which kernels read them.
+//! Operations of compiled networks: tensors in blocks of channels ([`Layout`]), so that one instruction computes as
+//! many output channels as a vector has lanes; weights packed once into the order in which kernels read them.
 //!
 //! Each function makes an [`Operation`] for given layouts, which divides into tasks. To read in this order:
 //!

@@ -1,4 +1,4 @@
-//! Pooling: the maximum or the mean over windows.
+//! Max and average pooling.
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Place, RowKernel};

@@ -13,8 +13,8 @@ use crate::{KernelError, Values};
 /// Why a network cannot be compiled.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum CompileError {
-    /// An operation that the kernels do not know.
-    #[error("'{name}' (operation {node} of the network) is no operation that the kernels know")]
+    /// An operation that the kernels do not have.
+    #[error("'{name}' (operation {node} of the network) is not supported by the kernels")]
     Opaque {
         /// The node of the graph.
         node: usize,
@@ -35,7 +35,7 @@ pub enum CompileError {
 /// Compiles a network: batch norms are folded into convolutions, activations and sums computed with them. Linear layers
 /// keep their weights in `precision`; `values` gives each parameter of the graph.
 ///
-/// Stages of a [profile](super::ExecutionPlan::profile) are labelled with the nodes of the graph whose work they do.
+/// Stages of a [profile](super::ExecutionPlan::profile) are labeled with the nodes of the graph whose work they do.
 ///
 /// # Errors
 /// The graph has an opaque operation, `values` lacks a parameter, or the kernels do not take a layer.

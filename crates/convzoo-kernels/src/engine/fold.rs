@@ -22,7 +22,7 @@ pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
     // Where each node's value is now.
     let mut place = vec![usize::MAX; nodes.len()];
     for (i, mut node) in nodes.into_iter().enumerate().take(output + 1).filter(|(i, _)| needed[*i]) {
-        // The producers that nobody else looks at can be changed.
+        // Producers without other users can be changed.
         let own: Vec<bool> = node.inputs.iter().map(|input| uses[*input] == 1).collect();
         node.inputs.iter_mut().for_each(|input| *input = place[*input]);
         place[i] = match absorb(&mut folded, &mut node, &own) {

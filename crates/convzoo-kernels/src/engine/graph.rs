@@ -36,7 +36,7 @@ impl Graph {
     /// A convolution with a weight `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
     ///
     /// # Errors
-    /// The shape makes no sense, or the slices do not have it.
+    /// The shape is invalid, or the slices do not have it.
     pub fn conv(
         &mut self,
         input: Value,
@@ -74,7 +74,7 @@ impl Graph {
         self.push(Op::Pool(shape), &[input])
     }
 
-    /// Local response normalisation.
+    /// Local response normalization.
     pub fn local_response(&mut self, input: Value, norm: LocalResponse) -> Value {
         self.push(Op::LocalResponse(norm), &[input])
     }
@@ -89,7 +89,7 @@ impl Graph {
         self.push(Op::Linear { linear: Arc::new(linear), activation: Activation::Identity }, &[input])
     }
 
-    /// Says which layer makes a value, by a number that a [profile](super::ExecutionPlan::profile) tells it by.
+    /// Says which layer makes a value, by a number that a [profile](super::ExecutionPlan::profile) reports.
     pub fn label(&mut self, value: Value, layer: u64) {
         self.nodes[value.0].layers.push(layer);
     }

@@ -10,7 +10,7 @@ use crate::{KernelError, Layout};
 pub(super) struct Home {
     /// The node whose memory it is.
     pub owner: usize,
-    /// The block at which the value begins.
+    /// The block at which the value starts.
     pub block: usize,
 }
 
@@ -84,13 +84,13 @@ impl Homes {
     }
 }
 
-/// Whether each part begins at a block.
+/// Whether each part starts at a block.
 pub(super) fn are_aligned(parts: &[usize], shapes: &[[usize; 4]], lanes: usize) -> bool {
     let Some((_, front)) = parts.split_last() else { return false };
     front.iter().all(|part| shapes[*part][1].is_multiple_of(lanes))
 }
 
-/// Whether the images stay in their order: they have few channels, and only convolutions look at them.
+/// Whether the images stay in their order: they have few channels, and only convolutions read them.
 pub(super) fn takes_planes(nodes: &[Node]) -> bool {
     let few = matches!(nodes[0].op, Op::Input(channels) if channels <= PLANAR_CHANNELS);
     let convolved = |node: &Node| match node.op {

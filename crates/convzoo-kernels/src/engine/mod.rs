@@ -1,4 +1,4 @@
-//! Networks that run whole: a graph of operations is folded, planned for an input's shape, and run without further
+//! Compiled networks: a graph of operations is folded, planned for an input's shape, and run without further
 //! allocation. To read in this order:
 //!
 //! - [`graph`]: what a network computes; [`node`] is an operation of it.

@@ -13,7 +13,7 @@ pub(super) struct Node {
     pub op: Op,
     /// Indices of earlier nodes.
     pub inputs: Vec<usize>,
-    /// The layers whose work it does, as they were labelled.
+    /// The layers whose work it does, as they were labeled.
     pub layers: Vec<u64>,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum Op {
 pub(super) struct ConvNode {
     pub shape: ConvShape,
     pub weight: Values,
-    /// What the filter of each output is multiplied with.
+    /// What the filter of each output is multiplied by.
     pub scale: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
     pub relu: bool,

@@ -33,9 +33,9 @@ pub struct Output {
 pub struct ExecutionPlan {
     input: [usize; 4],
     steps: Vec<Step>,
-    /// Where the steps' tensors begin: the inputs and the output of one after those of another. `None` is the images.
+    /// Where the steps' tensors start: the inputs and the output of one after those of another. `None` is the images.
     places: Vec<Option<usize>>,
-    /// Of the output, and where it begins.
+    /// Of the output, and where it starts.
     layout: Layout,
     output: usize,
     memory: Mutex<Buffer>,
@@ -52,7 +52,7 @@ struct Step {
 struct Planner<'a> {
     convs: &'a PackedConvs,
     batch: usize,
-    /// Whether the images stay in the usual order.
+    /// Whether the images stay in NCHW order.
     planar: bool,
     shapes: Vec<[usize; 4]>,
     homes: Homes,
@@ -95,7 +95,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The operation that computes a node; of a convolution it is told how.
+    /// The operation that computes a node; for a convolution also which algorithm.
     fn operation(&self, i: usize, node: &Node) -> Result<(Box<dyn Operation>, Option<Chosen>), KernelError> {
         let (isa, threads, output) = (self.convs.isa(), parallel::threads(), self.layouts[i]);
         let inputs: Vec<Layout> = node.inputs.iter().map(|input| self.layouts[*input]).collect();
@@ -163,7 +163,7 @@ impl ExecutionPlan {
                 let need = &mut needs[place.owner];
                 need.first = need.first.min(time);
                 need.last = need.last.max(time);
-                // A cache line more, so that tensors of equal length do not all begin on the same lines of the cache.
+                // A cache line more, so that tensors of equal length do not all start on the same lines of the cache.
                 need.len = layouts[place.owner].len().next_multiple_of(LINE) + LINE;
             }
         }
@@ -219,7 +219,7 @@ impl ExecutionPlan {
         Ok(Profile { steps: steps.collect(), answer: median(&times[self.steps.len()]) })
     }
 
-    /// One run; `ended` is told as each step ends.
+    /// One run; `ended` is called as each step ends.
     fn execute(&self, images: &[f32], ended: impl FnMut(usize)) -> Result<Output, KernelError> {
         check_length("a batch of images", self.input.iter().product(), images)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,27 +12,27 @@ use crate::{Layout, Operation};
 pub struct Profile {
     /// In the order of their computation.
     pub steps: Vec<ProfiledStep>,
-    /// From the end of the last step until the answer lies in the usual order.
+    /// From the end of the last step until the output is in NCHW order.
     pub answer: Duration,
 }
 
-/// A step of a [`ExecutionPlan`](super::ExecutionPlan): what it does, what that takes, and how long.
+/// A step of a [`ExecutionPlan`](super::ExecutionPlan): its operation, cost and time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfiledStep {
-    /// The layers that it computes, as they were [labelled](super::Graph::label), in their order. None where it only
-    /// joins or brings into another order what layers have made.
+    /// The layers that it computes, as they were [labeled](super::Graph::label), in their order. None where it only
+    /// joins or reorders the outputs of layers.
     pub layers: Vec<u64>,
     /// How it is computed.
     pub kind: StepKind,
     /// Whether tensors are added in it.
     pub sum: bool,
-    /// What comes last.
+    /// The activation.
     pub activation: Activation,
     /// The output, `[batch, channels, height, width]`.
     pub output: [usize; 4],
     /// Multiply-adds by the definition of convolutions and linear layers, for all images; nothing else is counted.
     pub macs: usize,
-    /// Multiplications that are done in their stead: fewer by Winograd's method, more where channels do not fill a
+    /// Multiplications that are actually done: fewer by Winograd's method, more where channels do not fill a
     /// vector or a vector spans several groups.
     pub multiplications: usize,
     /// Bytes of packed weights, which it reads.
@@ -41,14 +41,14 @@ pub struct ProfiledStep {
     pub value_bytes: usize,
     /// The median over runs, on all threads.
     pub time: Duration,
-    /// The least of them.
+    /// The minimum over runs.
     pub fastest: Duration,
 }
 
 /// How a step is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepKind {
-    /// Images brought into blocks of channels.
+    /// Images copied into blocks of channels.
     Pack,
     /// A convolution.
     Conv {
@@ -59,13 +59,13 @@ pub enum StepKind {
     },
     /// Pooling.
     Pool,
-    /// Local response normalisation.
+    /// Local response normalization.
     LocalResponse,
-    /// Scale and shift, a sum or an activation that no other step could take in.
+    /// Scale and shift, a sum or an activation that could not be fused into another step.
     Elementwise,
     /// A concatenation, or the part of one that does not lie in its place already.
     Concat,
-    /// Maps brought into the order of vectors.
+    /// Feature maps flattened to vectors.
     Flatten,
     /// A fully-connected layer.
     Linear(LinearPrecision),

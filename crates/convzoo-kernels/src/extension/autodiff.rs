@@ -17,7 +17,7 @@ use super::kernel_ops::{KernelGradients, KernelOps};
 use crate::elementwise::Activation;
 use crate::pool::PoolShape;
 
-/// A convolution as the backward pass remembers it.
+/// What the backward pass of a convolution keeps.
 #[derive(Clone, Debug)]
 struct TrackedConv {
     input: NodeId,
@@ -50,7 +50,7 @@ impl TrackedConv {
     }
 }
 
-/// A batch normalisation as the backward pass remembers it: the statistics, and which nodes the parameters are.
+/// What the backward pass of a batch normalization keeps: the statistics, and the parameters' nodes.
 #[derive(Clone, Debug)]
 struct TrackedBatchNorm<B: Backend> {
     input: NodeId,
@@ -63,7 +63,7 @@ struct TrackedBatchNorm<B: Backend> {
 }
 
 impl<B: Backend> TrackedBatchNorm<B> {
-    /// The input and the normalisation, of nodes' outputs.
+    /// The input and the normalization, of nodes' outputs.
     fn retrieve(self, mut output: impl FnMut(NodeId) -> FloatTensor<B>) -> (FloatTensor<B>, BatchNorm<B>) {
         let Self { input, scale, shift, mean, variance, epsilon, relu } = self;
         let (input, scale, shift) = (output(input), output(scale), output(shift));

@@ -1,4 +1,4 @@
-//! The operations of networks composed of Burn's own, for every backend: what runs where this crate's kernels do not.
+//! The operations composed of Burn's own, for every backend: what runs where this crate's kernels do not.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, TensorMetadata};
@@ -9,7 +9,7 @@ use crate::elementwise::Activation;
 use crate::planar::SgdStep;
 use crate::pool::PoolShape;
 
-/// A batch normalisation by given statistics, perhaps with a ReLU.
+/// A batch normalization by given statistics, perhaps with a ReLU.
 #[derive(Clone, Debug)]
 pub struct BatchNorm<B: Backend> {
     pub scale: FloatTensor<B>,
@@ -20,7 +20,7 @@ pub struct BatchNorm<B: Backend> {
     pub relu: bool,
 }
 
-/// The output of a batch normalisation in training, the mean and the biased variance.
+/// The output of a batch normalization in training, the mean and the biased variance.
 pub type BatchNormTrained<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // gradients are of the kernels' operations
@@ -110,7 +110,7 @@ pub trait BurnOps: Backend {
         Self::max_pool2d_with_indices_backward(input, kernel, stride, padding, dilation, ceil, gradient, indices).x_grad
     }
 
-    /// The means of windows; no maxima.
+    /// Average pooling, not max pooling.
     fn burn_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
         match shape {
             PoolShape::Adaptive(size) => Self::adaptive_avg_pool2d(input, size),
@@ -131,7 +131,7 @@ pub trait BurnOps: Backend {
         }
     }
 
-    /// A hyperbolic tangent or a logistic function; no other.
+    /// A hyperbolic tangent or a sigmoid; no other.
     fn burn_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
         match function {
             Activation::Sigmoid => Self::sigmoid(input),
@@ -167,7 +167,7 @@ pub trait BurnOps: Backend {
         Self::float_matmul(Self::float_swap_dims(gradient, 0, 1), input)
     }
 
-    /// The parameter and the velocity after a step.
+    /// The parameter and the momentum buffer after a step.
     fn burn_sgd_step(
         param: FloatTensor<Self>,
         velocity: FloatTensor<Self>,

@@ -1,10 +1,10 @@
 //! Whether flex computes with this crate's kernels or with its own operations.
 //!
-//! A choice of the device would be better, but Burn's leaves no room for it: `FlexDevice` is a struct without fields, all
-//! flex devices are one, and an operation sees nothing but its tensors and their device. A choice of the thread would not
-//! hold, since backward passes and data loaders run on threads of their own. So it is made once for a process, before its
-//! first operation, and cannot change under a running network: by [`choose`], else by `CONVZOO_KERNELS` (`on` or `off`), else
-//! the kernels are on.
+//! A choice of the device would be better, but Burn's leaves no room for it: `FlexDevice` is a struct without fields,
+//! all flex devices are one, and an operation is given nothing but its tensors and their device. A choice of the thread
+//! would not hold, since backward passes and data loaders run on threads of their own. So it is made once for a
+//! process, before its first operation, and cannot change under a running network: by [`choose`], else by
+//! `CONVZOO_KERNELS` (`on` or `off`), else the kernels are on.
 
 use std::sync::OnceLock;
 

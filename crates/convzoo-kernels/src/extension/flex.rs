@@ -17,7 +17,7 @@ use crate::planar::{
 };
 use crate::pool::{PoolKind, PoolShape};
 
-/// A tensor's values in their usual order.
+/// A tensor's values, contiguous.
 pub(super) struct Values(FlexTensor);
 
 impl Values {
@@ -37,7 +37,7 @@ impl AsRef<[f32]> for Values {
     }
 }
 
-/// The tensor with its values in their usual order.
+/// The tensor, contiguous.
 fn whole(tensor: FlexTensor) -> FlexTensor {
     match tensor.layout().contiguous_offsets() {
         Some((0, _)) => tensor,

@@ -59,16 +59,16 @@ pub trait KernelOps: Backend {
 
     fn kernel_max_pool2d(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
 
-    /// The means of windows; no maxima.
+    /// Average pooling, not max pooling.
     fn kernel_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
 
-    /// A hyperbolic tangent or a logistic function; no other.
+    /// A hyperbolic tangent or a sigmoid; no other.
     fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
 
     fn kernel_linear(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
     -> FloatTensor<Self>;
 
-    /// The parameter and the velocity after a step.
+    /// The parameter and the momentum buffer after a step.
     fn kernel_sgd_step(
         param: FloatTensor<Self>,
         velocity: FloatTensor<Self>,

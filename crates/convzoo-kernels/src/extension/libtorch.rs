@@ -1,9 +1,9 @@
-//! Training on libtorch: convolutions and batch normalisations whose gradients libtorch computes, in one call each.
+//! Training on libtorch: convolutions and batch normalizations whose gradients libtorch computes, in one call each.
 //!
-//! Burn composes them: the gradient of a weight as a convolution by windows as large as a map, those of a normalisation
-//! from a dozen operations. The calls themselves (`convolution_backward`, `native_batch_norm_backward`) are not among
-//! those that `tch` binds, but libtorch's own differentiation makes them: an operation is recorded with its inputs as
-//! leaves, and played back with the gradient that Burn has.
+//! Burn composes them: the gradient of a weight as a convolution with kernels as large as a feature map, those of a
+//! normalization from a dozen operations. The calls themselves (`convolution_backward`, `native_batch_norm_backward`)
+//! are not among those that `tch` binds, but libtorch's autograd makes them: an operation is recorded with its inputs
+//! as leaves, and played back with the gradient that Burn has.
 
 #![allow(deprecated)] // Burn is going to drop libtorch; as long as it is there, it is a device like the others
 
@@ -58,7 +58,7 @@ fn batch_norm_train(input: &Tensor, scale: &Tensor, shift: &Tensor, epsilon: f64
     // libtorch keeps the unbiased variance, which one value does not have.
     let values = input.numel() as f64 / mean.numel().max(1) as f64;
     let variance = if values > 1.0 { variance * ((values - 1.0) / values) } else { mean.zeros_like() };
-    // What libtorch has seen it keeps; a copy may be written over.
+    // libtorch keeps what it is given; a copy may be overwritten.
     [output, mean.copy(), variance]
 }
 
@@ -112,7 +112,7 @@ impl Tape {
         // What has this gradient with respect to the output is its product with it.
         let product = tch::with_grad(|| self.output.tensor.flatten(0, -1).dot(&gradient.tensor.flatten(0, -1)));
         let gradients = Tensor::run_backward(&[product], &leaves, false, false);
-        // Burn takes a tensor that is no view to lie in its usual order; libtorch orders a gradient as its input.
+        // Burn takes a tensor that is no view to be contiguous; libtorch orders a gradient as its input.
         gradients.into_iter().map(|gradient| TchTensor::new(gradient.contiguous())).collect()
     }
 }

@@ -1,13 +1,13 @@
 //! The operations of networks on Burn's tensors: on a CPU, by Burn's backend Flex, with this crate's kernels; on every
 //! other backend, and for other numbers than `f32`, with Burn's own operations. On libtorch, convolutions and batch
-//! normalisations in training are differentiated by libtorch itself.
+//! normalizations in training are differentiated by libtorch itself.
 //!
 //! `CONVZOO_KERNELS=off` in the environment, or [`choose`]`(`[`Kernels::Burn`]`)` before the first operation, gives Burn's own
 //! path everywhere.
 //!
-//! An operation takes this way: a function of this module → `kernel_ops` (a trait that Burn's dispatch knows) →
-//! `autodiff`, where it is differentiated → `flex`, which calls [`planar`](crate::planar). Whatever the kernels do not take
-//! goes to `burn_ops`, the same of Burn's own operations for every backend.
+//! The path of an operation: a function of this module → `kernel_ops` (a trait that Burn's dispatch knows) →
+//! `autodiff`, where it is differentiated → `flex`, which calls [`planar`](crate::planar). Whatever the kernels do not
+//! take goes to `burn_ops`, the same of Burn's own operations for every backend.
 
 #[cfg(feature = "flex")]
 mod autodiff;
@@ -83,7 +83,7 @@ pub fn conv2d_affine(input: Tensor<4>, weight: Tensor<4>, affine: Affine, option
     Tensor::from_dispatch(Dispatch::burn_affine(output, scale.into_dispatch(), shift.into_dispatch(), relu))
 }
 
-/// The output of a batch normalisation in training, and the statistics of the batch.
+/// The output of a batch normalization in training, and the statistics of the batch.
 #[derive(Clone, Debug)]
 pub struct BatchNormTrain {
     /// `[batch, channels, height, width]`.
@@ -94,8 +94,8 @@ pub struct BatchNormTrain {
     pub variance: Tensor<1>,
 }
 
-/// Normalises `[batch, channels, height, width]` by the batch, then scales and shifts by `[channels]`, perhaps with a
-/// ReLU after it.
+/// Normalizes `[batch, channels, height, width]` by the batch's statistics, then scales and shifts by `[channels]`,
+/// perhaps with a ReLU after it.
 pub fn batch_norm_train(
     input: Tensor<4>,
     scale: Tensor<1>,
@@ -122,8 +122,8 @@ pub fn batch_norm_train(
     BatchNormTrain { output: Tensor::from_dispatch(output), mean, variance }
 }
 
-/// Normalises `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts, perhaps with a
-/// ReLU after it.
+/// Normalizes `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts, perhaps
+/// with a ReLU after it.
 pub fn batch_norm(
     input: Tensor<4>,
     [scale, shift]: [Tensor<1>; 2],
@@ -151,7 +151,7 @@ pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::burn_add_relu(a.into_dispatch(), b.into_dispatch()))
 }
 
-/// The largest pixel of each window of `[batch, channels, height, width]`.
+/// Max pooling of `[batch, channels, height, width]`.
 pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if on_kernels(&input) && options.dilation == [1, 1] && options.padding.iter().all(|(begin, end)| begin == end) {
@@ -160,7 +160,7 @@ pub fn max_pool2d(input: Tensor<4>, options: MaxPoolOptions<2>) -> Tensor<4> {
     module::max_pool2d(input, options)
 }
 
-/// The mean of each window of `[batch, channels, height, width]`.
+/// Average pooling of `[batch, channels, height, width]`.
 pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if on_kernels(&input) && options.padding.iter().all(|(begin, end)| begin == end) {
@@ -176,7 +176,7 @@ pub fn average_pool2d(input: Tensor<4>, options: AvgPoolOptions<2>) -> Tensor<4>
     module::avg_pool2d(input, options)
 }
 
-/// The means of as many windows as `output` has cells, as equal as can be.
+/// Adaptive average pooling to `output`, `[height, width]`.
 pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if on_kernels(&input) {
@@ -218,7 +218,7 @@ pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2>
     })
 }
 
-/// A step of stochastic gradient descent: the parameter and the velocity after it.
+/// A step of SGD: the parameter and the momentum buffer after it.
 pub fn sgd_step<const D: usize>(
     param: Tensor<D>,
     velocity: Tensor<D>,
@@ -236,7 +236,7 @@ pub fn sgd_step<const D: usize>(
     (Tensor::from_dispatch(param), Tensor::from_dispatch(velocity))
 }
 
-/// The values of a tensor, in their usual order: on Flex those that the tensor has, which both then share.
+/// The values of a tensor, contiguous: on Flex shared with the tensor.
 ///
 /// # Errors
 /// They are no `f32` and cannot become such, or the device does not give them.

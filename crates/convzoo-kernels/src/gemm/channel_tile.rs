@@ -5,7 +5,7 @@ use std::ptr;
 
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
-/// What a channel tile works on: some neighbouring pixels of one row, one or two blocks of output channels.
+/// What a channel tile works on: some neighboring pixels of one row, one or two blocks of output channels.
 ///
 /// All lengths and steps are in floats.
 #[derive(Clone, Copy)]
@@ -184,6 +184,6 @@ unsafe fn with_step<S: Simd, const BLOCKS: usize, const STEP: usize>(pixels: usi
     dispatch!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
 }
 
-/// From one row of a packed window to the next: of lines of a cache an odd number, so that neighbouring rows lie in
+/// From one row of a packed window to the next: of lines of a cache an odd number, so that neighboring rows lie in
 /// different sets of it.
 pub const ROW_STEP: usize = 13 * 16;

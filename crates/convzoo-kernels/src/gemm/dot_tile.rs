@@ -11,7 +11,7 @@ pub(crate) struct DotTileArgs<'a> {
     /// The first piece's input, and the step to the next.
     pub input: *const f32,
     pub input_step: usize,
-    /// What the first cell sees through each tap of the tile.
+    /// The input of the first cell at each tap of the tile.
     pub places: &'a [usize],
     /// The first output's first cell, and the steps to the next piece and the next output.
     pub gradient: *const f32,
@@ -37,11 +37,11 @@ impl<const ROWS: usize, const TAPS: usize> Kernel for DotTile<'_, ROWS, TAPS> {
             let mut totals = [[S::splat(0.0); TAPS]; ROWS];
             for piece in 0..pieces {
                 let (input, gradient) = (input.add(piece * input_step), gradient.add(piece * gradient_step));
-                let mut seen = [input; TAPS];
-                seen.iter_mut().zip(places).for_each(|(seen, &place)| *seen = input.add(place));
+                let mut inputs = [input; TAPS];
+                inputs.iter_mut().zip(places).for_each(|(at_tap, &place)| *at_tap = input.add(place));
                 for at in (0..vectors).map(|vector| vector * S::LANES) {
                     let mut values = [S::splat(0.0); TAPS];
-                    values.iter_mut().zip(seen).for_each(|(value, seen)| *value = S::load(seen.add(at)));
+                    values.iter_mut().zip(inputs).for_each(|(value, at_tap)| *value = S::load(at_tap.add(at)));
                     for (r, totals) in totals.iter_mut().enumerate() {
                         let gradient = S::load(gradient.add(r * plane + at));
                         for (total, value) in totals.iter_mut().zip(values) {

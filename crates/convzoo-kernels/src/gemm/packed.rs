@@ -58,7 +58,7 @@ impl PackedMatrix {
         start..self.channels.min(start + self.depth_channels)
     }
 
-    /// Where a tile's weights begin.
+    /// Where a tile's weights start.
     pub fn at(&self, depth: usize, tile: usize) -> usize {
         let channels = self.depth(depth);
         let first = parallel::piece(self.rows, self.tiles, tile).start;

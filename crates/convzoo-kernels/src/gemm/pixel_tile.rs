@@ -3,13 +3,13 @@
 use super::ChannelAffine;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// What a pixel tile works on: some rows of a weight, some neighbouring vectors of pixels.
+/// What a pixel tile works on: some rows of a weight, some neighboring vectors of pixels.
 #[derive(Clone, Copy)]
 pub(crate) struct PixelTileArgs<'a> {
     /// Channels that are summed, and the step from the pixels of one to those of the next.
     pub channels: usize,
     pub channel_step: usize,
-    /// Where the pixels lie that each tap sees.
+    /// Where the pixels of each tap lie.
     pub taps: &'a [usize],
     /// `[channel, tap][row]`.
     pub weights: *const f32,

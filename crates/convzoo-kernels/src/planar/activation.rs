@@ -15,7 +15,7 @@ pub fn tanh_backward(isa: Isa, output: &[f32], gradient: &[f32]) -> Vec<f32> {
     combine(isa, output, gradient, |output, gradient| gradient * (1.0 - output * output))
 }
 
-/// The logistic function of each element.
+/// The sigmoid of each element.
 pub fn sigmoid(isa: Isa, input: &[f32]) -> Vec<f32> {
     map(isa, input, math::sigmoid)
 }

@@ -21,7 +21,7 @@ impl AveragePoolPass {
     /// Of `planes` (images times channels) of `input`, `[height, width]`.
     ///
     /// # Errors
-    /// No window fits, or the shape takes maxima.
+    /// No window fits, or the shape is max pooling.
     pub fn new(isa: Isa, shape: &PoolShape, planes: usize, input: [usize; 2]) -> Result<Self, KernelError> {
         if shape.is_max() {
             return Err(KernelError::Window { operation: "average pooling", what: "a maximum" });

@@ -1,4 +1,4 @@
-//! Convolutions on planes, forward and backward: which way each goes.
+//! Convolutions on planes, forward and backward: which algorithm computes each.
 #![allow(unsafe_code)]
 
 use super::channel_sums;
@@ -39,8 +39,8 @@ impl ConvPass {
         Ok(Self { isa, shape, batch, input, output, tiles: [forward, backward] }.suited())
     }
 
-    /// The same with another tile of Winograd's method, or without it; a shape other than 3×3, stride 1, dilation 1, one
-    /// group and padding up to 2 never goes by it.
+    /// The same with another tile of Winograd's method, or without it; a shape other than 3×3, stride 1, dilation 1,
+    /// one group and padding up to 2 never uses it.
     pub fn with_tile(self, tile: Option<WinogradTile>) -> Self {
         Self { tiles: [tile; 2], ..self }.suited()
     }
@@ -113,7 +113,7 @@ impl ConvPass {
         let ([inputs, outputs], kernel) = (self.shape.channels, self.shape.taps());
         let len = batch * inputs * self.input[0] * self.input[1];
         if let Some(tile) = self.tiles[1] {
-            // The same convolution, of the kernels turned by half a turn.
+            // The same convolution, with the kernels rotated by 180°.
             let taps: Vec<usize> = (0..kernel).rev().collect();
             let (row, channel) = (kernel, inputs * kernel);
             let matrix = WeightMatrix { weight, rows: inputs, channels: outputs, row, channel, taps: &taps };
@@ -127,7 +127,7 @@ impl ConvPass {
         let write = |output| phases.iter().for_each(|phase| self.write_phase(phase, gradient, weight, output));
         let covered: usize = phases.iter().map(|phase| phase.grid[0] * phase.grid[1]).sum();
         if covered < self.input[0] * self.input[1] {
-            // Pixels that no tap sees have no gradient.
+            // Pixels that no tap reads have no gradient.
             let mut output = vec![0.0; len];
             write(output.as_mut_ptr());
             return output;
@@ -203,7 +203,7 @@ impl ConvPass {
         ((0..taps).collect(), self.shape.group_channels()[0] * taps)
     }
 
-    /// The input as the output's cells see it.
+    /// The input as the output's cells read it.
     fn window<'a>(&self, input: &'a [f32]) -> Im2col<'a> {
         let ConvShape { kernel, dilation, padding, .. } = self.shape;
         let at = |i: usize, tap: usize| (tap * dilation[i]) as isize - padding[i] as isize;
@@ -212,11 +212,11 @@ impl ConvPass {
         Im2col::new(input, size, self.output, self.shape.stride, taps.collect())
     }
 
-    /// The phases of the input's pixels, but for those that no tap sees.
+    /// The phases of the input's pixels, but for those that no tap reads.
     fn phases(&self) -> Vec<Phase> {
         let ConvShape { kernel, stride, dilation, padding, .. } = self.shape;
-        // Taps of one direction that see the phase, and where from.
-        let seen = |i: usize, phase: usize| -> Vec<(usize, isize)> {
+        // Taps of one direction that read the phase, and where from.
+        let readers = |i: usize, phase: usize| -> Vec<(usize, isize)> {
             (0..kernel[i])
                 .filter_map(|tap| {
                     let distance = (phase + padding[i]) as isize - (tap * dilation[i]) as isize;
@@ -227,7 +227,7 @@ impl ConvPass {
         let mut phases = Vec::new();
         for y in 0..stride[0].min(self.input[0]) {
             for x in 0..stride[1].min(self.input[1]) {
-                let (rows, columns) = (seen(0, y), seen(1, x));
+                let (rows, columns) = (readers(0, y), readers(1, x));
                 let taps: Vec<_> = rows
                     .iter()
                     .flat_map(|&(r, row)| columns.iter().map(move |&(c, column)| (r * kernel[1] + c, [row, column])))
@@ -257,11 +257,11 @@ struct Phase {
     /// The first one, and how many.
     first: [usize; 2],
     grid: [usize; 2],
-    /// The taps that see them, each with its place in the weight and the output cell that sees the first pixel through it.
+    /// The taps that read them, each with its place in the weight and the output cell that the first pixel contributes to.
     taps: Vec<(usize, [isize; 2])>,
 }
 
-/// Computes the product in the way that suits it.
+/// Computes the product by the algorithm that suits it.
 fn multiply(gemm: ImplicitGemm) {
     if !gemm.run_few_outputs() {
         gemm.run();

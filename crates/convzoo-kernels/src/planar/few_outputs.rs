@@ -19,8 +19,8 @@ const PLANES: usize = 6 << 10;
 const ROWS: usize = 32;
 
 impl ImplicitGemm<'_> {
-    /// [`run`](Self::run) for few rows, with the pixels read where they lie: to bring each to every tap that sees it would
-    /// take longer than to multiply it. Returns whether that suits; if not, nothing is done.
+    /// [`run`](Self::run) for few rows, with the pixels read where they lie: to bring each to every tap that reads it
+    /// would take longer than to multiply it. Returns whether that suits; if not, nothing is done.
     pub fn run_few_outputs(&self) -> bool {
         let &Self { isa, batch, im2col, first, ref matrix, affine, ref target } = self;
         let Some(frame) = Frame::new(im2col).filter(|_| batch > 0 && (1..=ROWS).contains(&matrix.rows)) else {

@@ -1,4 +1,4 @@
-//! Planes among zeros, as a window that slides by single pixels sees them.
+//! Zero-padded planes for windows of stride 1.
 #![allow(unsafe_code)]
 
 use std::ops::Range;
@@ -7,7 +7,7 @@ use super::im2col::Im2col;
 use super::{clear, copy};
 use crate::simd::Simd;
 
-/// What a window that slides by single pixels sees of a source, as planes among zeros.
+/// The zero-padded planes of a source that a window of stride 1 reads.
 ///
 /// Rows follow each other without a seam, so that a tap lies at one distance from all cells: vectors of cells run on over
 /// the ends of rows, and what they compute there is left out.
@@ -15,9 +15,9 @@ pub(super) struct Frame<'a> {
     pub source: &'a [f32],
     /// Channels, height and width of the source.
     pub size: [usize; 3],
-    /// Where the frame's first row and column lie in the source, seen from the grid's first cell.
+    /// Where the frame's first row and column lie in the source, relative to the grid's first cell.
     pub first: [isize; 2],
-    /// Rows that a row of cells sees beside its own.
+    /// Rows that a row of cells reads besides its own.
     pub reach: usize,
     /// From one row to the next.
     pub pitch: usize,
@@ -43,18 +43,18 @@ impl<'a> Frame<'a> {
         })
     }
 
-    /// Where the taps lie, seen from a cell's place.
+    /// Where the taps lie, relative to a cell's place.
     pub fn offsets(&self, taps: &[[isize; 2]]) -> Vec<usize> {
         let [top, left] = self.first;
         taps.iter().map(|[row, column]| row.abs_diff(top) * self.pitch + column.abs_diff(left)).collect()
     }
 
-    /// Floats of a plane that some rows of cells see, with those that their last vector reads beyond it.
+    /// Floats of a plane that some rows of cells read, with those that their last vector reads beyond it.
     pub fn len(&self, rows: usize, lanes: usize) -> usize {
         ((rows + self.reach) * self.pitch).next_multiple_of(lanes) + lanes
     }
 
-    /// Writes what `rows` rows of cells see, the first of them `row`, of some channels of an image: [`len`](Self::len)
+    /// Writes what `rows` rows of cells read, the first of them `row`, of some channels of an image: [`len`](Self::len)
     /// floats each. Rows of the source from `height` on count as zeros.
     ///
     /// # Safety

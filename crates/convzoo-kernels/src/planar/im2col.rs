@@ -11,10 +11,10 @@ use crate::simd::{Kernel, Simd};
 
 /// The matrix `[channels × taps, pixels]` that a sliding window reads from an image, made in pieces.
 ///
-/// Pixels are the cells of a grid, counted through all images. A tap at `[row, column]` sees, from the cell `[y, x]`,
+/// Pixels are the cells of a grid, counted through all images. A tap at `[row, column]` reads, for the cell `[y, x]`,
 /// the pixel `[y · step + row, x · step + column]` of the source, and zero where there is none.
 pub(super) struct Im2col<'a> {
-    /// `[batch, channels, height, phases, phase]`: with a horizontal step, the columns that a tap sees side by side.
+    /// `[batch, channels, height, phases, phase]`: with a horizontal step, the columns that a tap reads side by side.
     pub source: Cow<'a, [f32]>,
     pub channels: usize,
     pub size: [usize; 2],

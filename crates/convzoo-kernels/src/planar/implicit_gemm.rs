@@ -42,7 +42,7 @@ const DEPTH: usize = 384;
 /// Panels of pixels that share a pass over the weights.
 const PANELS: usize = 6;
 
-/// A weight times the pixels that its taps see in the source's channels, from the `first`-th on.
+/// A weight times the pixels that its taps read in the source's channels, from the `first`-th on.
 pub(super) struct ImplicitGemm<'a> {
     pub isa: Isa,
     pub batch: usize,

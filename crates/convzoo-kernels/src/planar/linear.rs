@@ -17,9 +17,9 @@ pub struct LinearPass {
     pub isa: Isa,
     /// Images.
     pub batch: usize,
-    /// Features in.
+    /// Input features.
     pub inputs: usize,
-    /// Features out.
+    /// Output features.
     pub outputs: usize,
 }
 

@@ -23,7 +23,7 @@ impl MaxPoolPass {
     /// Of `planes` (images times channels) of `input`, `[height, width]`.
     ///
     /// # Errors
-    /// No window fits, or the shape takes means.
+    /// No window fits, or the shape is average pooling.
     pub fn new(isa: Isa, shape: &PoolShape, planes: usize, input: [usize; 2]) -> Result<Self, KernelError> {
         let PoolShape::Sliding { kind: PoolKind::Max, kernel, stride, padding, .. } = *shape else {
             return Err(KernelError::Window { operation: "max pooling", what: "a mean" });
@@ -114,7 +114,7 @@ impl Kernel for PoolPlane<'_> {
             for y in window.skip(1) {
                 let line = self.plane[y * width..][..width].iter().enumerate();
                 for ((largest, place), (x, &pixel)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
-                    // What is no number stays.
+                    // NaN stays NaN.
                     let larger = (pixel > *largest) | pixel.is_nan();
                     *largest = if larger { pixel } else { *largest };
                     *place = if larger { (y * width + x) as i32 } else { *place };

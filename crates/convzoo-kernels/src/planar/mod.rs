@@ -1,10 +1,10 @@
-//! Operations on tensors in the usual order, `[batch, channels, height, width]`: training, forward and backward, and
+//! Operations on tensors in NCHW order, `[batch, channels, height, width]`: training, forward and backward, and
 //! inference layer by layer.
 //!
 //! Vectors lie along the pixels of a plane, so that no tensor changes its layout; in the gradient of a weight, which sums
 //! over them, along the outputs. To read in this order:
 //!
-//! - [`conv`]: a convolution and its gradients, and which way each goes:
+//! - [`conv`]: a convolution and its gradients, and which algorithm computes each:
 //!   - [`winograd`]: 3×3 of stride 1, forward and backward, where that is faster ([`cost`](crate::cost)); [`tiles`] brings
 //!     tiles into blocks, [`winograd_weight_grad`] is the gradient of the weight.
 //!   - [`implicit_gemm`]: all others, as a matrix product whose matrix of taps ([`im2col`]) is made in pieces as small as a

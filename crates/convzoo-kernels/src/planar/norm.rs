@@ -4,7 +4,7 @@ use crate::memory::{Shared, filled, part_mut};
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Batch normalisation of a tensor `[batch, channels, plane]`, with or without a ReLU after it
+/// Batch normalization of a tensor `[batch, channels, plane]`, with or without a ReLU after it
 /// ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)).
 ///
 /// A channel's planes are read once from memory: what follows their statistics finds them in the cache.
@@ -24,7 +24,7 @@ pub struct BatchNormPass {
     pub relu: bool,
 }
 
-/// What normalises each channel.
+/// Parameters and statistics of each channel.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchNormParams<'a> {
     /// γ.
@@ -37,7 +37,7 @@ pub struct BatchNormParams<'a> {
     pub variance: &'a [f32],
 }
 
-/// Gradients of a batch normalisation's parameters.
+/// Gradients of a batch normalization's parameters.
 #[derive(Clone, Debug)]
 pub struct BatchNormGradients {
     /// Of γ.
@@ -66,7 +66,7 @@ impl Line {
 const SUMS: usize = 64;
 
 impl BatchNormPass {
-    /// Normalises by the batch; returns the output, and each channel's mean and biased variance.
+    /// Normalizes by the batch's statistics; returns the output, and each channel's mean and biased variance.
     ///
     /// # Panics
     /// A slice's length is not that of its shape; so below.
@@ -82,14 +82,14 @@ impl BatchNormPass {
                     let (mean, variance) = self.statistics(input, channel);
                     to_mean.get().add(channel).write(mean);
                     to_variance.get().add(channel).write(variance);
-                    self.normalise(input, channel, self.line(scale[channel], shift[channel], mean, variance), &output);
+                    self.normalize(input, channel, self.line(scale[channel], shift[channel], mean, variance), &output);
                 });
             })
         };
         (output, mean, variance)
     }
 
-    /// Normalises by given statistics.
+    /// Normalizes by given statistics.
     pub fn apply(&self, input: &[f32], params: BatchNormParams) -> Vec<f32> {
         let BatchNormParams { scale, shift, mean, variance } = params;
         self.check(input, &[scale, shift, mean, variance]);
@@ -99,7 +99,7 @@ impl BatchNormPass {
                 let output = Shared(output);
                 parallel::for_each(self.channels, |channel| {
                     let line = self.line(scale[channel], shift[channel], mean[channel], variance[channel]);
-                    self.normalise(input, channel, line, &output);
+                    self.normalize(input, channel, line, &output);
                 });
             })
         }
@@ -149,7 +149,7 @@ impl BatchNormPass {
         (image * self.channels + channel) * self.plane
     }
 
-    /// The normalisation of a channel.
+    /// The normalization of a channel.
     fn line(&self, scale: f32, shift: f32, mean: f32, variance: f32) -> Line {
         let slope = f64::from(scale) / (f64::from(variance) + self.epsilon).sqrt();
         Line { mean, slope: slope as f32, shift }
@@ -173,7 +173,7 @@ impl BatchNormPass {
 
     /// # Safety
     /// The output has the input's length, and nothing else writes the channel meanwhile.
-    unsafe fn normalise(&self, input: &[f32], channel: usize, line: Line, output: &Shared<*mut f32>) {
+    unsafe fn normalize(&self, input: &[f32], channel: usize, line: Line, output: &Shared<*mut f32>) {
         for n in 0..self.batch {
             let at = self.at(n, channel);
             // SAFETY: the caller's promise.
@@ -239,19 +239,19 @@ impl Kernel for Apply<'_> {
     }
 }
 
-/// max(0, x), and what is no number stays so.
+/// max(0, x); NaN stays NaN.
 #[inline(always)]
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
 }
 
-/// The gradient before the ReLU: none where the output was not positive.
+/// The gradient before the ReLU: 0 where the output was not positive.
 #[inline(always)]
 fn masked<const RELU: bool>(x: f32, g: f32, line: Line) -> f32 {
     if !RELU || line.at(x) > 0.0 { g } else { 0.0 }
 }
 
-/// Sums of the gradient, and of it times the centred input.
+/// Sums of the gradient, and of it times the centered input.
 struct GradientSums<'a> {
     x: &'a [f32],
     g: &'a [f32],
@@ -298,7 +298,7 @@ impl GradientSums<'_> {
     }
 }
 
-/// How a channel's gradient passes through its normalisation.
+/// A channel's gradient through its normalization.
 #[derive(Clone, Copy)]
 struct Slope {
     line: Line,

@@ -12,18 +12,18 @@ const CHUNK: usize = 1 << 14;
 /// All of it in one pass: with the weights of a large network it takes as long as memory does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SgdStep {
-    /// What the step is multiplied with.
+    /// Learning rate.
     pub rate: f32,
-    /// Share of the last step that is added to this one.
+    /// Momentum.
     pub momentum: f32,
-    /// Whether the gradient is looked at one step ahead.
+    /// Whether the momentum is Nesterov's.
     pub nesterov: bool,
-    /// Share of the parameter that is added to the gradient.
+    /// Weight decay.
     pub decay: f32,
 }
 
 impl SgdStep {
-    /// Moves a parameter and the velocity of its steps by a gradient.
+    /// Updates a parameter and its momentum buffer by a gradient.
     ///
     /// # Panics
     /// The slices differ in length.

@@ -1,4 +1,4 @@
-//! Tiles of Winograd's method, brought from tensors in the usual order into blocks of channels and transformed.
+//! Tiles of Winograd's method, brought from tensors in NCHW order into blocks of channels and transformed.
 #![allow(unsafe_code)]
 
 use crate::simd::Simd;

@@ -34,7 +34,7 @@ pub(super) fn weight_grad_few(
     if batch == 0 || outputs.len() > isa.lanes() || into.len() * isa.lanes() > SUMS {
         return false;
     }
-    // The gradient in rows as long as the input's, so that a cell and what it sees lie at one distance.
+    // The gradient in rows as long as the input's, so that a cell and its inputs lie at one distance.
     let size = [gradient.channels, height, width];
     let gradient = Frame { source: &gradient.source, size, first: [0, 0], reach: 0, pitch: input.pitch };
     // A piece is some rows of an image.
@@ -77,7 +77,7 @@ struct Part<'a> {
     gradient: &'a Frame<'a>,
     outputs: Range<usize>,
     channels: Range<usize>,
-    /// What the first cell sees through each tap of each channel.
+    /// The input of the first cell at each tap of each channel.
     places: &'a [usize],
     /// Rows of a piece, and pieces of an image.
     rows: usize,
@@ -120,7 +120,7 @@ impl Kernel for Part<'_> {
                 for tile in 0..tiles {
                     let tile = parallel::piece(outputs.len(), tiles, tile);
                     for (i, places) in places.chunks(4).enumerate() {
-                        // SAFETY: a vector of cells and what it sees lie within their planes.
+                        // SAFETY: a vector of cells and its inputs lie within their planes.
                         unsafe {
                             let args = DotTileArgs {
                                 pieces: count,

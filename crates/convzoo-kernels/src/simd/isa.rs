@@ -14,15 +14,15 @@ pub enum Isa {
     Avx2,
     /// 64-bit ARM's NEON: 8 lanes in two registers each.
     Neon,
-    /// Plain Rust that the compiler vectorises with what every processor of the target has: 8 lanes.
+    /// Plain Rust that the compiler vectorizes with what every processor of the target has: 8 lanes.
     Portable,
 }
 
 impl Isa {
-    /// From the fastest.
+    /// Fastest first.
     const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
-    /// What this processor has, from the fastest; [`Portable`](Self::Portable) is always there.
+    /// What this processor has, fastest first; [`Portable`](Self::Portable) is always there.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
     }

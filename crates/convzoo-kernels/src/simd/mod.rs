@@ -56,8 +56,8 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The sum of the lanes.
     unsafe fn sum(a: Self::Vector) -> f32;
 
-    /// Writes the columns of a square of `LANES` by `LANES` as rows: rows of the source begin `from_step` apart, those of
-    /// the result `to_step` apart.
+    /// Writes the columns of a square of `LANES` by `LANES` as rows: rows of the source start `from_step` apart, those
+    /// of the result `to_step` apart.
     #[inline(always)]
     unsafe fn transpose(from: *const f32, from_step: usize, to: *mut f32, to_step: usize) {
         for row in 0..Self::LANES {

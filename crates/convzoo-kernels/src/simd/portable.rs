@@ -1,6 +1,6 @@
 use super::{Kernel, Simd};
 
-/// Arrays, whose loops the compiler vectorises.
+/// Arrays, whose loops the compiler vectorizes.
 #[derive(Clone, Copy)]
 pub struct Portable;
 

@@ -69,7 +69,7 @@ impl Segments {
     }
 }
 
-/// Two neighbouring output blocks, or the last one alone.
+/// Two neighboring output blocks, or the last one alone.
 pub(crate) struct Pair {
     pub first: usize,
     pub blocks: usize,
@@ -127,7 +127,7 @@ pub(crate) struct Pipeline<'a, I, O> {
     pub sink: &'a O,
     /// Transformed, `[element][pair of output blocks][input][block][lanes]`.
     pub weights: &'a [f32],
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Tiles of an image, down and across.
     pub tiles: [usize; 2],

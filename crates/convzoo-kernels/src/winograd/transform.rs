@@ -7,7 +7,7 @@ pub(crate) trait Transform: Send + Sync + 'static {
     /// Outputs and inputs of a step.
     const OUTPUTS: usize;
     const INPUTS: usize;
-    /// What a kernel's row or column is multiplied with.
+    /// What a kernel's row or column is multiplied by.
     const KERNEL: &'static [[f64; 3]];
 
     unsafe fn input<S: Simd>(from: &[S::Vector; MAX_INPUTS]) -> [S::Vector; MAX_INPUTS];
@@ -181,7 +181,7 @@ pub(crate) trait Square {
     unsafe fn row<S: Simd>(&self, y: usize) -> [S::Vector; MAX_INPUTS];
 }
 
-/// Transforms a square of `side` rows and columns both ways to a vector for each of `T::INPUTS`² elements, `step` apart.
+/// Transforms rows and columns of a square of side `side` to a vector for each of `T::INPUTS`² elements, `step` apart.
 ///
 /// # Safety
 /// The processor has `S`'s instructions, and `to` has room.
@@ -220,7 +220,7 @@ pub(crate) trait PutRow<const N: usize> {
     unsafe fn put<S: Simd>(&self, y: usize, values: [S::Vector; N]);
 }
 
-/// Transforms elements, `step` apart, back both ways and puts the first `rows` rows of the square.
+/// Transforms elements, `step` apart, back along columns and rows and puts the first `rows` rows of the square.
 ///
 /// # Safety
 /// The processor has `S`'s instructions, and there are `T::INPUTS`² elements.

@@ -32,13 +32,13 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Configures an [`AlexNet`].
 #[derive(Config, Debug)]
 pub struct AlexNetConfig {
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before each hidden fully-connected layer.
+    /// Dropout probability before each hidden fully-connected layer.
     #[config(default = 0.5)]
     pub dropout: f64,
 }
@@ -64,7 +64,7 @@ impl AlexNetConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> AlexNet {
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size);
         let pool = || PoolConfig::max(3, 2).init();

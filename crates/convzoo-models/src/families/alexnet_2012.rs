@@ -2,8 +2,8 @@
 //! Neural Networks*,
 //! [NIPS 2012](https://papers.nips.cc/paper/2012/hash/c399862d3b9d6b76c8436e924a68c45b-Abstract.html).
 //!
-//! Two towers, one on each GPU, that see each other's maps in the third convolution only: convolutions 2, 4 and 5 have
-//! two groups. The paper speaks of 224×224 images; its 55×55 maps need 227×227.
+//! Two towers, one on each GPU, connected in the third convolution only: convolutions 2, 4 and 5 have two groups.
+//! The paper speaks of 224×224 images; its 55×55 feature maps need 227×227.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -33,13 +33,13 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Configures an [`AlexNet2012`] for images of 227×227.
 #[derive(Config, Debug)]
 pub struct AlexNet2012Config {
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature after each hidden fully-connected layer.
+    /// Dropout probability after each hidden fully-connected layer.
     #[config(default = 0.5)]
     pub dropout: f64,
     /// Towers: 2 as in the paper, with 60,965,224 parameters; 1 as courses show it, with 62,378,344.
@@ -69,9 +69,9 @@ impl AlexNet2012Config {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> AlexNet2012 {
-        // Biases of 1 where that keeps the ReLUs of early training alive.
+        // Biases of 1 where that gives the ReLUs positive inputs early in training.
         let [zero, one] = [0.0, 1.0].map(|bias| Init::NormalBias { std: 0.01, bias });
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(zero);
         let towers = |inputs, outputs, size| conv(inputs, outputs, size).with_groups(self.groups).with_init(one);

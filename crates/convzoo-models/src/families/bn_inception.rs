@@ -23,7 +23,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
     paper: "https://arxiv.org/abs/1502.03167",
     input: [3, 224, 224],
     classes: 1000,
-    // Modules 3c and 4e halve by convolutions beside a pooling, which agree on even maps only.
+    // Modules 3c and 4e downsample by parallel convolutions and pooling, whose sizes agree on even feature maps only.
     sizes: Sizes::MultiplesOf(32),
     takes: &[Opt::Dropout],
     weights: &[],
@@ -32,11 +32,11 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 
 /// A module, by its widths.
 enum Widths {
-    /// 1×1, 3×3 reduce, 3×3, double 3×3 reduce, double 3×3, projection of the mean.
+    /// 1×1, 3×3 reduce, 3×3, double 3×3 reduce, double 3×3, projection after average pooling.
     Mean([usize; 6]),
-    /// The same with the maximum in place of the mean.
+    /// The same with max pooling in place of average pooling.
     Max([usize; 6]),
-    /// Halves the map: 3×3 reduce, 3×3, double 3×3 reduce, double 3×3; the maximum passes through.
+    /// Halves the feature map: 3×3 reduce, 3×3, double 3×3 reduce, double 3×3; the max-pooled input passes through.
     Halving([usize; 4]),
 }
 
@@ -56,13 +56,13 @@ const MODULES: &[(&str, Widths)] = &[
 /// Configures a [`BnInception`].
 #[derive(Config, Debug)]
 pub struct BnInceptionConfig {
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the classifier.
+    /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
@@ -85,7 +85,7 @@ impl BnInceptionConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> BnInception {
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_norm(Some(NormConfig::BATCH))
@@ -136,7 +136,7 @@ impl Classifier for BnInception {
         Preprocessing { mean, std: [1.0 / 255.0; 3], ..Preprocessing::IMAGENET }
     }
 
-    /// The Caffe port's names: a norm is called as its convolution, with `_bn`.
+    /// The Caffe port's names: a norm has its convolution's name with `_bn`.
     fn reference_name(&self, path: &[&str]) -> String {
         let unit = |layer: &str, rest: &[&str]| match rest {
             ["norm", tensor] => rename(&[&format!("{layer}_bn")], tensor),
@@ -150,7 +150,7 @@ impl Classifier for BnInception {
             [pool @ ("pool1" | "pool2"), tensor] => rename(&[&format!("{pool}_3x3_s2")], tensor),
             ["inception", module, "branches", branch, rest @ ..] => {
                 let (name, widths) = &MODULES[index(module)];
-                // A halving module has no 1×1 path.
+                // A module that halves the feature map has no 1×1 branch.
                 let branch = index(branch) + usize::from(matches!(widths, Widths::Halving(_)));
                 let (layer, rest) = branch_layer(branch, rest);
                 unit(&format!("inception_{name}_{layer}"), rest)
@@ -162,7 +162,7 @@ impl Classifier for BnInception {
     }
 }
 
-/// A layer of a module, and what of its path is left.
+/// A layer of a module, and the rest of its path.
 fn branch_layer<'a, 'b>(branch: usize, path: &'b [&'a str]) -> (&'static str, &'b [&'a str]) {
     match (branch, path) {
         (_, ["pool", rest @ ..]) => ("pool", rest),

@@ -49,21 +49,21 @@ const WEIGHTS: &[Published] = &[
 pub struct DenseNetConfig {
     /// Layers of each of the four dense blocks.
     pub depths: [usize; 4],
-    /// Channels that each layer adds.
+    /// Growth rate: the channels that each layer adds.
     pub growth_rate: usize,
     /// Channels of the first convolution.
     #[config(default = 64)]
     pub width: usize,
-    /// Width of the 1×1 convolutions in growth rates.
+    /// Width of the 1×1 convolutions in growth rates (`bn_size`).
     #[config(default = 4)]
     pub bottleneck: usize,
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a new feature.
+    /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Whether training recomputes normalized features rather than keep a copy for every layer.
@@ -71,7 +71,7 @@ pub struct DenseNetConfig {
     pub memory_efficient: bool,
 }
 
-/// Four dense blocks with transitions that halve channels and map between them.
+/// Four dense blocks with transitions between them that halve channels and feature map.
 #[derive(Module, Debug)]
 pub struct DenseNet {
     stem: ConvUnit,
@@ -90,7 +90,7 @@ impl DenseNetConfig {
         config.with_dropout(dropout).with_memory_efficient(memory_efficient)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> DenseNet {
         let mut blocks = Vec::new();
         let mut transitions = Vec::new();

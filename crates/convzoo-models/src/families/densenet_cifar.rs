@@ -1,8 +1,8 @@
 //! DenseNet for CIFAR: Huang, Liu, van der Maaten, Weinberger, *Densely Connected Convolutional Networks*,
 //! [arXiv:1608.06993](https://arxiv.org/abs/1608.06993), 2016, table 2: depth and growth rate k give the name.
 //!
-//! 1.0M, 7.0M and, with bottlenecks and compression, 0.8M parameters. Trained without augmentation, the paper drops
-//! features with probability 0.2 ([`Options::dropout`](crate::Options::dropout)).
+//! 1.0M, 7.0M and, with bottlenecks and compression, 0.8M parameters. Trained without augmentation, the paper uses
+//! dropout of 0.2 ([`Options::dropout`](crate::Options::dropout)).
 
 use burn::config::Config;
 use burn::module::Module;
@@ -38,7 +38,7 @@ pub(crate) const VARIANTS: &[Variant] = &[
     variant("densenet_bc100_k12", || CifarDenseNetConfig::new(100, 12).with_bc(true)),
 ];
 
-/// As the authors' Torch code draws convolutions.
+/// The initialization of convolutions in the authors' Torch code.
 const INIT: Init = Init::KaimingNormalFanOut;
 
 /// Configures a [`CifarDenseNet`].
@@ -46,18 +46,18 @@ const INIT: Init = Init::KaimingNormalFanOut;
 pub struct CifarDenseNetConfig {
     /// Layers in all, 3 · n + 4.
     pub depth: usize,
-    /// Channels that each layer adds.
+    /// Growth rate: the channels that each layer adds.
     pub growth_rate: usize,
     /// Whether layers have bottlenecks and transitions compress: the form BC.
     #[config(default = false)]
     pub bc: bool,
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 10)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a new feature.
+    /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
     /// Whether training recomputes normalized features rather than keep a copy for every layer.
@@ -83,7 +83,7 @@ impl CifarDenseNetConfig {
         config.with_dropout(dropout).with_memory_efficient(memory_efficient)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> CifarDenseNet {
         // The first convolution, two transitions and the classifier count too; a layer with bottleneck counts twice.
         let layers = (self.depth - 4) / 3 / if self.bc { 2 } else { 1 };
@@ -105,7 +105,7 @@ impl CifarDenseNetConfig {
             blocks.push(block.init(device));
             channels = block.outputs();
         }
-        // Every dense layer begins with a norm of its own: none follows the first convolution.
+        // Every dense layer starts with a norm of its own: none follows the first convolution.
         let stem = ConvUnitConfig::square(self.channels, width, 3).padded(1).with_bias(false).linear();
         CifarDenseNet {
             stem: stem.with_init(INIT).init(device),

@@ -3,8 +3,8 @@
 //!
 //! The depth, 20, is the longest path: 5 blocks of 2² convolutions, hence 3 columns (4 would make 40 layers). The paper
 //! gives blocks, widths and 38.6M parameters, but not where the channels double. If the first convolution of every
-//! column did it, there would be 33.7M; a 1×1 convolution before each block whose width differs makes the paper's
-//! 38.6M, and stands here.
+//! column did it, there would be 33.7M; a 1×1 convolution before each block whose width differs gives the paper's
+//! 38.6M, and is used here.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -39,13 +39,13 @@ pub struct FractalNetConfig {
     /// Channels of each of the five blocks.
     #[config(default = "[64, 128, 256, 512, 512]")]
     pub widths: [usize; 5],
-    /// Probability of dropping a feature after the convolutions of each block.
+    /// Dropout probability after the convolutions of each block.
     #[config(default = "[0.0, 0.1, 0.2, 0.3, 0.4]")]
     pub dropout: [f64; 5],
     /// Probability that a join drops one of its inputs.
     #[config(default = 0.15)]
     pub drop_path: f64,
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 10)]
     pub classes: usize,
     /// Channels of the images.
@@ -53,7 +53,7 @@ pub struct FractalNetConfig {
     pub channels: usize,
 }
 
-/// Five fractal blocks, each followed by a maximum that halves the map, down to 1×1.
+/// Five fractal blocks, each followed by max pooling that halves the feature map, down to 1×1.
 #[derive(Module, Debug)]
 pub struct FractalNet {
     stages: Vec<FractalStage>,
@@ -78,7 +78,7 @@ impl FractalNetConfig {
         config.with_dropout(dropout).with_drop_path(drop_path)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> FractalNet {
         let mut inputs = self.channels;
         let stages = self.widths.into_iter().zip(self.dropout).map(|(width, dropout)| {
@@ -101,7 +101,7 @@ impl FractalNetConfig {
 }
 
 impl Classifier for FractalNet {
-    /// In training, with drop path: global ones take the same column through all blocks.
+    /// In training, with drop path: global drop path takes the same column through all blocks.
     fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let paths = match images.training_device() {
             Some(device) if self.drop_path > 0.0 => Paths::draw(self.drop_path, self.columns, &device),

@@ -1,9 +1,9 @@
 //! GoogLeNet: Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke, Rabinovich, *Going Deeper with
 //! Convolutions*, [arXiv:1409.4842](https://arxiv.org/abs/1409.4842), 2014.
 //!
-//! By default torchvision's network, which normalizes by batches and has 3×3 where the paper has 5×5. With
-//! [`GoogLeNetConfig::batch_norm`] off it is the paper's: 5×5, local response normalization around
-//! the stem, dropout 0.4.
+//! By default torchvision's network, which has batch normalization, and 3×3 where the paper has 5×5. With
+//! [`GoogLeNetConfig::batch_norm`] off it is the paper's: 5×5, local response normalization around the stem, dropout
+//! 0.4.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -55,16 +55,16 @@ const STAGE_5: &[[usize; 6]] = &[[256, 160, 320, 32, 128, 128], [384, 192, 384, 
 /// Configures a [`GoogLeNet`].
 #[derive(Config, Debug)]
 pub struct GoogLeNetConfig {
-    /// torchvision's network, which normalizes by batches, or the paper's.
+    /// torchvision's network, with batch normalization, or the paper's.
     #[config(default = true)]
     pub batch_norm: bool,
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the classifiers; without it 0.7 before the auxiliary ones, and 0.2
+    /// Dropout probability before the classifiers; without it 0.7 before the auxiliary ones, and 0.2
     /// (torchvision) or 0.4 (the paper) before the last.
     pub dropout: Option<f64>,
 }
@@ -97,11 +97,11 @@ impl GoogLeNetConfig {
         config.with_batch_norm(batch_norm).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> GoogLeNet {
         let batch_norm = self.batch_norm;
         let norm = batch_norm.then_some(NormConfig::Batch { epsilon: 1e-3 });
-        // The paper does not give its initialization; its replications without batch norm need Glorot's.
+        // The paper does not give its initialization; its replications without batch norm need Xavier initialization.
         let init = if batch_norm { Init::NormalWeight(0.01) } else { Init::XavierUniform };
         let (large, dropout) = if batch_norm { (3, 0.2) } else { (5, 0.4) };
 
@@ -146,7 +146,7 @@ impl GoogLeNetConfig {
 }
 
 impl GoogLeNet {
-    /// The maps after modules 4a, 4d and 5b: where the auxiliary classifiers stand, and the last.
+    /// The feature maps after modules 4a, 4d and 5b: where the auxiliary classifiers are attached, and the last.
     fn maps<M: FeatureMap>(&self, images: M) -> [M; 3] {
         let response_norm = |norm: &Option<LocalResponseNorm>, x: M| match norm {
             Some(norm) => norm.forward(x),
@@ -164,7 +164,7 @@ impl GoogLeNet {
         [after_4a, after_4d, stage(&self.inception5, x)]
     }
 
-    /// A single cell, all that is left of images under 31 pixels, is its own maximum.
+    /// Images under 31 pixels leave a feature map of side 1, which is not pooled.
     fn pool4<M: FeatureMap>(&self, map: M) -> M {
         match map.dims() {
             [_, _, 1, _] | [_, _, _, 1] => map,

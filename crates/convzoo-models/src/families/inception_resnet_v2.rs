@@ -33,13 +33,13 @@ pub struct InceptionResNetV2Config {
     /// How many residual modules A, B and C.
     #[config(default = "[10, 20, 10]")]
     pub depths: [usize; 3],
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the classifier.
+    /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
@@ -72,7 +72,7 @@ impl InceptionResNetV2Config {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionResNetV2 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs, size| {
@@ -97,7 +97,7 @@ impl InceptionResNetV2Config {
             block17: repeat(b, InceptionResidualConfig::b(1088)),
             mixed7a: InceptionConfig::resnet_reduction_b(1088).init(device),
             block8: repeat(c.saturating_sub(1), InceptionResidualConfig::c(2080)),
-            // The last sum is neither scaled nor rectified.
+            // The last sum is not scaled, and no ReLU follows it.
             last: InceptionResidualConfig::c(2080).with_scale(1.0).with_activation(Activation::Identity).init(device),
             conv7b: conv(2080, 1536, 1).init(device),
             head: PooledHeadConfig::new(1536, self.classes).with_dropout(self.dropout).init(device),
@@ -134,7 +134,7 @@ impl Classifier for InceptionResNetV2 {
         }
     }
 
-    /// timm's names: a path of one layer has no number of its own.
+    /// timm's names: a branch of one layer has no number of its own.
     fn reference_name(&self, path: &[&str]) -> String {
         match path {
             ["head", "pool", tensor] => rename(&["global_pool.pool"], tensor),
@@ -173,7 +173,7 @@ fn residual_layer(path: &[&str]) -> String {
     }
 }
 
-/// The first path has one convolution, the others more.
+/// The first branch has one convolution, the others more.
 fn branch_layer<'a, 'b>(path: &'b [&'a str]) -> (String, &'b [&'a str]) {
     match path {
         ["0", _, _, rest @ ..] => ("branch0".to_owned(), rest),

@@ -36,19 +36,19 @@ const INIT: Init = Init::NormalWeight(0.1);
 /// Configures an [`InceptionV3`].
 #[derive(Config, Debug)]
 pub struct InceptionV3Config {
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the classifier.
+    /// Dropout probability before the classifier.
     #[config(default = 0.5)]
     pub dropout: f64,
 }
 
-/// A stem of five convolutions, eleven Inception modules on three sizes of maps, one fully-connected layer, and an
-/// auxiliary classifier for training.
+/// A stem of five convolutions, eleven Inception modules on three sizes of feature maps, one fully-connected layer, and
+/// an auxiliary classifier for training.
 #[derive(Module, Debug)]
 pub struct InceptionV3 {
     conv1a: ConvUnit,
@@ -71,7 +71,7 @@ impl InceptionV3Config {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionV3 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs, size| {
@@ -109,7 +109,7 @@ impl InceptionV3Config {
 }
 
 impl InceptionV3 {
-    /// The maps after modules 6e and 7c: where the auxiliary classifier stands, and the last.
+    /// The feature maps after modules 6e and 7c: where the auxiliary classifier is attached, and the last.
     fn maps<M: FeatureMap>(&self, images: M) -> [M; 2] {
         let stage = |modules: &[Inception], x: M| modules.iter().fold(x, |x, module| module.forward(x));
         let x = self.conv2b.forward(self.conv2a.forward(self.conv1a.forward(images)));
@@ -130,7 +130,7 @@ impl Classifier for InceptionV3 {
         self.head.forward(features)
     }
 
-    /// The auxiliary classifier's map is too small where a side of the images is under 299: they train without it.
+    /// With images of a side under 299 the auxiliary classifier's feature map is too small: they train without it.
     fn forward_train<M: FeatureMap>(&self, images: M) -> Outputs<M::Vector> {
         let [after_6e, features] = self.maps(images);
         let [_, _, height, width] = after_6e.dims();
@@ -176,9 +176,9 @@ impl Classifier for InceptionV3 {
     }
 }
 
-/// torchvision's name of a layer within a module, `5b` to `7c`, and what of its path is left.
+/// torchvision's name of a layer within a module, `5b` to `7c`, and the rest of its path.
 fn branch_layer<'a, 'b>(module: &str, path: &'b [&'a str]) -> (String, &'b [&'a str]) {
-    // Convolutions of a path are counted from 1.
+    // Convolutions of a branch are counted from 1.
     let count = |path: &str, conv: &str| format!("{path}_{}", index(conv) + 1);
     match (module, path) {
         (_, [_, "pool", rest @ ..]) => ("pool".to_owned(), rest),

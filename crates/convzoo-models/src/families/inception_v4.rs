@@ -31,19 +31,19 @@ pub struct InceptionV4Config {
     /// How many modules A, B and C.
     #[config(default = "[4, 7, 3]")]
     pub depths: [usize; 3],
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the classifier.
+    /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
 }
 
-/// A stem of three convolutions and three mixtures, four modules A, seven B, three C with reductions between them, and
-/// one fully-connected layer.
+/// A stem of three convolutions and three branching modules, four modules A, seven B, three C with reductions between
+/// them, and one fully-connected layer.
 #[derive(Module, Debug)]
 pub struct InceptionV4 {
     stem: Vec<ConvUnit>,
@@ -72,7 +72,7 @@ impl InceptionV4Config {
         modules
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionV4 {
         let norm = NormConfig::Batch { epsilon: 1e-3 };
         let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 3).with_norm(Some(norm)).with_bias(false);
@@ -113,7 +113,7 @@ impl Classifier for InceptionV4 {
         }
     }
 
-    /// timm's names, which number all in one sequence, `features`: a path of one layer has no number of its own.
+    /// timm's names, which number all in one sequence, `features`: a branch of one layer has no number of its own.
     fn reference_name(&self, path: &[&str]) -> String {
         match path {
             ["stem", number, rest @ ..] => rename(&["features", number], &bn(rest)),
@@ -129,7 +129,7 @@ impl Classifier for InceptionV4 {
 }
 
 impl InceptionV4 {
-    /// timm's name of a layer within a module, and what of its path is left.
+    /// timm's name of a layer within a module, and the rest of its path.
     fn branch_layer<'a, 'b>(&self, module: usize, path: &'b [&'a str]) -> (String, &'b [&'a str]) {
         let [a, b, _] = self.depths;
         let reduction_b = 3 + a + 1 + b;

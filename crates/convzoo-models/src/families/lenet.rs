@@ -1,7 +1,7 @@
 //! LeNet-5: LeCun, Bottou, Bengio, Haffner, *Gradient-Based Learning Applied to Document Recognition*, 1998.
 //!
-//! As courses teach it: average pooling without weights, every map of C3 connected to every map of S2, and a linear
-//! output layer in place of radial basis functions: 61,706 parameters on one channel, 62,006 on three.
+//! As courses teach it: average pooling without weights, all of C3 connected to all of S2, and a linear output layer in
+//! place of radial basis functions: 61,706 parameters on one channel, 62,006 on three.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -30,7 +30,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Configures a [`LeNet5`] for images of 32×32.
 #[derive(Config, Debug)]
 pub struct LeNet5Config {
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 10)]
     pub classes: usize,
     /// Channels of the images.
@@ -39,7 +39,7 @@ pub struct LeNet5Config {
     /// The activation of all layers.
     #[config(default = "Activation::Tanh")]
     pub activation: Activation,
-    /// The poolings: the mean as in the paper, or the maximum.
+    /// The poolings: average as in the paper, or max.
     #[config(default = "PoolConfig::avg(2, 2)")]
     pub pool: PoolConfig,
 }
@@ -60,7 +60,7 @@ impl LeNet5Config {
         self.with_classes(spec.classes).with_channels(spec.channels).with_activation(activation)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> LeNet5 {
         let conv =
             |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 5).with_activation(self.activation).init(device);
@@ -69,7 +69,7 @@ impl LeNet5Config {
             s2: self.pool.init(),
             c3: conv(6, 16),
             s4: self.pool.init(),
-            // C5's 120 maps of 1×1 are fully connected to S4's 16 maps of 5×5.
+            // C5's 120 feature maps of 1×1 are fully connected to S4's 16 feature maps of 5×5.
             classifier: ClassifierHeadConfig::new(vec![400, 120, 84, self.classes])
                 .with_dropout(0.0)
                 .with_activation(self.activation)
@@ -101,7 +101,7 @@ impl Classifier for LeNet5 {
         }
     }
 
-    /// MNIST's mean and deviation, in place of the paper's background of −0.1 and foreground of 1.175.
+    /// MNIST's mean and standard deviation, in place of the paper's background of −0.1 and foreground of 1.175.
     fn preprocessing(&self) -> Preprocessing {
         Preprocessing { mean: [0.1307; 3], std: [0.3081; 3], ..Preprocessing::small(32) }
     }

@@ -42,13 +42,13 @@ pub struct NinConfig {
     pub blocks: Vec<NinRow>,
     /// The pooling after each block but the last.
     pub pools: Vec<PoolConfig>,
-    /// Classes to tell apart: channels of the last block.
+    /// Number of classes: channels of the last block.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature.
+    /// Dropout probability.
     #[config(default = 0.5)]
     pub dropout: f64,
     /// Whether dropout follows every pooling, as for CIFAR, or the last alone, as for ImageNet.
@@ -69,7 +69,7 @@ pub struct NinRow {
     pub padding: usize,
 }
 
-/// NiN blocks with poolings between them; the mean of the last block's maps is the logits.
+/// NiN blocks with poolings between them; global average pooling of the last block's feature maps gives the logits.
 #[derive(Module, Debug)]
 pub struct Nin {
     blocks: Vec<NinBlock>,
@@ -93,7 +93,7 @@ impl NinConfig {
         )
     }
 
-    /// The authors' Caffe model for CIFAR, whose second pooling is a mean.
+    /// The authors' Caffe model for CIFAR, whose second pooling is average pooling.
     pub fn cifar() -> Self {
         Self::new(
             vec![
@@ -112,7 +112,7 @@ impl NinConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Nin {
         let mut inputs = self.channels;
         let blocks = self.blocks.iter().enumerate().map(|(i, row)| {
@@ -123,7 +123,7 @@ impl NinConfig {
             let block = NinBlockConfig::new(inputs, widths, row.kernel_size)
                 .with_stride(row.stride)
                 .with_padding(row.padding)
-                // The Caffe models draw nearly all of their weights so.
+                // The initialization of nearly all layers in the Caffe models.
                 .with_init(Init::Normal(0.05))
                 .init(device);
             inputs = widths[2];
@@ -131,7 +131,7 @@ impl NinConfig {
         });
         Nin {
             blocks: blocks.collect(),
-            // Caffe's poolings let the last window hang over the edge.
+            // Caffe's poolings let the last window extend past the edge.
             pools: self.pools.iter().map(|pool| pool.clone().with_ceil_mode(true).init()).collect(),
             dropout: DropoutConfig::new(self.dropout).init(),
             avgpool: AdaptiveAvgPool2d::new([1, 1]),
@@ -141,7 +141,7 @@ impl NinConfig {
 }
 
 impl Classifier for Nin {
-    /// The maps of the classes: `[batch, classes, height, width]`.
+    /// The feature maps of the classes: `[batch, classes, height, width]`.
     fn forward_features<M: FeatureMap>(&self, images: M) -> M {
         let last = self.pools.len() - 1;
         self.blocks.iter().enumerate().fold(images, |x, (i, block)| {

@@ -89,21 +89,21 @@ const WEIGHTS: &[Published] = &[
 pub struct ResNetConfig {
     /// Blocks in each of the four stages.
     pub depths: [usize; 4],
-    /// What the stages are made of.
+    /// The block of all stages.
     pub block: ResNetBlock,
     /// Channels of a basic block in each stage; a bottleneck ends in four times as many.
     #[config(default = "[64, 128, 256, 512]")]
     pub widths: [usize; 4],
-    /// Classes to tell apart; 0 leaves the linear layer out.
+    /// Number of classes; 0 leaves the linear layer out.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping the last block's residual; that of earlier ones falls linearly to 0.
+    /// Drop path rate of the last block; it decreases linearly to 0 for earlier blocks.
     #[config(default = 0.0)]
     pub drop_path: f64,
-    /// Whether γ of each block's last norm is 0 at first, so that every block begins as the identity.
+    /// Whether γ of each block's last norm is initialized to 0, so that every block starts as the identity.
     #[config(default = false)]
     pub zero_init: bool,
 }
@@ -150,7 +150,7 @@ impl ResNetConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_drop_path(drop_path)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> ResNet {
         let mut rates = DropPath::linear_decay(self.drop_path, self.depths.iter().sum());
         let mut inputs = self.widths[0];

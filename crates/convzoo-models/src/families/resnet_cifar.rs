@@ -1,4 +1,4 @@
-//! The residual networks of 32×32 images, CIFAR's: three stages that halve the map twice.
+//! The residual networks of 32×32 images, CIFAR's: three stages that halve the feature map twice.
 //!
 //! - ResNet: He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*,
 //!   [arXiv:1512.03385](https://arxiv.org/abs/1512.03385), 2015, section 4.2, with shortcuts of option A; names and
@@ -90,21 +90,21 @@ pub(crate) const VARIANTS: &[Variant] = &[
 pub struct CifarResNetConfig {
     /// Blocks in each of the three stages.
     pub depth: usize,
-    /// What the stages are made of.
+    /// The block of all stages.
     pub block: CifarBlock,
     /// Channels of the stem and of the first stage; from stage to stage they double.
     #[config(default = "[16, 16]")]
     pub widths: [usize; 2],
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 10)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature between the convolutions of basic blocks.
+    /// Dropout probability between the convolutions of basic blocks.
     #[config(default = 0.0)]
     pub dropout: f64,
-    /// Probability of dropping the last block's residual; that of earlier ones falls linearly to 0.
+    /// Drop path rate of the last block; it decreases linearly to 0 for earlier blocks.
     #[config(default = 0.0)]
     pub drop_path: f64,
 }
@@ -138,7 +138,7 @@ pub struct CifarResNet {
     layer1: Vec<ResidualBlock>,
     layer2: Vec<ResidualBlock>,
     layer3: Vec<ResidualBlock>,
-    /// What a last pre-activation block lacks.
+    /// The norm after the last pre-activation block.
     norm: Option<Norm>,
     head: PooledHead,
 }
@@ -152,7 +152,7 @@ impl CifarResNetConfig {
         config.with_dropout(dropout).with_drop_path(drop_path)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> CifarResNet {
         let [stem, first] = self.widths;
         let mut rates = DropPath::linear_decay(self.drop_path, 3 * self.depth);
@@ -205,8 +205,8 @@ impl CifarResNetConfig {
         }
     }
 
-    /// The linear layer's weight and bias: He's normal and PyTorch's default in the PyTorch networks, Torch's default
-    /// and zero in the papers' own code.
+    /// The linear layer's weight and bias: Kaiming normal and PyTorch's default in the PyTorch networks, Torch's
+    /// default and zero in the papers' own code.
     fn head(&self, inputs: usize, device: &Device) -> PooledHead {
         let [weight, bias] = match self.block.follows_pytorch() {
             true => [Init::KaimingNormalFanIn, Init::Torch],
@@ -230,7 +230,7 @@ impl CifarBlock {
         matches!(self, Self::Basic | Self::Plain)
     }
 
-    /// He's normal: over the inputs in the PyTorch networks, over the outputs in the papers' own code.
+    /// Kaiming normal: `fan_in` in the PyTorch networks, `fan_out` in the papers' own code.
     fn conv_init(self) -> Init {
         if self.follows_pytorch() { Init::KaimingNormalFanIn } else { Init::KaimingNormalFanOut }
     }

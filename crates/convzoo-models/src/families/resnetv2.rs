@@ -42,13 +42,13 @@ pub struct ResNetV2Config {
     /// Channels of each stage.
     #[config(default = "[256, 512, 1024, 2048]")]
     pub widths: [usize; 4],
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping the last block's residual; that of earlier ones falls linearly to 0.
+    /// Drop path rate of the last block; it decreases linearly to 0 for earlier blocks.
     #[config(default = 0.0)]
     pub drop_path: f64,
 }
@@ -71,7 +71,7 @@ impl ResNetV2Config {
         self.with_classes(spec.classes).with_channels(spec.channels).with_drop_path(drop_path)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> ResNetV2 {
         let mut rates = DropPath::linear_decay(self.drop_path, self.depths.iter().sum());
         let mut inputs = 64;

@@ -40,7 +40,7 @@ const WEIGHTS: &[Published] = &[
     Published::new("squeezenet1_1", "imagenet1k_v1", "squeezenet1_1-b8a52dc0.pth", 58.178, 80.624, 256),
 ];
 
-/// Channels after the squeeze and of each expansion, for the eight fire modules.
+/// Channels of the squeeze layer and of each expand layer, for the eight fire modules.
 const FIRES: [[usize; 2]; 8] = [[16, 64], [16, 64], [32, 128], [32, 128], [48, 192], [48, 192], [64, 256], [64, 256]];
 
 /// Configures a [`SqueezeNet`].
@@ -52,13 +52,13 @@ pub struct SqueezeNetConfig {
     pub kernel_size: usize,
     /// How many of the eight fire modules follow each of three poolings.
     pub depths: [usize; 3],
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature before the last convolution.
+    /// Dropout probability before the last convolution.
     #[config(default = 0.5)]
     pub dropout: f64,
 }
@@ -73,7 +73,7 @@ pub struct SqueezeNet {
     avgpool: AdaptiveAvgPool2d,
 }
 
-/// A maximum that halves the map, and fire modules.
+/// Max pooling that halves the feature map, and fire modules.
 #[derive(Module, Debug)]
 struct FireStage {
     pool: Pool,
@@ -86,7 +86,7 @@ impl SqueezeNetConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> SqueezeNet {
         let mut inputs = self.width;
         let mut fires = FIRES.into_iter().map(|[squeeze, expand]| {

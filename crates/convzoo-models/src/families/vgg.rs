@@ -59,13 +59,13 @@ pub struct VggConfig {
     /// Channels of each block.
     #[config(default = "[64, 128, 256, 512, 512]")]
     pub widths: [usize; 5],
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature after each hidden fully-connected layer.
+    /// Dropout probability after each hidden fully-connected layer.
     #[config(default = 0.5)]
     pub dropout: f64,
     /// Batch normalization after each convolution.
@@ -95,7 +95,7 @@ impl VggConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> Vgg {
         let blocks = (0..5).map(|i| {
             let inputs = if i == 0 { self.channels } else { self.widths[i - 1] };

@@ -2,8 +2,8 @@
 //! [arXiv:1311.2901](https://arxiv.org/abs/1311.2901), 2013, figure 3.
 //!
 //! The figure's sizes, 224 → 110 → 55 → 26 → 13 → 6, follow from the 224×224 images that the paper names if the first
-//! convolution pads one pixel and poolings let the last window hang over the edge. (A 225×225 input without padding
-//! gives the same maps.) What the paper calls contrast normalization across feature maps, after the first two
+//! convolution pads one pixel and poolings let the last window extend past the edge. (A 225×225 input without padding
+//! gives the same feature maps.) What the paper calls contrast normalization across feature maps, after the first two
 //! poolings, is Krizhevsky's local response normalization.
 
 use burn::config::Config;
@@ -34,18 +34,18 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Configures a [`ZfNet`] for images of 224×224.
 #[derive(Config, Debug)]
 pub struct ZfNetConfig {
-    /// Classes to tell apart.
+    /// Number of classes.
     #[config(default = 1000)]
     pub classes: usize,
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
-    /// Probability of dropping a feature after each hidden fully-connected layer.
+    /// Dropout probability after each hidden fully-connected layer.
     #[config(default = 0.5)]
     pub dropout: f64,
 }
 
-/// AlexNet with a finer first layer, as seeing its features suggested: 7×7 windows 2 pixels apart, for 11×11 and 4.
+/// AlexNet with a finer first layer, as visualizing its features suggested: 7×7 of stride 2 for 11×11 of stride 4.
 #[derive(Module, Debug)]
 pub struct ZfNet {
     conv1: ConvUnit,
@@ -67,7 +67,7 @@ impl ZfNetConfig {
         self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
     }
 
-    /// Makes the network; its weights are drawn when first used.
+    /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> ZfNet {
         let init = Init::Normal(0.01);
         let conv = |inputs, outputs, size| ConvUnitConfig::square(inputs, outputs, size).with_init(init);

@@ -59,7 +59,7 @@ pub fn images(name: &str, shape: [usize; 4], device: &Device) -> Tensor<4> {
     Tensor::from_data(values(name, &shape), device)
 }
 
-/// Channels and height of what the layers of these kinds answer with, in the order of their calls.
+/// Channels and height of the outputs of the layers of these kinds, in the order of their calls.
 pub fn maps(summary: &Summary, kinds: &[&str]) -> Vec<[usize; 2]> {
     let layers = summary.layers.iter().filter(|layer| kinds.contains(&layer.kind));
     layers.map(|layer| [layer.output[0], layer.output[1]]).collect()
