@@ -8,7 +8,7 @@ use crate::features::{Features, Layer};
 /// Configures a [`DropPath`].
 #[derive(Config, Debug)]
 pub struct DropPathConfig {
-    /// Probability of dropping a path, 0 to below 1.
+    /// Drop path rate: the probability of dropping a path, 0 to below 1.
     pub rate: f64,
 }
 

@@ -8,8 +8,8 @@
 //! | [`Symbol`](crate::Symbol) | records the network's [`Graph`](convzoo_graph::Graph); nothing is computed |
 //! | [`Observed`](crate::Observed) | computes layer by layer, and shows an [`Observer`](crate::Observer) each input and output |
 //!
-//! All that a pass is made of are [layers](Layer), sums, concatenations and one flattening, so that there is nothing a
-//! symbol could not follow. A layer says what it is ([`Layer::operation`]) and how it computes ([`Layer::compute`]);
+//! All that a pass is made of are [layers](Layer), sums, concatenations and one flattening, so that a symbol can record
+//! all of it. A layer has an operation in the graph ([`Layer::operation`]) and a computation ([`Layer::compute`]);
 //! computation that the graph has no operation for is an [`Opaque`](crate::Opaque) layer.
 
 use std::ops::Add;
@@ -22,13 +22,13 @@ use convzoo_kernels::extension;
 
 /// One operation with one input: `D` is 4 for feature maps, 2 for feature vectors.
 pub trait Layer<const D: usize> {
-    /// What it is, for the graph.
+    /// Its operation in the graph.
     fn operation(&self) -> Operation;
 
     /// The output, of the shape that the operation says.
     fn compute(&self, input: Tensor<D>) -> Tensor<D>;
 
-    /// By what the module tree knows it: the id of its weight or, where it has none, of a flag it holds for the purpose.
+    /// Its id in the module tree: that of its weight or, where it has none, of a flag it holds for the purpose.
     fn id(&self) -> Option<ParamId> {
         None
     }

@@ -1,11 +1,11 @@
 //! The parts that the papers on convolutional networks name, as Burn modules.
 //!
 //! Every block follows Burn's idiom: a `Config` with defaults, `init(&device)`, `forward` with its shapes
-//! documented. Every convolution is part of one unit, [`ConvUnit`] (convolution, normalization, activation) or its
+//! documented. All convolutions use one unit, [`ConvUnit`] (convolution, normalization, activation) or its
 //! pre-activation form [`PreActUnit`], so that a faster operation replaces it in one place.
 //!
 //! A block's `forward` takes any [`FeatureMap`]: a tensor to compute with, a [`Symbol`] to record its graph, an
-//! [`Observed`] tensor to look at every layer. [`features`] tells how.
+//! [`Observed`] tensor to look at every layer. See [`features`].
 //!
 //! Feature maps are `[batch, channels, height, width]` throughout.
 

@@ -13,12 +13,12 @@ use crate::rectify;
 /// Watches a forward pass, operation by operation, and may replace its tensors. Vectors `[batch, features]` come as
 /// `[batch, features, 1, 1]`.
 pub trait Observer {
-    /// Is given the input of a layer, and returns what the layer computes with.
+    /// Takes the input of a layer and returns the input that the layer uses.
     fn input(&mut self, _: Step, input: Tensor<4>) -> Tensor<4> {
         input
     }
 
-    /// Is given the output of an operation, and returns what the network continues with.
+    /// Takes the output of an operation and returns the output that the network uses.
     fn output(&mut self, _: Step, output: Tensor<4>) -> Tensor<4> {
         output
     }
@@ -46,7 +46,7 @@ impl<O: Observer> Observer for &mut O {
 pub struct Step {
     /// Its node in the graph of the pass, as [`Symbol::record`](crate::Symbol::record) numbers them.
     pub node: usize,
-    /// The layer, where it is one that the module tree knows.
+    /// The layer, where it has an id in the module tree.
     pub layer: Option<ParamId>,
     /// PyTorch's name for the kind of layer.
     pub kind: &'static str,
@@ -72,7 +72,7 @@ pub struct Observed<'a, const D: usize> {
     pass: &'a Pass<'a>,
 }
 
-/// What the tensors of one pass have in common.
+/// State shared by the tensors of one pass.
 struct Pass<'a> {
     nodes: Cell<usize>,
     observer: &'a RefCell<dyn Observer + 'a>,

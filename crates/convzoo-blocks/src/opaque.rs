@@ -4,7 +4,7 @@ use convzoo_graph::Operation;
 use crate::features::Layer;
 
 /// Computation on tensors that the graph has no operation for. It is trained and observed like any other layer, and
-/// stands in the graph by its name; a network with one cannot be compiled.
+/// appears in the graph under its name; a network with one cannot be compiled.
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};

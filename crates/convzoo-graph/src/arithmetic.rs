@@ -9,7 +9,7 @@ pub enum Padding {
     Valid,
     /// As many as make the output size ⌈input / stride⌉; an odd one goes after the last element.
     Same,
-    /// As many as let every window that touches the input count.
+    /// As many as give an output for every window that overlaps the input.
     Full,
     /// This many on each side.
     Cells(usize),

@@ -32,14 +32,14 @@ pub struct Node {
     pub parameters: Vec<Parameter>,
 }
 
-/// A tensor that an operation keeps: a weight or a statistic.
+/// A tensor of a layer: a weight or a running statistic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Parameter {
     /// Its name in the reference's state dict.
     pub name: String,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Whether training changes it by gradients; running statistics are not.
+    /// Whether it is trained by gradients; running statistics are not.
     pub trainable: bool,
     /// The identity of the tensor in the module that the graph was recorded from.
     #[serde(skip)]
@@ -47,7 +47,7 @@ pub struct Parameter {
 }
 
 impl Parameter {
-    /// Numbers in it.
+    /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }
@@ -63,7 +63,7 @@ impl Node {
         self.parameters.iter().filter(|parameter| parameter.trainable).map(Parameter::elements).sum()
     }
 
-    /// Numbers in its output for one image.
+    /// Number of elements of its output for one image.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
     }

@@ -140,9 +140,9 @@ pub enum Operation {
         /// Output features.
         outputs: usize,
     },
-    /// Computation that the graph does not know.
+    /// Computation that the graph has no operation for.
     Opaque {
-        /// What it is called.
+        /// Its name.
         name: String,
         /// The shape of its output, where it is not the input's.
         output: Option<Vec<usize>>,

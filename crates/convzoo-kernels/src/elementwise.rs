@@ -1,4 +1,4 @@
-//! What is done to each element on its own: activations, and the scale and shift of each channel.
+//! Element-wise functions: activations, and the scale and shift of each channel.
 #![allow(unsafe_code)]
 
 use crate::math;

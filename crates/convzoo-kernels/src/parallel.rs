@@ -130,7 +130,7 @@ impl Team {
     }
 }
 
-/// Sends the helpers home, also when the leader panics.
+/// Dismisses the helpers, also when the leader panics.
 struct Dismiss<'a>(&'a Team);
 
 impl Drop for Dismiss<'_> {

@@ -49,7 +49,7 @@ pub trait Classifier: Module {
         Preprocessing::IMAGENET
     }
 
-    /// What a weights file remembers of the network besides its tensors.
+    /// What a weights file stores of the network besides its tensors.
     fn metadata(&self) -> Option<Metadata> {
         None
     }

@@ -107,7 +107,7 @@ pub enum ModelError {
         /// The names of those published.
         published: Vec<&'static str>,
     },
-    /// Labels of another number than the classes.
+    /// The number of labels is not the number of classes.
     #[error("{name} has {classes} classes and is given {labels} labels; it takes one for each class")]
     Labels {
         /// The network.

@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operation_that_the_kernels_do_not_know_is_an_error() {
+    fn an_operation_that_the_kernels_do_not_support_is_an_error() {
         #[derive(Module, Debug)]
         struct Doubled {
             network: crate::Network,

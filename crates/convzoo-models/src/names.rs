@@ -48,7 +48,7 @@ pub struct StateEntry {
     pub id: ParamId,
     /// Its shape.
     pub shape: Vec<usize>,
-    /// Whether training changes it by gradients; running statistics are not.
+    /// Whether it is trained by gradients; running statistics are not.
     pub parameter: bool,
 }
 

@@ -117,7 +117,7 @@ impl Options {
     }
 }
 
-/// What a variant's configuration is adapted to: the options, with classes and channels filled in.
+/// What overrides a variant's configuration: the options, with classes and channels filled in.
 pub(crate) struct Spec<'a> {
     pub classes: usize,
     pub channels: usize,
@@ -195,7 +195,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
 }
 
 /// Makes the network of this name with the weights of a checkpoint, for the classes and channels that the
-/// checkpoint has, and the options that it remembers where `options` says nothing.
+/// checkpoint has, and the options that it stores where `options` says nothing.
 pub fn create_from(
     name: &str,
     checkpoint: Checkpoint,
@@ -287,7 +287,7 @@ impl Network {
         self.labels.get(class).cloned().unwrap_or_else(|| format!("class {class}"))
     }
 
-    /// The network with names for its classes, which its weights files will remember.
+    /// The network with names for its classes, which its weights files will store.
     ///
     /// # Errors
     /// There are more or fewer names than classes.
@@ -300,7 +300,7 @@ impl Network {
     }
 
     /// The network with another preprocessing than its family's, for weights that were trained so; its weights files
-    /// will remember it.
+    /// will store it.
     pub fn with_preprocessing(self, preprocessing: Preprocessing) -> Self {
         let preprocessing = Some(preprocessing).filter(|other| *other != self.family.preprocessing());
         Self { preprocessing, ..self }

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use crate::{Classifier, ModelError, record};
 
-/// A feature map that a network can return besides its logits; nothing is computed to know it.
+/// Channels and stride of a feature map that a network can return besides its logits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FeatureInfo {
     /// The layer or block, by the reference's name.

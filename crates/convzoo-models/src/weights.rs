@@ -154,7 +154,7 @@ pub struct Checkpoint {
     metadata: Option<Metadata>,
 }
 
-/// What a file remembers of its network besides the tensors.
+/// What a file stores of its network besides the tensors.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Metadata {
     /// The network's name.
@@ -257,7 +257,7 @@ impl Checkpoint {
         if weight.shape.contains(&0) { None } else { weight.shape.get(dimension).copied() }
     }
 
-    /// What the file remembers of its network, if convzoo wrote it.
+    /// What the file stores of its network besides the tensors, if convzoo wrote it.
     pub fn metadata(&self) -> Option<&Metadata> {
         self.metadata.as_ref()
     }
@@ -522,7 +522,7 @@ impl ModuleAdapter for Rename {
     }
 }
 
-/// Where a safetensors file says its tensors are, and what it remembers.
+/// Where a safetensors file says its tensors are, and its metadata.
 #[derive(Deserialize)]
 struct SafetensorsHeader {
     #[serde(default, rename = "__metadata__")]

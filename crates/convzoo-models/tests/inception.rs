@@ -74,7 +74,7 @@ fn bn_inception_of_caffe() {
     let summary = summary(&network);
     assert_eq!(summary.params, 11_295_240);
     assert_eq!((count(&summary, "Conv2d"), count(&summary, "BatchNorm2d")), (69, 69));
-    // What the paths of each module give; the maximum passes through 3c and 4e besides.
+    // The outputs of each module's branches; in 3c and 4e the max-pooled input passes through besides.
     let widths = |name: &str| -> usize {
         let ends = ["_1x1", "_3x3", "_double_3x3_2", "_pool_proj"].map(|end| format!("inception_{name}{end}"));
         summary.layers.iter().filter(|layer| ends.contains(&layer.name)).map(|layer| layer.output[0]).sum()

@@ -274,7 +274,7 @@ fn what_does_not_fit_is_listed() {
 }
 
 #[test]
-fn files_remember_options_and_labels() {
+fn files_store_options_and_labels() {
     let options = Options { activation: Some(convzoo_blocks::Activation::Relu), ..Options::default() };
     let labels: Vec<String> = (0..10).map(|i| format!("digit {i}")).collect();
     let network = common::filled("lenet5", &options, &Device::flex()).with_labels(labels.clone()).unwrap();
@@ -289,7 +289,7 @@ fn files_remember_options_and_labels() {
 }
 
 #[test]
-fn labels_of_another_number_than_the_classes_are_refused() {
+fn a_number_of_labels_that_is_not_the_classes_is_refused() {
     let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
     for labels in [0, 9, 11] {
         let error = network.clone().with_labels(vec!["a digit".to_owned(); labels]).err();
@@ -298,7 +298,7 @@ fn labels_of_another_number_than_the_classes_are_refused() {
 }
 
 #[test]
-fn files_remember_a_preprocessing_that_is_not_the_familys() {
+fn files_store_a_preprocessing_that_is_not_the_familys() {
     let network = common::filled("lenet5", &Options::default(), &Device::flex());
     let own = network.preprocessing();
     assert_eq!(network.clone().with_preprocessing(own).metadata(), network.metadata());

@@ -87,7 +87,7 @@ impl Layout {
     }
 }
 
-/// Brings one block of an image from `[channels, height, width]` into a layout, halo and empty lanes included.
+/// Copies one block of an image from `[channels, height, width]` into a layout, halo and empty lanes included.
 ///
 /// # Panics
 /// A slice is shorter than its layout.
@@ -114,7 +114,7 @@ pub fn pack(image: &[f32], layout: &Layout, block: usize, into: &mut [f32]) {
     }
 }
 
-/// Brings one block back into an image `[channels, height, width]`.
+/// Copies one block back into an image `[channels, height, width]`.
 ///
 /// # Panics
 /// A slice is shorter than its layout.

@@ -47,7 +47,7 @@ pub trait Operation: Send + Sync {
     }
 }
 
-/// A tensor `[batch, channels, height, width]` brought into a layout.
+/// A tensor `[batch, channels, height, width]` copied into a layout.
 pub fn pack_all(tensor: &[f32], layout: &Layout) -> Buffer {
     let image = layout.channels * layout.height * layout.width;
     assert_eq!(tensor.len(), layout.batch * image, "values of a tensor {:?}", layout.shape());
@@ -65,7 +65,7 @@ pub fn pack_all(tensor: &[f32], layout: &Layout) -> Buffer {
     buffer
 }
 
-/// A tensor brought from a layout into NCHW order, `[batch, channels, height, width]`.
+/// A tensor copied from a layout into NCHW order, `[batch, channels, height, width]`.
 pub fn unpack_all(tensor: &[f32], layout: &Layout) -> Vec<f32> {
     let plane = layout.height * layout.width;
     let image = layout.channels * plane;

@@ -1,4 +1,4 @@
-//! Copies between layouts: an image brought in, concatenation, flattening.
+//! Copies between layouts: of images, concatenation, flattening.
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Place, RowKernel};
@@ -6,7 +6,7 @@ use crate::parallel::piece;
 use crate::simd::Simd;
 use crate::{Isa, KernelError, Layout, Operation, pack};
 
-/// Brings images `[batch, channels, height, width]` into a layout.
+/// Copies images `[batch, channels, height, width]` into a layout.
 pub struct Pack(pub Layout);
 
 impl Operation for Pack {
@@ -113,7 +113,7 @@ impl RowKernel for Concatenate {
     }
 }
 
-/// Brings each image's values into NCHW order, `[channels, height, width]`, one after the other: the output has as
+/// Copies each image's values into NCHW order, `[channels, height, width]`, one after the other: the output has as
 /// many channels as the input has values, height and width 1.
 pub struct Flatten {
     input: Layout,

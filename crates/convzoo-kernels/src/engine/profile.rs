@@ -20,7 +20,7 @@ pub struct Profile {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProfiledStep {
     /// The layers that it computes, as they were [labeled](super::Graph::label), in their order. None where it only
-    /// joins or brings into another order the outputs of layers.
+    /// joins or reorders the outputs of layers.
     pub layers: Vec<u64>,
     /// How it is computed.
     pub kind: StepKind,
@@ -48,7 +48,7 @@ pub struct ProfiledStep {
 /// How a step is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StepKind {
-    /// Images brought into blocks of channels.
+    /// Images copied into blocks of channels.
     Pack,
     /// A convolution.
     Conv {

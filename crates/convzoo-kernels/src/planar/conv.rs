@@ -113,7 +113,7 @@ impl ConvPass {
         let ([inputs, outputs], kernel) = (self.shape.channels, self.shape.taps());
         let len = batch * inputs * self.input[0] * self.input[1];
         if let Some(tile) = self.tiles[1] {
-            // The same convolution, of the kernels turned by half a turn.
+            // The same convolution, with the kernels rotated by 180°.
             let taps: Vec<usize> = (0..kernel).rev().collect();
             let (row, channel) = (kernel, inputs * kernel);
             let matrix = WeightMatrix { weight, rows: inputs, channels: outputs, row, channel, taps: &taps };
@@ -257,7 +257,7 @@ struct Phase {
     /// The first one, and how many.
     first: [usize; 2],
     grid: [usize; 2],
-    /// The taps that read them, each with its place in the weight and the output cell whose tap the first pixel is.
+    /// The taps that read them, each with its place in the weight and the output cell that the first pixel contributes to.
     taps: Vec<(usize, [isize; 2])>,
 }
 

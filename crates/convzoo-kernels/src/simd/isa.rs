@@ -19,10 +19,10 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// From the fastest.
+    /// Fastest first.
     const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
-    /// What this processor has, from the fastest; [`Portable`](Self::Portable) is always there.
+    /// What this processor has, fastest first; [`Portable`](Self::Portable) is always there.
     pub fn available() -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available())
     }

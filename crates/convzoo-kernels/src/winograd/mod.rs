@@ -7,9 +7,9 @@
 //! - [`transform`]: the transforms F(2×2, 3×3) and F(4×4, 3×3).
 //! - [`weights`]: kernels, transformed and packed.
 //! - [`pipeline`]: a run of tiles from a source to a sink. [`blocked::winograd`](crate::blocked) and
-//!   [`planar::winograd`](crate::planar) have a source and a sink each; the latter's backward pass is the same pipeline with
-//!   turned kernels. The gradient of a weight, `planar::winograd_weight_grad`, is the pipeline transposed and shares the
-//!   transforms.
+//!   [`planar::winograd`](crate::planar) have a source and a sink each; the latter's backward pass is the same pipeline
+//!   with rotated kernels. The gradient of a weight, `planar::winograd_weight_grad`, is the pipeline transposed and
+//!   shares the transforms.
 #![allow(unsafe_code)]
 
 pub(crate) mod pipeline;

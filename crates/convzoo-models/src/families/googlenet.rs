@@ -164,7 +164,7 @@ impl GoogLeNet {
         [after_4a, after_4d, stage(&self.inception5, x)]
     }
 
-    /// Images under 31 pixels leave a 1×1 feature map, which is not pooled.
+    /// Images under 31 pixels leave a feature map of side 1, which is not pooled.
     fn pool4<M: FeatureMap>(&self, map: M) -> M {
         match map.dims() {
             [_, _, 1, _] | [_, _, _, 1] => map,
