@@ -1,7 +1,7 @@
-//! Operations of compiled networks: tensors in blocks of channels ([`Layout`]), so that one instruction computes as
+//! Operations of compiled networks: tensors in blocks of channels ([`Layout`](crate::Layout)), so that one instruction computes as
 //! many output channels as a vector has lanes; weights packed once into the order in which kernels read them.
 //!
-//! Each function makes an [`Operation`] for given layouts, which divides into tasks. To read in this order:
+//! Each function makes an [`Operation`](crate::Operation) for given layouts, which divides into tasks. To read in this order:
 //!
 //! - [`layout`], [`operation`]: tensors and operations; [`rows`]: operations that work row by row.
 //! - [`conv`]: the algorithms of a convolution, with bias, sum and ReLU in the same pass: [`direct`] (any shape, and images
