@@ -39,44 +39,7 @@ pub fn run() -> Result<()> {
         succeed(cargo(doc)?.env("RUSTDOCFLAGS", "-D warnings"))
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
-    step("kernels under the address sanitizer", || {
-        if !sanitize::has_address_sanitizer()? {
-            println!("skipped: this compiler comes without it");
-            return Ok(());
-        }
-        sanitize::address()
-    })?;
-    step("devices on loopback, and evaluation on wgpu", || {
-        // One build for both. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
-        let tests = ["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote"];
-        succeed(cargo(tests)?.args(["--test", "remote", "--test", "backends", "--no-run"]))?;
-        succeed(cargo(tests)?.args(["--test", "remote"]))?;
-        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation"]))
-    })?;
-    step("the README's training run", || {
-        let folder = tempfile::tempdir().context("making a temporary folder")?;
-        // The run's folder lands in a temporary place; the command itself is the README's.
-        let program = root().join("target/release/convzoo");
-        succeed(&mut cargo(["build", "--release"])?)?;
-        succeed(std::process::Command::new(program).arg("train").current_dir(folder.path()))
-    })?;
-    step("the book", book)?;
-    step("weights exchanged and pictures compared with PyTorch", || {
-        // A machine without the package index still tells whether the rest is sound.
-        if let Err(error) = python() {
-            println!("skipped: {error:#}");
-            return Ok(());
-        }
-        let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
-        let checked = torch_check::run(&models, Some(root().join("target/release/convzoo")))?;
-        ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
-        let shared = shared();
-        if shared.exists() {
-            let checked = visualize_check::run(&shared, false, Some(root().join("target/release/convzoo")))?;
-            ensure!(checked == ExitCode::SUCCESS, "PyTorch's and convzoo's visualizations differ, see above");
-        }
-        Ok(())
-    })?;
+    // The last step builds the program with other devices: what needs the default one comes before it.
     for example in examples()? {
         // As the tests have built it: a release build would optimize Burn once more.
         let program = root().join("target/debug/examples").join(&example);
@@ -92,7 +55,49 @@ pub fn run() -> Result<()> {
         }
         step(&format!("example {example}"), || succeed(&mut run))?;
     }
+    step("the README's training run", || {
+        let folder = tempfile::tempdir().context("making a temporary folder")?;
+        // The command is the README's, of the program as the tests have built it: a release build would optimize Burn
+        // once more, for a quarter of an hour. The run's folder lands in a temporary place.
+        succeed(std::process::Command::new(program()).arg("train").current_dir(folder.path()))
+    })?;
+    step("weights exchanged and pictures compared with PyTorch", || {
+        // A machine without the package index still tells whether the rest is sound.
+        if let Err(error) = python() {
+            println!("skipped: {error:#}");
+            return Ok(());
+        }
+        let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
+        let checked = torch_check::run(&models, Some(program()))?;
+        ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
+        let shared = shared();
+        if shared.exists() {
+            let checked = visualize_check::run(&shared, false, Some(program()))?;
+            ensure!(checked == ExitCode::SUCCESS, "PyTorch's and convzoo's visualizations differ, see above");
+        }
+        Ok(())
+    })?;
+    step("the book", book)?;
+    step("kernels under the address sanitizer", || {
+        if !sanitize::has_address_sanitizer()? {
+            println!("skipped: this compiler comes without it");
+            return Ok(());
+        }
+        sanitize::address()
+    })?;
+    step("devices on loopback, and evaluation on wgpu", || {
+        // One build for both. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
+        let tests = ["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote"];
+        succeed(cargo(tests)?.args(["--test", "remote", "--test", "backends", "--no-run"]))?;
+        succeed(cargo(tests)?.args(["--test", "remote"]))?;
+        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation"]))
+    })?;
     Ok(())
+}
+
+/// The program, as `cargo test --workspace` has built it.
+fn program() -> PathBuf {
+    root().join("target/debug/convzoo").with_extension(std::env::consts::EXE_EXTENSION)
 }
 
 /// The folder of data that are not in the repository.
