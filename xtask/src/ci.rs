@@ -1,8 +1,9 @@
 //! What continuous integration runs.
 
+use std::env::consts::{EXE_EXTENSION, EXE_SUFFIX};
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -41,9 +42,7 @@ pub fn run() -> Result<()> {
     step("tests", || readme_command(README_COMMANDS[1]))?;
     // The last step builds the program with other devices: what needs the default one comes before it.
     for example in examples()? {
-        // As the tests have built it: a release build would optimize Burn once more.
-        let program = root().join("target/debug/examples").join(&example);
-        let mut run = std::process::Command::new(program.with_extension(std::env::consts::EXE_EXTENSION));
+        let mut run = Command::new(built(&format!("examples/{example}"))?);
         run.current_dir(root());
         if example == "transfer_learning" {
             // In full it takes the better part of an hour.
@@ -57,9 +56,7 @@ pub fn run() -> Result<()> {
     }
     step("the README's training run", || {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
-        // The command is the README's, of the program as the tests have built it: a release build would optimize Burn
-        // once more, for a quarter of an hour. The run's folder lands in a temporary place.
-        succeed(std::process::Command::new(program()).arg("train").current_dir(folder.path()))
+        succeed(Command::new(built("convzoo")?).arg("train").current_dir(folder.path()))
     })?;
     step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
@@ -68,11 +65,11 @@ pub fn run() -> Result<()> {
             return Ok(());
         }
         let models = ["squeezenet1_1", "googlenet", "densenet121", "resnet18"].map(str::to_owned);
-        let checked = torch_check::run(&models, Some(program()))?;
+        let checked = torch_check::run(&models, Some(built("convzoo")?))?;
         ensure!(checked == ExitCode::SUCCESS, "PyTorch and convzoo disagree, see above");
         let shared = shared();
         if shared.exists() {
-            let checked = visualize_check::run(&shared, false, Some(program()))?;
+            let checked = visualize_check::run(&shared, false, Some(built("convzoo")?))?;
             ensure!(checked == ExitCode::SUCCESS, "PyTorch's and convzoo's visualizations differ, see above");
         }
         Ok(())
@@ -95,9 +92,11 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// The program, as `cargo test --workspace` has built it.
-fn program() -> PathBuf {
-    root().join("target/debug/convzoo").with_extension(std::env::consts::EXE_EXTENSION)
+/// A program of the workspace as `cargo test --workspace` has built it, in the folder of this one: a release build would
+/// optimize Burn once more, for a quarter of an hour.
+fn built(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("looking for this program's folder")?;
+    Ok(own.with_file_name(name).with_extension(EXE_EXTENSION))
 }
 
 /// The folder of data that are not in the repository.
@@ -109,12 +108,12 @@ fn shared() -> PathBuf {
 fn book() -> Result<()> {
     const VERSION: &str = "0.5.4";
     let tools = root().join("target/tools");
-    let mdbook = tools.join("bin").join(format!("mdbook{}", std::env::consts::EXE_SUFFIX));
+    let mdbook = tools.join("bin").join(format!("mdbook{}", EXE_SUFFIX));
     if !mdbook.exists() {
         let install = ["install", "mdbook", "--version", VERSION, "--locked", "--no-default-features"];
         succeed(cargo(install)?.arg("--root").arg(&tools))?;
     }
-    let output = std::process::Command::new(mdbook).arg("build").arg(root().join("docs")).output();
+    let output = Command::new(mdbook).arg("build").arg(root().join("docs")).output();
     let told = output.context("starting mdbook")?;
     let text = String::from_utf8_lossy(&told.stderr).into_owned();
     print!("{text}");

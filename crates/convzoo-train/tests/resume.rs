@@ -51,18 +51,19 @@ impl Classifier for Small {
     }
 }
 
-/// 50 images of noise to train on, of which each class is a little brighter somewhere else, and 20 to test on.
-fn data() -> Splits {
+/// Images of 8 × 8 to train and to test on: noise, of which each class is a little brighter somewhere else.
+fn noise(channels: u8, train: usize, test: usize) -> Splits {
+    let (values, part) = (64 * channels, (64 * channels).div_ceil(3));
     let images = |count: usize, mut noise: u32| {
         let labels: Vec<u8> = (0..count).map(|i| (i % 3) as u8).collect();
-        let pixels = labels.iter().flat_map(|label| (0..64_u8).map(move |at| (*label, at))).map(|(label, at)| {
+        let pixels = labels.iter().flat_map(|label| (0..values).map(move |at| (*label, at))).map(|(label, at)| {
             noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (noise >> 25) as u8 + if at / 22 == label { 100 } else { 0 }
+            (noise >> 25) as u8 + if at / part == label { 100 } else { 0 }
         });
         let classes = ["a", "b", "c"].map(str::to_owned).into();
-        Arc::new(InMemory::new((8, 8, 1), pixels.collect(), labels, classes).unwrap())
+        Arc::new(InMemory::new((8, 8, channels.into()), pixels.collect(), labels, classes).unwrap())
     };
-    Splits { name: "noise".to_owned(), train: images(50, 1), test: images(20, 2) }
+    Splits { name: "noise".to_owned(), train: images(train, 1), test: images(test, 2) }
 }
 
 fn trainer(out: &Path) -> Trainer<Small> {
@@ -79,7 +80,7 @@ fn trainer(out: &Path) -> Trainer<Small> {
         ("augment.random_crop", "1"),
         ("mixup", "0.2"),
     ];
-    Trainer::new(Small::new(&device.autodiff()), data())
+    Trainer::new(Small::new(&device.autodiff()), noise(1, 50, 20))
         .preprocess(Preprocess::new(1, 8, 8, Fit::Resize))
         .recipe(Recipe::default().with(changes).unwrap())
         .seed(3)
@@ -134,20 +135,6 @@ fn alone() -> MutexGuard<'static, ()> {
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Images of 8 × 8 in colour: noise, of which each class is a little brighter somewhere else.
-fn colours() -> Splits {
-    let images = |count: usize, mut noise: u32| {
-        let labels: Vec<u8> = (0..count).map(|i| (i % 3) as u8).collect();
-        let pixels = labels.iter().flat_map(|label| (0..192_u8).map(move |at| (*label, at))).map(|(label, at)| {
-            noise = noise.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (noise >> 25) as u8 + if at / 64 == label { 100 } else { 0 }
-        });
-        let classes = ["a", "b", "c"].map(str::to_owned).into();
-        Arc::new(InMemory::new((8, 8, 3), pixels.collect(), labels, classes).unwrap())
-    };
-    Splits { name: "noise".to_owned(), train: images(24, 1), test: images(9, 2) }
-}
-
 /// A residual network of several stages, its parameters drawn from `seed`.
 fn residual(seed: u64) -> Network {
     let device = Device::flex();
@@ -160,7 +147,7 @@ fn residual(seed: u64) -> Network {
 
 /// Three epochs by `recipe` in `out`, each of three batches and two of the test.
 fn residual_trainer(network: Network, recipe: Recipe, cache: usize, out: &Path) -> Trainer<Network> {
-    Trainer::new(network, colours())
+    Trainer::new(network, noise(3, 24, 9))
         .preprocess(Preprocess::new(3, 8, 8, Fit::Resize))
         .recipe(recipe)
         .seed(3)
