@@ -103,7 +103,10 @@ impl Conv {
         let job = Job { input, output, epilogue };
         Ok(match self {
             Self::Direct(conv) => Box::new(DirectOperation::new(conv.clone(), job, threads)),
-            Self::Depthwise(conv) => Box::new(ByRows::new(DepthwiseRows { conv: conv.clone(), job }, threads)),
+            Self::Depthwise(conv) => {
+                let kernel = DepthwiseRows { conv: conv.clone(), relu: job.epilogue.relu };
+                Box::new(ByRows::new(kernel, conv.isa, job.inputs(), job.output, threads))
+            }
             Self::Winograd(conv) => Box::new(WinogradOperation::new(conv.clone(), job, threads)),
         })
     }

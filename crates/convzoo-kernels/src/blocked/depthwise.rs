@@ -4,16 +4,16 @@
 use std::ptr;
 use std::sync::Arc;
 
-use super::conv::{Job, TapRows};
-use super::rows::{Place, RowKernel};
+use super::conv::TapRows;
+use super::rows::{Layouts, Place, RowKernel};
 use crate::conv::ConvShape;
 use crate::memory::pad_channels;
 use crate::simd::Simd;
-use crate::{Buffer, Isa, KernelError, Layout};
+use crate::{Buffer, Isa, KernelError};
 
 /// A convolution of each channel with a kernel of its own.
 pub struct DepthwiseConv {
-    isa: Isa,
+    pub(super) isa: Isa,
     pub(super) shape: ConvShape,
     /// `[block][row][tap][lanes]`.
     weights: Buffer,
@@ -42,56 +42,45 @@ impl DepthwiseConv {
     }
 }
 
-/// A depthwise convolution of one layout into another.
+/// A depthwise convolution of one layout into another; a second input is added to the output.
 pub(super) struct DepthwiseRows {
     pub conv: Arc<DepthwiseConv>,
-    pub job: Job,
+    pub relu: bool,
 }
 
 /// Pixels whose sums run side by side, to hide the latency of multiply-adds.
 const PIXELS: usize = 6;
 
 impl RowKernel for DepthwiseRows {
-    fn isa(&self) -> Isa {
-        self.conv.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        self.job.inputs()
-    }
-
-    fn output(&self) -> Layout {
-        self.job.output
-    }
-
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
-        let (conv, job) = (&self.conv, &self.job);
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let Place { image, block, row } = at;
+        let (conv, input) = (&self.conv, &layouts.inputs[0]);
         let [kernel_rows, kernel_columns] = conv.shape.kernel;
-        let rows = TapRows::new(&conv.shape, job.input.height, row);
+        let rows = TapRows::new(&conv.shape, input.height, row);
         // SAFETY: the layouts have been checked against the shape, and the pointers are valid for the layouts.
         unsafe {
             let weights = conv.weights.as_ptr().add(block * kernel_rows * kernel_columns * S::LANES);
             let args = Pixels {
                 shape: &conv.shape,
                 rows,
-                input_row: job.input.row(),
+                input_row: input.row(),
                 weights: weights.add(rows.first * kernel_columns * S::LANES),
                 bias: conv.bias.as_ptr().add(block * S::LANES),
-                relu: job.epilogue.relu,
+                relu: self.relu,
             };
-            let from = job.input.at(image, block, rows.input) - conv.shape.padding[1] * S::LANES;
+            let from = input.at(image, block, rows.input) - conv.shape.padding[1] * S::LANES;
             let from = inputs[0].add(from);
-            let sum = match job.epilogue.sum {
+            let sum = match layouts.inputs.get(1) {
                 Some(layout) => inputs[1].add(layout.at(image, block, row)),
                 None => ptr::null(),
             };
             let mut x = 0;
-            while x + PIXELS <= job.output.width {
+            while x + PIXELS <= layouts.output.width {
                 args.compute::<S, PIXELS>(x, from, sum, output);
                 x += PIXELS;
             }
-            while x < job.output.width {
+            while x < layouts.output.width {
                 args.compute::<S, 1>(x, from, sum, output);
                 x += 1;
             }

@@ -1,7 +1,7 @@
 //! Scale and shift, sums and activations, in one pass.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Place, RowKernel};
+use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::elementwise::{Activation, ScaleShift};
 use crate::error::check_length;
 use crate::memory::pad_channels;
@@ -32,45 +32,31 @@ pub fn elementwise(
         check_length("a normalization's shift", output.channels, shift)?;
         Ok([scale, shift].map(|values| pad_channels(Some(values), 0.0, output.channels, isa.lanes())))
     });
-    let kernel = Elementwise { isa, affine: affine.transpose()?, activation, inputs, output };
-    Ok(Box::new(ByRows::new(kernel, threads)))
+    let kernel = Elementwise { affine: affine.transpose()?, activation };
+    Ok(Box::new(ByRows::new(kernel, isa, inputs, output, threads)))
 }
 
 struct Elementwise {
-    isa: Isa,
     affine: Option<[Buffer; 2]>,
     activation: Activation,
-    inputs: Vec<Layout>,
-    output: Layout,
 }
 
 impl RowKernel for Elementwise {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        self.inputs.clone()
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
-        let channels = self.output.block_channels(at.block);
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let Layouts { inputs: shapes, output: shape } = layouts;
+        let channels = shape.block_channels(at.block);
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
         unsafe {
-            let first = inputs[0].add(self.inputs[0].at(at.image, at.block, at.row));
-            for x in 0..self.output.width {
+            let first = inputs[0].add(shapes[0].at(at.image, at.block, at.row));
+            for x in 0..shape.width {
                 let mut value = S::load(first.add(x * S::LANES));
                 if let Some([scale, shift]) = &self.affine {
                     let channel = at.block * S::LANES;
                     value =
                         S::mul_add(value, S::load(scale.as_ptr().add(channel)), S::load(shift.as_ptr().add(channel)));
                 }
-                for (other, layout) in inputs.iter().zip(&self.inputs).skip(1) {
+                for (other, layout) in inputs.iter().zip(shapes).skip(1) {
                     let other = other.add(layout.at(at.image, at.block, at.row) + x * S::LANES);
                     value = S::add(value, S::load(other));
                 }
@@ -78,7 +64,7 @@ impl RowKernel for Elementwise {
             }
             // The sigmoid of the empty lanes' zeros is not zero.
             if channels < S::LANES && self.activation == Activation::Sigmoid {
-                for x in 0..self.output.width {
+                for x in 0..shape.width {
                     output.add(x * S::LANES + channels).write_bytes(0, S::LANES - channels);
                 }
             }

@@ -1,7 +1,7 @@
 //! Local response normalization.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Place, RowKernel};
+use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::lrn::LocalResponse;
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, KernelError, Layout, Operation};
@@ -25,44 +25,29 @@ pub fn local_response_norm(
         let shape = |layout: Layout| [layout.channels, layout.height, layout.width];
         return Err(KernelError::Shapes { operation, left: shape(input), right: shape(output) });
     }
-    Ok(Box::new(ByRows::new(LocalResponseRows { norm, isa, input, output }, threads)))
+    Ok(Box::new(ByRows::new(LocalResponseRows(norm), isa, vec![input], output, threads)))
 }
 
-struct LocalResponseRows {
-    norm: LocalResponse,
-    isa: Isa,
-    input: Layout,
-    output: Layout,
-}
+struct LocalResponseRows(LocalResponse);
 
 impl RowKernel for LocalResponseRows {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        vec![self.input]
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
-        let LocalResponse { size, alpha, beta, k } = self.norm;
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let Place { image, block, row } = at;
+        let LocalResponse { size, alpha, beta, k } = self.0;
+        let shape = &layouts.inputs[0];
         let (before, share) = (size / 2, alpha / size as f32);
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts; a window reaches no further than
         // the neighboring blocks.
         unsafe {
-            let pixels = inputs[0].add(self.input.at(image, block, row));
-            for x in 0..self.output.width {
+            let pixels = inputs[0].add(shape.at(image, block, row));
+            for x in 0..shape.width {
                 let pixel = pixels.add(x * S::LANES);
                 // The squares of three neighboring blocks; empty lanes are zero.
                 let mut squares = [0.0; 3 * MAX_LANES];
                 for neighbor in 0..3 {
-                    if (1..=self.output.blocks()).contains(&(block + neighbor)) {
-                        let step = self.input.block() as isize * (neighbor as isize - 1);
+                    if (1..=shape.blocks()).contains(&(block + neighbor)) {
+                        let step = shape.block() as isize * (neighbor as isize - 1);
                         let value = S::load(pixel.offset(step));
                         S::store(squares.as_mut_ptr().add(neighbor * S::LANES), S::mul(value, value));
                     }

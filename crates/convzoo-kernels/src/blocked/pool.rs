@@ -1,7 +1,7 @@
 //! Max and average pooling.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Place, RowKernel};
+use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::pool::{PoolShape, Window};
 use crate::simd::Simd;
 use crate::{Isa, KernelError, Layout, Operation};
@@ -23,49 +23,28 @@ pub fn pool2d(
     if left != right || input.batch != output.batch {
         return Err(KernelError::Shapes { operation: "pooling", left, right });
     }
-    let kernel = PoolRows {
-        isa,
-        max: shape.is_max(),
-        rows: shape.windows(0, size)?,
-        columns: shape.windows(1, size)?,
-        input,
-        output,
-    };
-    Ok(Box::new(ByRows::new(kernel, threads)))
+    let (rows, columns) = (shape.windows(0, size)?, shape.windows(1, size)?);
+    let kernel = PoolRows { max: shape.is_max(), rows, columns };
+    Ok(Box::new(ByRows::new(kernel, isa, vec![input], output, threads)))
 }
 
 struct PoolRows {
-    isa: Isa,
     max: bool,
     rows: Vec<Window>,
     columns: Vec<Window>,
-    input: Layout,
-    output: Layout,
 }
 
 impl RowKernel for PoolRows {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        vec![self.input]
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, at: Place, inputs: &[*const f32], output: *mut f32) {
-        let rows = self.rows[at.row];
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let (rows, shape) = (self.rows[at.row], &layouts.inputs[0]);
         // SAFETY: windows lie on the image, and the pointers are valid for the layouts.
         unsafe {
-            let input = inputs[0].add(self.input.at(at.image, at.block, 0));
+            let input = inputs[0].add(shape.at(at.image, at.block, 0));
             for (x, columns) in self.columns.iter().enumerate() {
                 let mut total = S::splat(if self.max { f32::NEG_INFINITY } else { 0.0 });
                 for row in rows.start..rows.end {
-                    let mut pixel = input.add(row * self.input.row() + columns.start * S::LANES);
+                    let mut pixel = input.add(row * shape.row() + columns.start * S::LANES);
                     for _ in columns.start..columns.end {
                         let value = S::load(pixel);
                         total = if self.max { S::max_or_nan(total, value) } else { S::add(total, value) };

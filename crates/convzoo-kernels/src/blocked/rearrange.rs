@@ -1,7 +1,7 @@
 //! Copies between layouts: of images, concatenation, flattening.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Place, RowKernel};
+use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::parallel::piece;
 use crate::simd::Simd;
 use crate::{Isa, KernelError, Layout, Operation, pack};
@@ -61,39 +61,25 @@ pub fn concatenate(
         return Err(KernelError::Channels { operation: "a concatenation", expected: output.channels, found });
     }
     let sources = inputs.iter().enumerate().flat_map(|(i, input)| (0..input.channels).map(move |c| (i, c))).collect();
-    Ok(Box::new(ByRows::new(Concatenate { isa, inputs, sources, output }, threads)))
+    Ok(Box::new(ByRows::new(Concatenate { sources }, isa, inputs, output, threads)))
 }
 
 struct Concatenate {
-    isa: Isa,
-    inputs: Vec<Layout>,
     /// For each channel of the output the input and its channel.
     sources: Vec<(usize, usize)>,
-    output: Layout,
 }
 
 impl RowKernel for Concatenate {
-    fn isa(&self) -> Isa {
-        self.isa
-    }
-
-    fn inputs(&self) -> Vec<Layout> {
-        self.inputs.clone()
-    }
-
-    fn output(&self) -> Layout {
-        self.output
-    }
-
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, Place { image, block, row }: Place, inputs: &[*const f32], output: *mut f32) {
-        let channels = self.output.block_channels(block);
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let Place { image, block, row } = at;
+        let channels = layouts.output.block_channels(block);
         let sources = &self.sources[block * S::LANES..][..channels];
-        let width = self.output.width;
+        let width = layouts.output.width;
         let (first, channel) = sources[0];
         // SAFETY: the sources' channels exist, heights and widths are equal, and the pointers are valid for the layouts.
         unsafe {
-            let layout = &self.inputs[first];
+            let layout = &layouts.inputs[first];
             if channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
                 let from = inputs[first].add(layout.at(image, channel / S::LANES, row));
                 output.copy_from_nonoverlapping(from, width * S::LANES);
@@ -103,7 +89,7 @@ impl RowKernel for Concatenate {
                 output.write_bytes(0, width * S::LANES);
             }
             for (lane, (input, channel)) in sources.iter().enumerate() {
-                let layout = &self.inputs[*input];
+                let layout = &layouts.inputs[*input];
                 let from = inputs[*input].add(layout.at(image, channel / S::LANES, row) + channel % S::LANES);
                 for x in 0..width {
                     *output.add(x * S::LANES + lane) = *from.add(x * S::LANES);
