@@ -45,7 +45,13 @@ macro_rules! families {
         impl Build {
             /// Makes the network that the configuration and the options describe.
             pub fn init(self, spec: &Spec, device: &Device) -> Family {
-                match self { $(Self::$network(config) => Family::$network(config().with_spec(spec).init(device)),)* }
+                let Spec { classes, channels, options } = *spec;
+                match self {
+                    $(Self::$network(config) => {
+                        let config = config().with_classes(classes).with_channels(channels).with_options(options);
+                        Family::$network(config.init(device))
+                    })*
+                }
             }
         }
 

@@ -14,8 +14,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "alexnet_2012",
@@ -64,9 +64,9 @@ pub struct AlexNet2012 {
 }
 
 impl AlexNet2012Config {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -11,8 +11,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Published};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Published};
 
 const fn variant(name: &'static str, config: fn() -> DenseNetConfig) -> Variant {
     Variant {
@@ -83,11 +83,10 @@ pub struct DenseNet {
 }
 
 impl DenseNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        let memory_efficient = spec.options.memory_efficient.unwrap_or(self.memory_efficient);
-        let config = self.with_classes(spec.classes).with_channels(spec.channels);
-        config.with_dropout(dropout).with_memory_efficient(memory_efficient)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        let memory_efficient = options.memory_efficient.unwrap_or(self.memory_efficient);
+        self.with_dropout(dropout).with_memory_efficient(memory_efficient)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -14,8 +14,8 @@ use convzoo_blocks::{
 
 use super::densenet::{dense_name, forward_dense};
 use crate::names::rename;
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 const fn variant(name: &'static str, config: fn() -> CifarDenseNetConfig) -> Variant {
     Variant {
@@ -76,11 +76,10 @@ pub struct CifarDenseNet {
 }
 
 impl CifarDenseNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        let memory_efficient = spec.options.memory_efficient.unwrap_or(self.memory_efficient);
-        let config = self.with_classes(spec.classes).with_channels(spec.channels);
-        config.with_dropout(dropout).with_memory_efficient(memory_efficient)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        let memory_efficient = options.memory_efficient.unwrap_or(self.memory_efficient);
+        self.with_dropout(dropout).with_memory_efficient(memory_efficient)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -14,8 +14,8 @@ use convzoo_blocks::{
     PoolConfig,
 };
 
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "fractalnet20",
@@ -71,11 +71,10 @@ struct FractalStage {
 }
 
 impl FractalNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.map_or(self.dropout, |dropout| [dropout; 5]);
-        let drop_path = spec.options.drop_path.unwrap_or(self.drop_path);
-        let config = self.with_classes(spec.classes).with_channels(spec.channels);
-        config.with_dropout(dropout).with_drop_path(drop_path)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.map_or(self.dropout, |dropout| [dropout; 5]);
+        let drop_path = options.drop_path.unwrap_or(self.drop_path);
+        self.with_dropout(dropout).with_drop_path(drop_path)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -14,8 +14,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{bn, index, letter, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Outputs, Preprocessing, Published};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Outputs, Preprocessing, Published};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "googlenet",
@@ -90,11 +90,10 @@ pub struct GoogLeNet {
 }
 
 impl GoogLeNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let batch_norm = spec.options.batch_norm.unwrap_or(self.batch_norm);
-        let dropout = spec.options.dropout.or(self.dropout);
-        let config = self.with_classes(spec.classes).with_channels(spec.channels);
-        config.with_batch_norm(batch_norm).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let batch_norm = options.batch_norm.unwrap_or(self.batch_norm);
+        let dropout = options.dropout.or(self.dropout);
+        self.with_batch_norm(batch_norm).with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

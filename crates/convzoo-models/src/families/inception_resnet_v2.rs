@@ -11,8 +11,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{bn, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Interpolation, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Interpolation, Options, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_resnet_v2",
@@ -67,9 +67,9 @@ pub struct InceptionResNetV2 {
 }
 
 impl InceptionResNetV2Config {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

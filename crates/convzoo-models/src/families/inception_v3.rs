@@ -10,8 +10,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{bn, index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Outputs, Preprocessing, Published};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Outputs, Preprocessing, Published};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_v3",
@@ -66,9 +66,9 @@ pub struct InceptionV3 {
 }
 
 impl InceptionV3Config {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

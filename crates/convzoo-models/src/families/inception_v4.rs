@@ -9,8 +9,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{bn, index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Interpolation, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Interpolation, Options, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "inception_v4",
@@ -54,9 +54,9 @@ pub struct InceptionV4 {
 }
 
 impl InceptionV4Config {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Everything between the stem's convolutions and the head.

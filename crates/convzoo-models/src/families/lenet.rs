@@ -11,8 +11,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "lenet5",
@@ -55,9 +55,9 @@ pub struct LeNet5 {
 }
 
 impl LeNet5Config {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let activation = spec.options.activation.unwrap_or(self.activation);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_activation(activation)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let activation = options.activation.unwrap_or(self.activation);
+        self.with_activation(activation)
     }
 
     /// Makes the network; its weights are initialized on first use.

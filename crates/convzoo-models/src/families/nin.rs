@@ -8,8 +8,8 @@ use burn::tensor::Device;
 use convzoo_blocks::{AdaptiveAvgPool2d, FeatureMap, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
 
 use crate::names::{index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 const fn variant(
     name: &'static str,
@@ -107,9 +107,9 @@ impl NinConfig {
         .with_dropout_everywhere(true)
     }
 
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -16,8 +16,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::rename;
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Published};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Published};
 
 const fn resnet(name: &'static str, config: fn() -> ResNetConfig) -> Variant {
     Variant {
@@ -145,9 +145,9 @@ pub struct ResNet {
 }
 
 impl ResNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let drop_path = spec.options.drop_path.unwrap_or(self.drop_path);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_drop_path(drop_path)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let drop_path = options.drop_path.unwrap_or(self.drop_path);
+        self.with_drop_path(drop_path)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -22,8 +22,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::rename;
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Preprocessing};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Preprocessing};
 
 const fn resnet(name: &'static str, config: fn() -> CifarResNetConfig) -> Variant {
     Variant {
@@ -144,12 +144,11 @@ pub struct CifarResNet {
 }
 
 impl CifarResNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let (dropout, drop_path) = (spec.options.dropout, spec.options.drop_path);
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let (dropout, drop_path) = (options.dropout, options.drop_path);
         let dropout = dropout.unwrap_or(self.dropout);
         let drop_path = drop_path.unwrap_or(self.drop_path);
-        let config = self.with_classes(spec.classes).with_channels(spec.channels);
-        config.with_dropout(dropout).with_drop_path(drop_path)
+        self.with_dropout(dropout).with_drop_path(drop_path)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -11,8 +11,8 @@ use convzoo_blocks::{
 };
 
 use crate::names::{index, rename};
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
-use crate::{Classifier, Published};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options, Published};
 
 const fn variant(name: &'static str, smallest: usize, config: fn() -> SqueezeNetConfig) -> Variant {
     Variant {
@@ -81,9 +81,9 @@ struct FireStage {
 }
 
 impl SqueezeNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.

@@ -15,8 +15,8 @@ use convzoo_blocks::{
 };
 
 use super::alexnet_2012::caffe_name;
-use crate::Classifier;
-use crate::registry::{Build, Opt, Sizes, Spec, Variant};
+use crate::registry::{Build, Opt, Sizes, Variant};
+use crate::{Classifier, Options};
 
 pub(crate) const VARIANTS: &[Variant] = &[Variant {
     name: "zfnet",
@@ -62,9 +62,9 @@ pub struct ZfNet {
 }
 
 impl ZfNetConfig {
-    pub(crate) fn with_spec(self, spec: &Spec) -> Self {
-        let dropout = spec.options.dropout.unwrap_or(self.dropout);
-        self.with_classes(spec.classes).with_channels(spec.channels).with_dropout(dropout)
+    pub(crate) fn with_options(self, options: &Options) -> Self {
+        let dropout = options.dropout.unwrap_or(self.dropout);
+        self.with_dropout(dropout)
     }
 
     /// Makes the network; its weights are initialized on first use.
