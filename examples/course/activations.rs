@@ -55,10 +55,7 @@ fn derivatives(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) ->
     let points: Vec<f32> = (-60..=60).map(|tenth| tenth as f32 / 10.0).collect();
     let mut columns = Vec::new();
     for (name, activation) in ACTIVATIONS {
-        let x = Tensor::<1>::from_data(points.as_slice(), device).require_grad();
-        let y = x.clone().activation(activation);
-        let slope = x.grad(&y.clone().sum().backward()).context("x has no gradient")?;
-        let (y, slope) = (values(&y)?, values(&slope)?);
+        let [y, slope] = differentiate(activation, &points, device)?;
         for ((x, y), slope) in points.iter().zip(&y).zip(&slope) {
             let (f, derivative) = formula(activation, *x);
             ensure!((f - y).abs() < 1e-6 && (derivative - slope).abs() < 1e-6, "{name} at {x}: not by the formula");
@@ -79,6 +76,17 @@ fn derivatives(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) ->
     save(pictures, "derivatives.svg", &slopes)
 }
 
+// ANCHOR: differentiate
+/// An activation of some points, and its slope there by automatic differentiation.
+fn differentiate(activation: Activation, points: &[f32], device: &Device) -> Result<[Vec<f32>; 2]> {
+    let x = Tensor::<1>::from_data(points, device).require_grad();
+    let y = x.clone().activation(activation);
+    let slope = x.grad(&y.clone().sum().backward()).context("x has no gradient")?;
+    Ok([values(&y)?, values(&slope)?])
+}
+// ANCHOR_END: differentiate
+
+// ANCHOR: formula
 /// A function and its derivative. ReLU has none at 0; layers take 0 there.
 fn formula(activation: Activation, x: f32) -> (f32, f32) {
     match activation {
@@ -91,6 +99,7 @@ fn formula(activation: Activation, x: f32) -> (f32, f32) {
         Activation::Identity => (x, 1.0),
     }
 }
+// ANCHOR_END: formula
 
 /// Five neurons in a row, each with weight 1: the gradient that reaches the input is the product of their slopes.
 fn chain(out: &mut dyn Write, device: &Device) -> Result<()> {
@@ -143,6 +152,7 @@ impl Deep {
         self.layers.iter().map(norm).collect()
     }
 
+    // ANCHOR: deviations
     /// The standard deviation of what each hidden layer gives for noise of deviation 1.
     fn deviations(&self, device: &Device) -> Result<Vec<f64>> {
         let mut x = Tensor::<2>::random([256, 64], Distribution::Normal(0.0, 1.0), device);
@@ -152,6 +162,7 @@ impl Deep {
         };
         self.layers.iter().map(deviation).collect()
     }
+    // ANCHOR_END: deviations
 }
 
 /// A weight of 64 inputs, drawn in three ways, and what becomes of values and gradients in ten layers.

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::{ConvUnitConfig, LocalResponseNorm};
 use convzoo::report::Bars;
@@ -35,9 +36,7 @@ fn response(out: &mut dyn Write, device: &Device) -> Result<()> {
         let pixel = Tensor::<1>::from_data(channels, device).reshape([1, 8, 1, 1]);
         let output = values(&layer.forward(pixel))?;
         for (i, value) in output.iter().enumerate() {
-            let window = &channels[i.saturating_sub(2)..(i + 3).min(8)];
-            let squares: f32 = window.iter().map(|a: &f32| a * a).sum();
-            let by_hand = channels[i] / (2.0 + 1e-4 * squares).powf(0.75);
+            let by_hand = normalized(&channels, i);
             ensure!((value - by_hand).abs() < 1e-3, "channel {i}: {value}, by hand {by_hand}");
         }
         let row = |name: &str, values: &[f32]| {
@@ -48,6 +47,23 @@ fn response(out: &mut dyn Write, device: &Device) -> Result<()> {
     }
     table(out, ["one pixel, eight channels", ""], rows)
 }
+
+// ANCHOR: response
+/// The response of channel i beside its two neighbours on each side.
+fn normalized(channels: &[f32; 8], i: usize) -> f32 {
+    let window = &channels[i.saturating_sub(2)..(i + 3).min(8)];
+    let squares: f32 = window.iter().map(|a| a * a).sum();
+    channels[i] / (2.0 + 1e-4 * squares).powf(0.75)
+}
+// ANCHOR_END: response
+
+// ANCHOR: grouped
+/// The parameters of a convolution whose channels are divided into groups.
+fn grouped(inputs: usize, outputs: usize, size: usize, groups: usize, device: &Device) -> usize {
+    let conv = ConvUnitConfig::square(inputs, outputs, size).with_groups(groups).init(device);
+    conv.num_params()
+}
+// ANCHOR_END: grouped
 
 /// What the weights of each layer take, and its maps for a batch.
 fn memory(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) -> Result<()> {
@@ -80,10 +96,7 @@ fn towers(out: &mut dyn Write, device: &Device) -> Result<()> {
     let summary = network.summary(network.input())?;
     let (mut rows, mut all) = (Vec::new(), [summary.params; 2]);
     for (name, inputs, outputs, size) in [("conv2", 96, 256, 5), ("conv4", 384, 384, 3), ("conv5", 384, 256, 3)] {
-        let params = [2, 1].map(|groups| {
-            let conv = ConvUnitConfig::square(inputs, outputs, size).with_groups(groups).init(device);
-            burn::module::Module::num_params(&conv)
-        });
+        let params = [2, 1].map(|groups| grouped(inputs, outputs, size, groups, device));
         let listed = summary.layers.iter().find(|layer| layer.name == name).map(|layer| layer.params);
         ensure!(listed == Some(params[0]), "{name} has {listed:?}");
         all[1] += params[1] - params[0];

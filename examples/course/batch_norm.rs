@@ -1,12 +1,15 @@
 //! Batch normalization by hand, and by the layer, in training and in evaluation.
 
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::BatchNorm2dConfig;
+use convzoo::report::Lines;
 
+use super::activations::save;
 use super::show::{map, maps, number, table, values};
 
 const EPSILON: f64 = 1e-5;
@@ -21,14 +24,16 @@ struct Channel {
 }
 
 impl Channel {
+    // ANCHOR: normalize
     /// γ (x − μ) / √(σ² + ε) + β.
     fn normalize(&self, value: f32) -> f32 {
         let standardized = (f64::from(value) - self.mean) / (self.variance + EPSILON).sqrt();
         (self.scale * standardized + self.shift) as f32
     }
+    // ANCHOR_END: normalize
 }
 
-pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
+pub fn run(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
     // Two images of one channel: a batch of eight values.
     let batch = [[[1., 2.], [3., 4.]], [[5., 6.], [7., 12.]]];
@@ -67,7 +72,14 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     maps(out, "input: two images of one channel; γ is 2, β is 1", &input, 0)?;
     maps(out, "output in training", &trained, 4)?;
     maps(out, "output in evaluation, after this one step", &evaluated, 4)?;
-    Ok(writeln!(out, "by hand and by the layer: the same to 0.00001, in training and in evaluation\n")?)
+    writeln!(out, "by hand and by the layer: the same to 0.00001, in training and in evaluation\n")?;
+
+    let mut chart = Lines::new("eight values of a channel", "value", "");
+    for (name, maps) in [("input", &input), ("output in training", &trained), ("output in evaluation", &evaluated)] {
+        let points = values(maps)?.into_iter().enumerate();
+        chart = chart.series(name, points.map(|(i, value)| ((i + 1) as f64, f64::from(value))));
+    }
+    save(pictures, "batch-norm.svg", &chart)
 }
 
 /// Refuses a layer's output that differs from the one by hand.

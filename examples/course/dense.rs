@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::{Result, ensure};
 use burn::tensor::{Device, Distribution, Tensor};
-use convzoo::blocks::DenseBlockConfig;
+use convzoo::blocks::{DenseBlock, DenseBlockConfig};
 use convzoo::{Options, create};
 
 use super::show::{table, thousands, values};
@@ -14,13 +14,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let block = DenseBlockConfig::new(inputs, layers, growth).init(device);
     device.seed(0);
     let input = Tensor::random([1, inputs, 8, 8], Distribution::Default, device);
-    let mut features = input.clone();
-    let mut rows = Vec::new();
-    for (i, layer) in block.layers.iter().enumerate() {
-        let new = layer.forward(features.clone());
-        rows.push([format!("layer {}", i + 1), features.dims()[1].to_string(), new.dims()[1].to_string()]);
-        features = Tensor::cat(vec![features, new], 1);
-    }
+    let (features, mut rows) = by_hand(&block, &input);
     let all = features.dims()[1];
     rows.push(["the block's output".to_owned(), String::new(), all.to_string()]);
     table(out, ["a dense block on 24 channels", "channels it reads", "channels it adds"], rows)?;
@@ -32,6 +26,19 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     blocks(out)?;
     networks(out, device)
 }
+
+// ANCHOR: block
+/// A dense block, layer by layer: its output, and the channels that each layer reads and adds.
+fn by_hand(block: &DenseBlock, input: &Tensor<4>) -> (Tensor<4>, Vec<[String; 3]>) {
+    let (mut features, mut rows) = (input.clone(), Vec::new());
+    for (i, layer) in block.layers.iter().enumerate() {
+        let new = layer.forward(features.clone());
+        rows.push([format!("layer {}", i + 1), features.dims()[1].to_string(), new.dims()[1].to_string()]);
+        features = Tensor::cat(vec![features, new], 1);
+    }
+    (features, rows)
+}
+// ANCHOR_END: block
 
 /// DenseNet-121: channels grow through a block and are halved after it.
 fn blocks(out: &mut dyn Write) -> Result<()> {

@@ -74,15 +74,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
 
 /// Trains a network from scratch, or resumes its run, or reads it if it is finished.
 fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
-    let as_paper = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
-    let recipe = Recipe {
-        epochs: args.epochs,
-        batch_size: args.batch_size,
-        learning_rate: args.learning_rate,
-        weight_decay: 1e-4,
-        augment: if args.augment { as_paper } else { Augment::default() },
-        ..Recipe::default()
-    };
+    let recipe = recipe(args);
     let setup = serde_json::json!({ "model": name, "data": args.data, "images": data.train.len() });
     let folder = args.out.join(name);
     let known = known(&folder, &setup, &recipe)?;
@@ -108,6 +100,21 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
     let outcome = if known.is_some() { trainer.resume(report) } else { trainer.start(report) };
     Ok(outcome?.record)
 }
+
+// ANCHOR: recipe
+/// How all of the networks are trained: by SGD with momentum, at a learning rate that falls along half a cosine.
+fn recipe(args: &Args) -> Recipe {
+    let as_paper = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
+    Recipe {
+        epochs: args.epochs,
+        batch_size: args.batch_size,
+        learning_rate: args.learning_rate,
+        weight_decay: 1e-4,
+        augment: if args.augment { as_paper } else { Augment::default() },
+        ..Recipe::default()
+    }
+}
+// ANCHOR_END: recipe
 
 /// The run that a folder holds, if it is of this setup and recipe.
 fn known(folder: &Path, setup: &serde_json::Value, recipe: &Recipe) -> Result<Option<RunRecord>> {

@@ -107,11 +107,13 @@ impl Wide {
         Self { layers: vec![linear(64, 256), linear(256, 256)], classifier: linear(256, 10), dropout }
     }
 
+    // ANCHOR: forward
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let hidden =
             |x: Tensor<2>, layer: &Linear| layer.forward(x).activation(Activation::Relu).dropout(&self.dropout);
         self.classifier.forward(self.layers.iter().fold(images.flatten(1, 3), hidden))
     }
+    // ANCHOR_END: forward
 
     /// The norm of all weights but the biases.
     fn norm(&self) -> Result<f32> {

@@ -3,12 +3,11 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
-use burn::tensor::{Device, Distribution, Tensor, TensorData};
-use convzoo::data::{Source, open};
+use anyhow::{Context, Result, ensure};
+use burn::tensor::{Device, Distribution, Tensor};
 use convzoo::report::Grid;
 
-use super::show::{convolve, grey, map, maps, number, table, values};
+use super::show::{convolve, grey, map, maps, number, table, values, zero};
 
 const VERTICAL: [[f32; 3]; 3] = [[1., 0., -1.]; 3];
 const HORIZONTAL: [[f32; 3]; 3] = [[1.; 3], [0.; 3], [-1.; 3]];
@@ -27,6 +26,8 @@ pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     let bright_right = map([[0., 0., 0., 10., 10., 10.]; 6], device);
     let [vertical, horizontal, sobel, scharr] = [VERTICAL, HORIZONTAL, SOBEL, SCHARR].map(|rows| map(rows, device));
     let mut under = |title: &str, image, filter| maps(out, title, &convolve(image, filter, 1, 0), 0);
+    let places = by_hand([[10., 10., 10., 0., 0., 0.]; 6], VERTICAL);
+    ensure!(values(&convolve(&bright_left, &vertical, 1, 0))? == places, "the layer differs from the definition");
     under("bright on the left, vertical filter", &bright_left, &vertical)?;
     under("bright on the right, vertical filter", &bright_right, &vertical)?;
     under("bright on the left, horizontal filter", &bright_left, &horizontal)?;
@@ -41,21 +42,44 @@ pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     Ok(())
 }
 
+// ANCHOR: definition
+/// A convolution by its definition: at each place of the window, the sum of nine products.
+fn by_hand(image: [[f32; 6]; 6], filter: [[f32; 3]; 3]) -> Vec<f32> {
+    let mut output = Vec::new();
+    for y in 0..4 {
+        for x in 0..4 {
+            let mut sum = 0.0;
+            for (i, row) in filter.iter().enumerate() {
+                for (j, weight) in row.iter().enumerate() {
+                    sum += weight * image[y + i][x + j];
+                }
+            }
+            output.push(sum);
+        }
+    }
+    output
+}
+// ANCHOR_END: definition
+
 /// Finds the filter that gives for noise what `wanted` gives.
 fn learned(wanted: &Tensor<4>, device: &Device) -> Result<Tensor<4>> {
     device.seed(0);
     let device = &device.clone().autodiff();
     let noise = Tensor::random([1, 1, 64, 64], Distribution::Uniform(-1.0, 1.0), device);
     let outputs = convolve(&noise, &wanted.clone().autodiff(), 1, 0);
-    let mut filter = Tensor::<4>::zeros([1, 1, 3, 3], device);
-    for _ in 0..50 {
-        let tracked = filter.clone().require_grad();
-        let loss = (convolve(&noise, &tracked, 1, 0) - outputs.clone()).square().mean();
-        let gradient = tracked.grad(&loss.backward()).context("the filter has no gradient")?;
-        filter = (filter.without_autodiff() - gradient).autodiff();
-    }
-    Ok(filter.without_autodiff())
+    let zeros = Tensor::<4>::zeros([1, 1, 3, 3], device);
+    Ok((0..50).try_fold(zeros, |filter, _| step(filter, &noise, &outputs))?.without_autodiff())
 }
+
+// ANCHOR: step
+/// One step of gradient descent: the filter, less the gradient of its mean squared error.
+fn step(filter: Tensor<4>, noise: &Tensor<4>, outputs: &Tensor<4>) -> Result<Tensor<4>> {
+    let tracked = filter.clone().require_grad();
+    let error = (convolve(noise, &tracked, 1, 0) - outputs.clone()).square().mean();
+    let gradient = tracked.grad(&error.backward()).context("the filter has no gradient")?;
+    Ok((filter.without_autodiff() - gradient).autodiff())
+}
+// ANCHOR_END: step
 
 /// What the weights of the three rows are for: not less noise, but a response that depends less on the direction.
 fn smoothing(out: &mut dyn Write, device: &Device) -> Result<()> {
@@ -84,12 +108,7 @@ fn slope(filter: [[f32; 3]; 3], degrees: f32, device: &Device) -> Result<f32> {
 
 /// A round digit beside its vertical and horizontal edges: grey is none, white and black are the two directions.
 fn digit(vertical: &Tensor<4>, horizontal: &Tensor<4>) -> Result<image::RgbImage> {
-    let digits = open("digits", &Source::default())?.train;
-    let zero = (0..digits.len()).find(|&index| digits.label(index).is_ok_and(|label| label == 0));
-    let image = digits.get(zero.context("there is no 0 among the digits")?)?.image;
-    let ink = image.pixels.iter().map(|&ink| f32::from(ink) / 255.0).collect::<Vec<_>>();
-    let data = TensorData::new(ink, [1, 1, image.height, image.width]);
-    let zero = Tensor::from_data(data, &vertical.device());
+    let zero = zero(8, &vertical.device())?;
     let grid = Grid::new(3)
         .tile("a handwritten 0", grey(&zero, 1.0, 16)?)
         .tile("vertical edges", grey(&convolve(&zero, vertical, 1, 1), 3.0, 16)?)

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use convzoo::{Options, create};
+use convzoo::{Options, Summary, create};
 
 use super::show::{table, thousands};
 
@@ -31,19 +31,12 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let summary = network.summary(network.input())?;
     let mut rows = Vec::new();
     for (prefix, title, paper_weights, paper_macs) in PAPER {
-        let module = match prefix {
-            "conv2" => vec!["conv2", "conv3"],
-            other => vec![other],
+        let module: &[&str] = match prefix {
+            "" => &[],
+            "conv2" => &["conv2", "conv3"],
+            _ => &[prefix],
         };
-        let (mut weights, mut macs) = (0, 0);
-        for layer in &summary.layers {
-            let part = layer.name.split('.').next().unwrap_or_default();
-            if prefix.is_empty() || module.contains(&part) {
-                // A weight is used once at every place: the paper counts no biases.
-                weights += layer.macs / layer.output[1..].iter().product::<usize>().max(1);
-                macs += layer.macs;
-            }
-        }
+        let (weights, macs) = sums(&summary, module);
         let paper = |value: f64, unit: &str| if value > 0.0 { format!("{value}{unit}") } else { String::new() };
         // The paper's thousands are 1,024.
         let differs = paper_weights > 0.0 && (weights as f64 / 1024.0 / paper_weights - 1.0).abs() > 0.03;
@@ -59,3 +52,19 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     }
     table(out, ["GoogLeNet", "weights", "of 1,024", "paper", "multiply-adds", "paper", ""], rows)
 }
+
+// ANCHOR: sums
+/// Weights and multiply-adds of a module's layers; of all layers, if none is named.
+fn sums(summary: &Summary, module: &[&str]) -> (usize, usize) {
+    let (mut weights, mut macs) = (0, 0);
+    for layer in &summary.layers {
+        let part = layer.name.split('.').next().unwrap_or_default();
+        if module.is_empty() || module.contains(&part) {
+            // A weight is used once at every place: the paper counts no biases.
+            weights += layer.macs / layer.output[1..].iter().product::<usize>().max(1);
+            macs += layer.macs;
+        }
+    }
+    (weights, macs)
+}
+// ANCHOR_END: sums

@@ -67,16 +67,22 @@ fn cells(image: &[f32]) -> Vec<[f32; BINS]> {
         for x in 0..SIDE {
             let dx = at(y, x + 1) - at(y, x.saturating_sub(1));
             let dy = at(y + 1, x) - at(y.saturating_sub(1), x);
-            let angle = dy.atan2(dx).to_degrees().rem_euclid(180.0) / 20.0;
-            // Between two directions, both get their share.
-            let (bin, share) = (angle as usize % BINS, angle.fract());
-            let histogram = &mut histograms[y / CELL * CELLS + x / CELL];
-            histogram[bin] += dx.hypot(dy) * (1.0 - share);
-            histogram[(bin + 1) % BINS] += dx.hypot(dy) * share;
+            vote(&mut histograms[y / CELL * CELLS + x / CELL], dx, dy);
         }
     }
     histograms
 }
+
+// ANCHOR: vote
+/// Adds a pixel's gradient to the histogram of its cell: its length, in the bin of its angle.
+fn vote(histogram: &mut [f32; BINS], dx: f32, dy: f32) {
+    let angle = dy.atan2(dx).to_degrees().rem_euclid(180.0) / 20.0;
+    // Between two directions, both get their share.
+    let (bin, share) = (angle as usize % BINS, angle.fract());
+    histogram[bin] += dx.hypot(dy) * (1.0 - share);
+    histogram[(bin + 1) % BINS] += dx.hypot(dy) * share;
+}
+// ANCHOR_END: vote
 
 /// The features of an image: each block of 2×2 cells, divided by its norm, so that contrast does not matter.
 fn features(image: &[f32]) -> Vec<f32> {

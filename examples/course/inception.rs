@@ -29,14 +29,20 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     )?;
 
     // One path alone: 32 filters of 5×5 on 192 channels, straight and through 16 channels.
-    let conv =
-        |inputs, outputs, size: usize| ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).init(device);
-    let path = |convs: &[ConvUnit]| -> Result<Graph, GraphError> {
-        Symbol::record([192, 28, 28], |maps| convs.iter().fold(maps, |x, conv| conv.forward(x)))
-    };
-    costs(out, "a path of 5×5, on 192×28×28", &["5×5"], &path(&[conv(192, 32, 5)])?)?;
-    costs(out, "through 16 channels", &["1×1", "5×5"], &path(&[conv(192, 16, 1), conv(16, 32, 5)])?)
+    costs(out, "a path of 5×5, on 192×28×28", &["5×5"], &path(&[(192, 32, 5)], device)?)?;
+    costs(out, "through 16 channels", &["1×1", "5×5"], &path(&[(192, 16, 1), (16, 32, 5)], device)?)
 }
+
+// ANCHOR: path
+/// The graph of convolutions, each of inputs, outputs and size, one after another on 192 channels of 28×28.
+fn path(layers: &[(usize, usize, usize)], device: &Device) -> Result<Graph, GraphError> {
+    let conv = |(inputs, outputs, size): (usize, usize, usize)| {
+        ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).init(device)
+    };
+    let convs: Vec<ConvUnit> = layers.iter().copied().map(conv).collect();
+    Symbol::record([192, 28, 28], |maps| convs.iter().fold(maps, |x, conv| conv.forward(x)))
+}
+// ANCHOR_END: path
 
 /// Outputs and multiply-adds, layer by layer and in all.
 fn costs(out: &mut dyn Write, title: &str, names: &[&str], graph: &Graph) -> Result<()> {

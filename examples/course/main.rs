@@ -10,6 +10,7 @@ mod dense;
 mod depth;
 mod dropout;
 mod edges;
+mod fractal;
 mod googlenet;
 mod hog;
 mod inception;
@@ -21,11 +22,14 @@ mod photograph;
 mod pooling;
 mod receptive;
 mod residual;
+mod resnext;
 mod show;
+mod squeeze;
+mod stochastic_depth;
 mod stride;
 mod training;
 mod transfer;
-mod variants;
+mod wide;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -50,9 +54,9 @@ enum Section {
     /// Valid, same and full padding, and what they do to the rim
     Padding,
     /// Windows further apart, and output sizes by formula and by running
-    Stride,
+    Stride(stride::Args),
     /// Several channels, several filters, and their parameters
-    Channels,
+    Channels(channels::Args),
     /// Maximum and mean, forward and backward
     Pooling(pooling::Args),
     /// LeNet-5's shapes, values and parameters
@@ -64,7 +68,7 @@ enum Section {
     /// What 1×1 reduction saves in an Inception module
     Inception,
     /// Batch normalization by hand and by the layer
-    BatchNorm,
+    BatchNorm(Pictures),
     /// Activations, their derivatives, and vanishing gradients
     Activations(activations::Args),
     /// What initial weights do to values and gradients
@@ -75,8 +79,16 @@ enum Section {
     Dropout(dropout::Args),
     /// Blocks that are the identity, and gradients with and without shortcuts
     Residual(Pictures),
-    /// Stochastic depth, fractals, width, groups, squeezing
-    Variants,
+    /// Residual blocks that are left out at random in training
+    StochasticDepth(stochastic_depth::Args),
+    /// Depth without shortcuts, by paths of many lengths
+    Fractal(fractal::Args),
+    /// What width costs beside depth
+    Wide(wide::Args),
+    /// Convolutions in groups
+    Resnext(resnext::Args),
+    /// Fire modules, and AlexNet's accuracy with a fiftieth of its parameters
+    Squeeze(Pictures),
     /// AlexNet's response normalization, memory, and one tower
     Alexnet(Pictures),
     /// GoogLeNet's table beside the paper's
@@ -94,7 +106,7 @@ enum Section {
     /// The ten crops of a photograph
     TenCrop(photograph::Args),
     /// What is trained when a network changes its task
-    Transfer,
+    Transfer(Pictures),
 }
 
 #[derive(clap::Args, Default)]
@@ -113,8 +125,8 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
         None => vec![
             Edges(edges::Args::default()),
             Padding,
-            Stride,
-            Channels,
+            Stride(stride::Args::default()),
+            Channels(channels::Args::default()),
             Pooling(pooling::Args::default()),
             Lenet,
             Networks,
@@ -122,37 +134,45 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Inception,
             Activations(activations::Args::default()),
             Initialization(Pictures::default()),
-            BatchNorm,
+            BatchNorm(Pictures::default()),
             WhyBatchNorm(normalization::Args::default()),
             Dropout(dropout::Args::default()),
             Residual(Pictures::default()),
-            Variants,
+            StochasticDepth(stochastic_depth::Args::default()),
+            Fractal(fractal::Args::default()),
+            Wide(wide::Args::default()),
+            Resnext(resnext::Args::default()),
+            Squeeze(Pictures::default()),
             Alexnet(Pictures::default()),
             Googlenet,
             Receptive(receptive::Args::default()),
             Hog(hog::Args::default()),
             Dense,
-            Transfer,
+            Transfer(Pictures::default()),
         ],
     };
     for section in sections {
         match section {
             Edges(args) => edges::run(&args, out, &device),
             Padding => padding::run(out, &device),
-            Stride => stride::run(out, &device),
-            Channels => channels::run(out, &device),
+            Stride(args) => stride::run(&args, out, &device),
+            Channels(args) => channels::run(&args, out, &device),
             Pooling(args) => pooling::run(&args, out, &device),
             Lenet => networks::lenet(out, &device),
             Networks => networks::shares(out, &device),
             OneByOne => one_by_one::run(out, &device),
             Inception => inception::run(out, &device),
-            BatchNorm => batch_norm::run(out, &device),
+            BatchNorm(Pictures { pictures }) => batch_norm::run(pictures.as_deref(), out, &device),
             Activations(args) => activations::run(&args, out, &device),
             Initialization(Pictures { pictures }) => activations::initialization(pictures.as_deref(), out, &device),
             WhyBatchNorm(args) => normalization::run(&args, out, &device),
             Dropout(args) => dropout::run(&args, out, &device),
             Residual(Pictures { pictures }) => residual::run(pictures.as_deref(), out, &device),
-            Variants => variants::run(out, &device),
+            StochasticDepth(args) => stochastic_depth::run(&args, out, &device),
+            Fractal(args) => fractal::run(&args, out, &device),
+            Wide(args) => wide::run(&args, out, &device),
+            Resnext(args) => resnext::run(&args, out, &device),
+            Squeeze(Pictures { pictures }) => squeeze::run(pictures.as_deref(), out, &device),
             Alexnet(Pictures { pictures }) => alexnet::run(pictures.as_deref(), out, &device),
             Googlenet => googlenet::run(out, &device),
             Receptive(args) => receptive::run(&args, out, &device),
@@ -161,7 +181,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Dense => dense::run(out, &device),
             Augment(args) => photograph::augment(&args, out),
             TenCrop(args) => photograph::ten_crops(&args, out),
-            Transfer => transfer::run(out, &device),
+            Transfer(Pictures { pictures }) => transfer::run(pictures.as_deref(), out, &device),
         }?;
     }
     Ok(())

@@ -12,11 +12,7 @@ use super::show::{shape, table, thousands};
 pub fn lenet(out: &mut dyn Write, device: &Device) -> Result<()> {
     let network = create("lenet5", &Options::default(), device)?;
     let summary = network.summary(network.input())?;
-    let row = |name: &str, dims: &[usize], params: usize| {
-        [name.to_owned(), shape(dims), thousands(dims.iter().product()), thousands(params)]
-    };
-    let mut rows = vec![row("input", &summary.input, 0)];
-    rows.extend(summary.layers.iter().map(|layer| row(&layer.name, &layer.output, layer.params)));
+    let mut rows = rows(&summary);
     rows.push(["in all".to_owned(), String::new(), String::new(), thousands(summary.params)]);
     table(out, ["layer", "shape", "values", "parameters"], rows)?;
 
@@ -25,6 +21,18 @@ pub fn lenet(out: &mut dyn Write, device: &Device) -> Result<()> {
     let (input, c1) = (shape(&summary.input), thousands(summary.layers[0].params));
     Ok(writeln!(out, "for images of {input}: {c1} parameters in c1, {} in all\n", thousands(summary.params))?)
 }
+
+// ANCHOR: rows
+/// Each layer's output: its shape, how many values that are, and the parameters that they take.
+fn rows(summary: &Summary) -> Vec<[String; 4]> {
+    let row = |name: &str, dims: &[usize], params: usize| {
+        [name.to_owned(), shape(dims), thousands(dims.iter().product()), thousands(params)]
+    };
+    let mut rows = vec![row("input", &summary.input, 0)];
+    rows.extend(summary.layers.iter().map(|layer| row(&layer.name, &layer.output, layer.params)));
+    rows
+}
+// ANCHOR_END: rows
 
 /// Convolutions compute, fully-connected layers remember.
 pub fn shares(out: &mut dyn Write, device: &Device) -> Result<()> {
@@ -43,9 +51,11 @@ pub fn shares(out: &mut dyn Write, device: &Device) -> Result<()> {
     table(out, ["network", "parameters", "in linear layers", "multiply-adds", "in linear layers"], rows)
 }
 
+// ANCHOR: share
 /// The share of the linear layers, of all layers that an image passes.
 fn share(summary: &Summary, of: fn(&LayerSummary) -> usize) -> String {
     let all: usize = summary.layers.iter().map(of).sum();
     let linear: usize = summary.layers.iter().filter(|layer| layer.kind == "Linear").map(of).sum();
     format!("{:.1} %", 100.0 * linear as f64 / all as f64)
 }
+// ANCHOR_END: share

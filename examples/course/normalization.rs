@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 use burn::module::{Module, Param};
-use burn::nn::{BatchNormConfig, GroupNormConfig, InstanceNormConfig, LayerNormConfig};
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::{
-    Activation, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, Features, Init, Linear, LinearConfig, Pool,
-    PoolConfig,
+    Activation, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, Features, Init, Linear, LinearConfig,
+    NormConfig, Pool, PoolConfig,
 };
 use convzoo::data::{Fit, Preprocess};
 use convzoo::report::Lines;
@@ -61,9 +60,9 @@ fn undone(out: &mut dyn Write, device: &Device) -> Result<()> {
 fn features(out: &mut dyn Write, device: &Device) -> Result<()> {
     let rows = [[1., 10.], [2., 10.], [3., 40.], [6., 20.]];
     let input = Tensor::<2>::from_data(rows, device);
-    let output = BatchNormConfig::new(2).init(device).forward(input.clone());
-    let as_maps = BatchNorm2dConfig::new(2).init(device).forward(input.reshape([4, 2, 1, 1]));
-    let (output, as_maps) = (values(&output)?, values(&as_maps)?);
+    let layer = BatchNorm2dConfig::new(2).init(device);
+    let output = values(&layer.forward(input.clone()))?;
+    let as_maps = values(&layer.forward(input.reshape([4, 2, 1, 1])))?;
     ensure!(output.iter().zip(&as_maps).all(|(a, b)| (a - b).abs() < 1e-5), "features and maps of one pixel differ");
     for (i, value) in output.iter().enumerate() {
         let column = rows.map(|row| row[i % 2]);
@@ -79,24 +78,29 @@ fn features(out: &mut dyn Write, device: &Device) -> Result<()> {
     table(out, ["image", "feature 1", "feature 2", "normalized 1", "normalized 2"], cells.collect())
 }
 
+/// The set of values with which a value shares its mean, by its image, channel, row and column.
+type Set = fn([usize; 4]) -> usize;
+
+// ANCHOR: norms
+/// Four norms of maps of four channels, and which values share a mean.
+fn norms() -> [(&'static str, &'static str, NormConfig, Set); 4] {
+    let epsilon = 1e-5;
+    [
+        ("batch", "N, H, W", NormConfig::Batch { epsilon }, |[_, c, ..]| c),
+        ("layer", "C, H, W", NormConfig::Layer { epsilon }, |[n, ..]| n),
+        ("instance", "H, W", NormConfig::Instance { epsilon }, |[n, c, ..]| 4 * n + c),
+        ("2 groups", "C / 2, H, W", NormConfig::Group { groups: 2, epsilon }, |[n, c, ..]| 2 * n + c / 2),
+    ]
+}
+// ANCHOR_END: norms
+
 /// Batch, layer, instance and group norm: which values share a mean.
 fn relatives(out: &mut dyn Write, device: &Device) -> Result<()> {
     let shape = [2, 4, 2, 2];
     let input = Tensor::<1, burn::tensor::Int>::arange(0..32, device).float().square().reshape(shape);
-    // Layer norm of maps takes all values of an image: as one row each.
-    let layer = LayerNormConfig::new(16).init(device).forward(input.clone().reshape([2, 16])).reshape(shape);
-    /// The set that a value belongs to, by its image, channel, row and column.
-    type Set = fn([usize; 4]) -> usize;
-    let norms: [(&str, &str, Tensor<4>, Set); 4] = [
-        ("batch", "N, H, W", BatchNormConfig::new(4).init(device).forward(input.clone()), |[_, c, ..]| c),
-        ("layer", "C, H, W", layer, |[n, ..]| n),
-        ("instance", "H, W", InstanceNormConfig::new(4).init(device).forward(input.clone()), |[n, c, ..]| 4 * n + c),
-        ("group, of 2", "C / 2, H, W", GroupNormConfig::new(2, 4).init(device).forward(input.clone()), |[n, c, ..]| {
-            2 * n + c / 2
-        }),
-    ];
     let mut rows = Vec::new();
-    for (name, over, output, set) in norms {
+    for (name, over, norm, set) in norms() {
+        let output = norm.init(4, device).forward(input.clone());
         let (sets, first) = by_hand(&values(&input)?, &values(&output)?, set)?;
         rows.push([name.to_owned(), over.to_owned(), sets.to_string(), (32 / sets).to_string(), number(first, 4)]);
     }
@@ -159,6 +163,7 @@ impl Vgg {
         Self { convs, norms, pool: PoolConfig::max(2, 2).init(), classifier, norm_first: place == Place::BeforeRelu }
     }
 
+    // ANCHOR: forward
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let mut x = images;
         for (i, (_, pooled)) in LAYERS.iter().enumerate() {
@@ -172,6 +177,7 @@ impl Vgg {
         }
         self.classifier.forward(x.flatten(1, 3))
     }
+    // ANCHOR_END: forward
 }
 
 /// The narrow VGG-11 on the embedded digits, at three learning rates.

@@ -22,8 +22,7 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let connected = as_linear(&conv, device)?;
 
     let convolved = conv.forward(maps.clone());
-    let pixels = maps.clone().permute([0, 2, 3, 1]).reshape([-1, INPUTS as i32]);
-    let by_pixel = connected.forward(pixels).reshape([2, SIDE, SIDE, OUTPUTS]).permute([0, 3, 1, 2]);
+    let by_pixel = at_each_pixel(&connected, &maps);
     ensure!(differ(&convolved, &by_pixel)? < TOLERANCE, "the two layers differ");
     writeln!(out, "1×1 convolution        {} → {}", shape(&maps.dims()), shape(&convolved.dims()))?;
     writeln!(out, "fully connected        {} pixels, each {INPUTS} → {OUTPUTS}", thousands(2 * SIDE * SIDE))?;
@@ -59,6 +58,16 @@ fn heads(out: &mut dyn Write, device: &Device) -> Result<()> {
     table(out, ["head on 512×7×7 for 1,000 classes", "parameters"], rows)
 }
 
+// ANCHOR: pixels
+/// A fully-connected layer at every pixel: maps to a list of their pixels, the layer, and back to maps.
+fn at_each_pixel(layer: &Linear, maps: &Tensor<4>) -> Tensor<4> {
+    let [images, channels, height, width] = maps.dims();
+    let pixels = maps.clone().permute([0, 2, 3, 1]).reshape([images * height * width, channels]);
+    layer.forward(pixels).reshape([images, height, width, OUTPUTS]).permute([0, 3, 1, 2])
+}
+// ANCHOR_END: pixels
+
+// ANCHOR: linear
 /// The fully-connected layer with the weights of a 1×1 convolution.
 fn as_linear(conv: &ConvUnit, device: &Device) -> Result<Linear> {
     let bias = conv.conv.bias.as_ref().context("the convolution has no bias")?.val();
@@ -67,6 +76,7 @@ fn as_linear(conv: &ConvUnit, device: &Device) -> Result<Linear> {
     linear.bias = Param::from_tensor(bias);
     Ok(linear)
 }
+// ANCHOR_END: linear
 
 /// The largest difference.
 fn differ<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> Result<f32> {

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::{Device, Tensor};
 use convzoo::graph::arithmetic::{Padding, Slide};
 
@@ -11,17 +11,11 @@ use super::show::{convolve, maps, shape};
 pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     let slide = Slide { kernel: 3, stride: 1, dilation: 1 };
     let device = device.clone().autodiff();
-    let filter = Tensor::ones([1, 1, 3, 3], &device);
     for (name, padding) in [("valid", Padding::Valid), ("same", Padding::Same), ("full", Padding::Full)] {
-        let image = Tensor::ones([1, 1, 6, 6], &device).require_grad();
         let [front, _] = slide.padding(6, padding);
-        let output = convolve(&image, &filter, 1, front);
+        let (output, windows) = coverage(front, &device)?;
         let [.., height, width] = output.dims();
         ensure!(height == slide.output(6, [front; 2], false), "the formula differs from the run");
-
-        // With a filter of ones, the gradient of the sum counts the windows that a pixel is in.
-        let windows = image.grad(&output.sum().backward());
-        let Some(windows) = windows else { anyhow::bail!("the image has no gradient") };
         let size = shape(&[height, width]);
         maps(out, &format!("{name}: padding {front}, 6×6 → {size}; windows that cover each pixel:"), &windows, 0)?;
     }
@@ -33,3 +27,15 @@ pub fn run(out: &mut dyn Write, device: &Device) -> Result<()> {
     });
     Ok(writeln!(out, "valid, layer after layer: {}\n", sizes.collect::<Vec<_>>().join(" → "))?)
 }
+
+// ANCHOR: coverage
+/// The output of a 6×6 image under a filter of ones, and how many windows cover each of its pixels.
+fn coverage(padding: usize, device: &Device) -> Result<(Tensor<4>, Tensor<4>)> {
+    let image = Tensor::ones([1, 1, 6, 6], device).require_grad();
+    let filter = Tensor::ones([1, 1, 3, 3], device);
+    let output = convolve(&image, &filter, 1, padding);
+    // Each window adds a pixel to the sum once: its derivative by a pixel is the number of windows that the pixel is in.
+    let windows = image.grad(&output.clone().sum().backward());
+    Ok((output, windows.context("the image has no gradient")?))
+}
+// ANCHOR_END: coverage

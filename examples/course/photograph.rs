@@ -28,19 +28,7 @@ const VIEWS: u64 = 5;
 /// Five views by each kind of augmentation, and by the usual three together.
 pub fn augment(args: &Args, out: &mut dyn Write) -> Result<()> {
     let photograph = load_image(&args.image)?;
-    let none = Augment::default;
-    let colours = ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
-    let kinds = [
-        ("crop and resize", Augment { random_resized_crop: Some(0.3), ..none() }),
-        ("mirror", Augment { random_horizontal_flip: 0.5, ..none() }),
-        ("rotate", Augment { random_rotation: 30.0, ..none() }),
-        ("change colours", Augment { color_jitter: colours, ..none() }),
-        ("erase", Augment { random_erasing: 1.0, ..none() }),
-        (
-            "crop, mirror, colours",
-            Augment { random_resized_crop: Some(0.3), random_horizontal_flip: 0.5, color_jitter: colours, ..none() },
-        ),
-    ];
+    let kinds = kinds();
     let preprocess = Preprocess::new(3, SIDE, SIDE, Fit::ResizeCrop { shorter: SIDE });
     let mut grid = Grid::new(VIEWS as u32);
     for (name, kind) in &kinds {
@@ -52,6 +40,24 @@ pub fn augment(args: &Args, out: &mut dyn Write) -> Result<()> {
     Ok(writeln!(out, "{VIEWS} views by each of {} kinds, in {}", kinds.len(), args.picture.display())?)
 }
 
+// ANCHOR: kinds
+/// Each kind of augmentation alone, and what networks for photographs are usually trained with.
+fn kinds() -> [(&'static str, Augment); 6] {
+    let none = Augment::default;
+    let colours = ColorJitter { brightness: 0.4, contrast: 0.4, saturation: 0.4, hue: 0.1 };
+    let cropped = Augment { random_resized_crop: Some(0.3), ..none() };
+    [
+        ("crop and resize", cropped.clone()),
+        ("mirror", Augment { random_horizontal_flip: 0.5, ..none() }),
+        ("rotate", Augment { random_rotation: 30.0, ..none() }),
+        ("change colours", Augment { color_jitter: colours, ..none() }),
+        ("erase", Augment { random_erasing: 1.0, ..none() }),
+        ("crop, mirror, colours", Augment { random_horizontal_flip: 0.5, color_jitter: colours, ..cropped }),
+    ]
+}
+// ANCHOR_END: kinds
+
+// ANCHOR: crops
 /// The corners and the middle, and their mirror images.
 pub fn ten_crops(args: &Args, out: &mut dyn Write) -> Result<()> {
     let photograph = load_image(&args.image)?;
@@ -62,6 +68,7 @@ pub fn ten_crops(args: &Args, out: &mut dyn Write) -> Result<()> {
     grid.image()?.save(&args.picture).with_context(|| format!("writing {}", args.picture.display()))?;
     Ok(writeln!(out, "{} crops of {SIDE}×{SIDE}, in {}", crops.len(), args.picture.display())?)
 }
+// ANCHOR_END: crops
 
 /// A network's input, planes of 0 to 1, as a picture.
 fn picture(planes: &[f32]) -> RgbImage {

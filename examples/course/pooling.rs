@@ -1,14 +1,16 @@
 //! Pooling, forward and backward, each beside the same by hand.
 
 use std::io::Write;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::{Activation, ConvUnit, ConvUnitConfig, Features, Linear, LinearConfig, Pool, PoolConfig};
 use convzoo::data::{Fit, Preprocess};
+use convzoo::report::Grid;
 
-use super::show::{map, maps, table, values};
+use super::show::{grey, map, maps, table, values, zero};
 use super::training::{Images, Plan, train};
 
 /// The gradient of the loss by the four cells of the output, as the next layer gives it.
@@ -22,6 +24,9 @@ pub struct Args {
     /// Steps of that training
     #[arg(long, value_name = "N", default_value_t = 300, requires = "train")]
     steps: usize,
+    /// Write a handwritten digit under both poolings to this file, .png or .jpg
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
@@ -44,7 +49,23 @@ pub fn run(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
         maps(out, &format!("{name}, backward"), &gradient, 2)?;
     }
     overlapping(out, device)?;
+    if let Some(path) = &args.picture {
+        digit(device)?.save(path).with_context(|| format!("writing {}", path.display()))?;
+    }
     if args.train { compare(args, out, device) } else { Ok(()) }
+}
+
+/// A digit, and what is left of it after one and after two poolings of either kind.
+fn digit(device: &Device) -> Result<image::RgbImage> {
+    let zero = zero(16, device)?;
+    let mut grid = Grid::new(3);
+    for (name, layer) in [("maximum", PoolConfig::max(2, 2)), ("mean", PoolConfig::avg(2, 2))] {
+        let once = layer.init().forward(zero.clone());
+        let twice = layer.init().forward(once.clone());
+        grid = grid.tile("a handwritten 0", grey(&zero, 1.0, 8)?);
+        grid = grid.tile(name, grey(&once, 1.0, 16)?).tile(format!("{name}, twice"), grey(&twice, 1.0, 32)?);
+    }
+    Ok(grid.image()?)
 }
 
 /// Windows that overlap: a pixel that wins several of them collects from all.
@@ -74,6 +95,7 @@ fn pool(image: &[[f32; 4]; 4], of: fn(&[f32]) -> (f32, Vec<f32>)) -> (Vec<f32>, 
     (output, gradient)
 }
 
+// ANCHOR: window
 /// The largest pixel, which gets all of the gradient.
 fn maximum(window: &[f32]) -> (f32, Vec<f32>) {
     let most = window.iter().copied().fold(f32::MIN, f32::max);
@@ -85,6 +107,7 @@ fn mean(window: &[f32]) -> (f32, Vec<f32>) {
     let count = window.len() as f32;
     (window.iter().sum::<f32>() / count, vec![1.0 / count; window.len()])
 }
+// ANCHOR_END: window
 
 /// LeNet-5's layers, with either pooling.
 #[derive(Module, Debug)]

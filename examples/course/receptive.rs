@@ -56,6 +56,7 @@ enum Layer {
     Pool,
 }
 
+// ANCHOR: formula
 /// size ← size + (k − 1) · stride, stride ← stride · s.
 fn by_formula(layers: &[Layer]) -> usize {
     let (mut size, mut stride) = (1, 1);
@@ -69,7 +70,9 @@ fn by_formula(layers: &[Layer]) -> usize {
     }
     size
 }
+// ANCHOR_END: formula
 
+// ANCHOR: influence
 /// The gradient of the middle output by each of 31×31 pixels. With filters of ones it counts the paths between them.
 fn influence(layers: &[Layer], device: &Device) -> Result<Tensor<4>> {
     let image = Tensor::<4>::zeros([1, 1, 31, 31], device).require_grad();
@@ -84,6 +87,7 @@ fn influence(layers: &[Layer], device: &Device) -> Result<Tensor<4>> {
     let middle = x.narrow(2, height / 2, 1).narrow(3, width / 2, 1).sum();
     image.grad(&middle.backward()).context("the image has no gradient")
 }
+// ANCHOR_END: influence
 
 /// A filter of ones that keeps the size.
 fn ones(size: usize, device: &Device) -> ConvUnit {

@@ -46,6 +46,7 @@ impl Block {
         Self { convs: [conv(), conv()], norms: [norm(), norm()] }
     }
 
+    // ANCHOR: orders
     fn forward(&self, x: Tensor<4>, order: Order) -> Tensor<4> {
         let conv = |i: usize, x| self.convs[i].forward(x);
         let norm = |i: usize, x| self.norms[i].forward(x);
@@ -58,6 +59,7 @@ impl Block {
             Order::FullPreActivation => x.clone() + conv(1, relu(norm(1, conv(0, relu(norm(0, x)))))),
         }
     }
+    // ANCHOR_END: orders
 
     /// The same with weights of zero in its last convolution.
     fn zeroed(mut self) -> Self {

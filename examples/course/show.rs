@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use burn::tensor::module::conv2d;
 use burn::tensor::ops::ConvOptions;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use convzoo::data::{Fit, Preprocess, Source, open};
 use image::{Rgb, RgbImage};
 
 /// One map, or one filter of one channel: `[1, 1, rows, columns]`.
@@ -49,6 +50,15 @@ pub fn grey(map: &Tensor<4>, most: f32, side: u32) -> Result<RgbImage> {
         let value = values[(y / side) as usize * width + (x / side) as usize];
         Rgb([(127.5 * (1.0 + value / most)) as u8; 3])
     }))
+}
+
+/// A handwritten 0 of the embedded digits, enlarged to `side` pixels: `[1, 1, side, side]`, 0 to 1.
+pub fn zero(side: usize, device: &Device) -> Result<Tensor<4>> {
+    let digits = open("digits", &Source::default())?.train;
+    let index = (0..digits.len()).find(|&index| digits.label(index).is_ok_and(|label| label == 0));
+    let image = digits.get(index.context("there is no 0 among the digits")?)?.image;
+    let pixels = Preprocess::new(1, side, side, Fit::Resize).apply(&image);
+    Ok(Tensor::from_data(TensorData::new(pixels, [1, 1, side, side]), device))
 }
 
 /// 30 as `30`, 0.25 as `0.25`, a third with three decimals as `0.333`.

@@ -172,7 +172,7 @@ impl ConvUnit {
                 (scale, shift)
             }
             (None, Some(bias)) => (bias.ones_like(), bias),
-            (None, None) | (Some(Norm::LocalResponse(_)), _) => return None,
+            (None, None) | (Some(Norm::LocalResponse(_) | Norm::Group(_)), _) => return None,
         };
         Some(Affine { scale, shift, relu })
     }
