@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::{ConvUnitConfig, LocalResponseNorm};
+use convzoo::families::alexnet_2012::AlexNet2012Config;
 use convzoo::report::Bars;
 use convzoo::{Options, create};
 
@@ -102,6 +103,8 @@ fn towers(out: &mut dyn Write, device: &Device) -> Result<()> {
         all[1] += params[1] - params[0];
         rows.push([name.to_owned(), thousands(params[0]), thousands(params[1])]);
     }
+    let one_tower = AlexNet2012Config::new().with_groups(1).init(device).num_params();
+    ensure!(all[1] == one_tower, "one tower has {one_tower} parameters");
     rows.push(["the network".to_owned(), thousands(all[0]), thousands(all[1])]);
     table(out, ["parameters", "two towers", "one tower"], rows)
 }

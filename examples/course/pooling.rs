@@ -4,10 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use convzoo::blocks::{Activation, ConvUnit, ConvUnitConfig, Features, Linear, LinearConfig, Pool, PoolConfig};
+use burn::tensor::Device;
+use convzoo::Classifier;
+use convzoo::blocks::PoolConfig;
 use convzoo::data::{Fit, Preprocess};
+use convzoo::families::lenet::{LeNet5, LeNet5Config};
 use convzoo::report::Grid;
 
 use super::show::{grey, map, maps, table, values, zero};
@@ -109,34 +110,6 @@ fn mean(window: &[f32]) -> (f32, Vec<f32>) {
 }
 // ANCHOR_END: window
 
-/// LeNet-5's layers, with either pooling.
-#[derive(Module, Debug)]
-struct LeNet {
-    convs: [ConvUnit; 2],
-    pool: Pool,
-    connected: [Linear; 3],
-}
-
-impl LeNet {
-    fn new(pool: PoolConfig, seed: u64, device: &Device) -> Self {
-        device.seed(seed);
-        let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 5).with_activation(Activation::Tanh);
-        let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).init(device);
-        Self {
-            convs: [conv(1, 6).init(device), conv(6, 16).init(device)],
-            pool: pool.init(),
-            connected: [linear(400, 120), linear(120, 84), linear(84, 10)],
-        }
-    }
-
-    fn forward(&self, images: Tensor<4>) -> Tensor<2> {
-        let maps = self.convs.iter().fold(images, |x, conv| self.pool.forward(conv.forward(x)));
-        let [c5, f6, output] = &self.connected;
-        let hidden = |layer: &Linear, x: Tensor<2>| layer.forward(x).activation(Activation::Tanh);
-        output.forward(hidden(f6, hidden(c5, maps.flatten(1, 3))))
-    }
-}
-
 /// Both poolings on the embedded digits, in the mean of five runs.
 fn compare(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     const RUNS: u64 = 5;
@@ -147,10 +120,10 @@ fn compare(args: &Args, out: &mut dyn Write, device: &Device) -> Result<()> {
     for (name, pool) in [("mean", PoolConfig::avg(2, 2)), ("maximum", PoolConfig::max(2, 2))] {
         let mut accuracies = Vec::new();
         for seed in 0..RUNS {
-            let network = LeNet::new(pool.clone(), seed, device);
-            ensure!(network.num_params() == 61_706, "LeNet-5 has other parameters");
-            let network = train(network, LeNet::forward, &digits, plan, |_, _, _| Ok(()))?;
-            accuracies.push(100.0 * test.accuracy(&network, LeNet::forward)?);
+            device.seed(seed);
+            let network = LeNet5Config::new().with_pool(pool.clone()).init(device);
+            let network = train(network, |it, images| it.forward(images), &digits, plan, |_, _, _| Ok(()))?;
+            accuracies.push(100.0 * test.accuracy(&network, |it: &LeNet5, images| it.forward(images))?);
         }
         let mean = accuracies.iter().sum::<f64>() / RUNS as f64;
         let [least, most] = [f64::min, f64::max].map(|of| accuracies.iter().copied().reduce(of).unwrap_or(mean));
