@@ -369,12 +369,14 @@ mod tests {
         device.seed(7);
         let input = Tensor::<4>::random([2, 4, 3, 2], Distribution::Normal(3.0, 2.0), &device);
         let inputs = values(input.clone());
-        let (image, channel) = (|i: usize| i / 24, |i: usize| i / 6 % 4);
+        let channel = |i: usize| i / 6 % 4;
         let epsilon = 1e-5;
-        let cases: [(&str, NormConfig, &dyn Fn(usize) -> usize); 3] = [
-            ("group", NormConfig::Group { groups: 2, epsilon }, &|i| 2 * image(i) + channel(i) / 2),
-            ("layer", NormConfig::Layer { epsilon }, &image),
-            ("instance", NormConfig::Instance { epsilon }, &|i| 4 * image(i) + channel(i)),
+        /// The set of a value: an image has 24 values, a channel of it 6, and two channels are a group.
+        type Set = fn(usize) -> usize;
+        let cases: [(&str, NormConfig, Set); 3] = [
+            ("group", NormConfig::Group { groups: 2, epsilon }, |i| i / 12),
+            ("layer", NormConfig::Layer { epsilon }, |i| i / 24),
+            ("instance", NormConfig::Instance { epsilon }, |i| i / 6),
         ];
         for (name, config, set) in cases {
             let Norm::Group(mut norm) = config.init(4, &device) else { panic!("{name} is no group norm") };

@@ -144,16 +144,15 @@ fn pages_quote_their_programs_by_inclusion() {
 #[test]
 fn every_page_teaches_in_the_same_way() {
     let parts = [
-        (
-            "course",
-            ["*You will learn*", "## Exercises\n\n1. ", "\n2. ", "**Answers.** 1. ", "$ ", "\n![", "examples/course/"],
-        ),
-        ("course/zh", ["*你将学到*", "## 练习\n\n1. ", "\n2. ", "**答案。** 1. ", "$ ", "\n![", "examples/course/"]),
+        ("course", ["*You will learn*", "y hand", "## Exercises\n\n1. ", "**Answers.** 1. "]),
+        ("course/zh", ["*你将学到*", "手算", "## 练习\n\n1. ", "**答案。** 1. "]),
     ];
+    // A second exercise, a command, a picture, the program.
+    let common = ["\n2. ", "\n$ ", "\n![", "`examples/course/"];
     for (folder, parts) in parts {
         for name in pages(&docs().join(folder)).into_iter().filter(|name| name != "README.md") {
             let page = fs::read_to_string(docs().join(folder).join(&name)).unwrap();
-            for part in parts {
+            for part in parts.into_iter().chain(common) {
                 assert!(page.contains(part), "{folder}/{name} lacks {part:?}");
             }
         }
@@ -344,6 +343,47 @@ fn the_text_has_no_figure_that_no_output_shows() {
     for folder in ["course", "course/zh"] {
         for figure in figures(&read(folder)) {
             assert!(known.contains(&figure), "{figure} stands in {folder} and in no output there");
+        }
+    }
+}
+
+/// Small figures of the text, in both languages, that follow from a line of arithmetic.
+#[test]
+fn what_the_pages_work_out_by_hand_is_right() {
+    let error = |w: f64| (2.0 * w - 6.0).powi(2);
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    let survival = |block: f64| 1.0 - 0.5 * block / 54.0;
+    let all_survive: f64 = (1..=54).map(|block| survival(f64::from(block))).product();
+    let figures: &[(&str, &str, f64, usize)] = &[
+        ("edges", "15.84", error(1.01), 2),
+        ("edges", "13.5", error(1.16), 1),
+        ("edges", "14.7", -4.0 * (2.0 * 1.16 - 6.0), 1),
+        ("edges", "11.5", error(1.16 + 0.01 * 4.0 * (6.0 - 2.0 * 1.16)), 1),
+        ("alexnet", "43.9", 100.0 / (2.0f64 + 1e-4 * 1e4).powf(0.75), 1),
+        ("alexnet", "23.2", 100.0 / (2.0f64 + 1e-4 * 5e4).powf(0.75), 1),
+        ("activations", "0.0431", sigmoid(1.0) * sigmoid(-1.0) * sigmoid(sigmoid(1.0)) * sigmoid(-sigmoid(1.0)), 4),
+        ("initialization", "0.125", (2.0f64 / 128.0).sqrt(), 3),
+        ("initialization", "0.177", (2.0f64 / 64.0).sqrt(), 3),
+        ("initialization", "0.059", (2.0f64 / 576.0).sqrt(), 3),
+        ("batch-norm", "1.469", -(2.0 * (1.0 - 5.0) / 10.5f64.sqrt() + 1.0), 3),
+        ("why-batch-norm", "1.069", 2.0 / 3.5f64.sqrt(), 3),
+        ("dropout", "1.805", 2.0 * 0.95 * 0.95, 3),
+        ("residual", "0.0012", 0.8f64.powi(30), 4),
+        ("stochastic-depth", "0.833", survival(18.0), 3),
+        ("stochastic-depth", "40.25", (1..=54).map(|block| survival(f64::from(block))).sum(), 2),
+        ("stochastic-depth", "4.5", all_survive * 1e8, 1),
+        ("fractal", "0.055", (0.1 + 0.1 * 0.1) / 2.0, 3),
+        ("fractal", "677", 1.0 + 26.0 * 26.0, 0),
+        ("augment", "338", 13.0 * 13.0 * 2.0, 0),
+        ("augment", "55", 100.0 * 0.3f64.sqrt(), 0),
+        ("ten-crop", "0.58", (0.9 + 0.4 + 0.45) / 3.0, 2),
+    ];
+    for (name, figure, value, decimals) in figures {
+        assert_eq!(format!("{value:.decimals$}"), *figure, "{name}");
+        for folder in ["course", "course/zh"] {
+            let page = fs::read_to_string(docs().join(folder).join(format!("{name}.md"))).unwrap();
+            let text: String = page.split("```").step_by(2).collect();
+            assert!(text.contains(figure), "{folder}/{name}.md does not say {figure}");
         }
     }
 }
