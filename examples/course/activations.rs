@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Device, Distribution, Tensor};
 use convzoo::blocks::{Activation, Features, Init, Linear, LinearConfig};
@@ -25,6 +26,19 @@ pub struct Args {
     train: bool,
     /// Steps of that training
     #[arg(long, value_name = "N", default_value_t = 600, requires = "train")]
+    steps: usize,
+    /// Write the curves to this folder, as SVG
+    #[arg(long, value_name = "DIR")]
+    pictures: Option<PathBuf>,
+}
+
+#[derive(clap::Args, Default)]
+pub struct InitializationArgs {
+    /// Train the ten layers from each rule's weights, too (some seconds)
+    #[arg(long)]
+    train: bool,
+    /// Steps of that training
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "train")]
     steps: usize,
     /// Write the curves to this folder, as SVG
     #[arg(long, value_name = "DIR")]
@@ -118,10 +132,17 @@ fn chain(out: &mut dyn Write, device: &Device) -> Result<()> {
 }
 
 /// Fully-connected layers of 64 features with an activation after each, and ten classes.
+#[derive(Module, Debug)]
 struct Deep {
     layers: Vec<Linear>,
     classifier: Linear,
+    #[module(skip)]
     activation: Activation,
+}
+
+/// Digits as they are, 8×8, at mean 0 and deviation 1.
+fn eight() -> Preprocess {
+    Preprocess::new(1, 8, 8, Fit::Resize).normalized([0.3; 3], [0.37; 3])
 }
 
 /// Hidden layers of [`Deep`].
@@ -141,8 +162,7 @@ impl Deep {
 
     /// The norm of each hidden layer's gradient, for a batch of digits.
     fn gradients(&self, device: &Device) -> Result<Vec<f64>> {
-        let eight = Preprocess::new(1, 8, 8, Fit::Resize).normalized([0.3; 3], [0.37; 3]);
-        let [digits, _] = Images::digits(128, &eight, device)?;
+        let [digits, _] = Images::digits(128, &eight(), device)?;
         let loss = CrossEntropyLossConfig::new().init(device).forward(self.forward(digits.images), digits.labels);
         let gradients = loss.backward();
         let norm = |layer: &Linear| {
@@ -165,12 +185,16 @@ impl Deep {
     // ANCHOR_END: deviations
 }
 
+/// Rules by which weights are drawn.
+const RULES: ([&str; 3], [Init; 3]) =
+    (["normal, 0.01", "Xavier", "He"], [Init::Normal(0.01), Init::XavierUniform, Init::KaimingNormalFanIn]);
+
 /// A weight of 64 inputs, drawn in three ways, and what becomes of values and gradients in ten layers.
-pub fn initialization(pictures: Option<&Path>, out: &mut dyn Write, device: &Device) -> Result<()> {
+pub fn initialization(args: &InitializationArgs, out: &mut dyn Write, device: &Device) -> Result<()> {
     let device = &device.clone().autodiff();
+    let pictures = args.pictures.as_deref();
     device.seed(0);
-    let names = ["normal, 0.01", "Xavier", "He"];
-    let inits = [Init::Normal(0.01), Init::XavierUniform, Init::KaimingNormalFanIn];
+    let (names, inits) = RULES;
     let rows = names.iter().zip(inits).zip(["0.01", "√(2 / (64 + 64))", "√(2 / 64)"]).map(|((name, init), formula)| {
         let weight = LinearConfig::new(64, 64).with_init(init).init(device).weight.val();
         let deviation = weight.reshape([-1]).var_mean(0).0.sqrt().try_into_scalar::<f32>()?;
@@ -192,7 +216,38 @@ pub fn initialization(pictures: Option<&Path>, out: &mut dyn Write, device: &Dev
         by_layer(out, &format!("{name}, norm of the gradient of layer"), names, &gradients)?;
         save(pictures, &format!("initialization-{}.svg", name.to_lowercase()), &chart)?;
     }
-    Ok(())
+    if args.train { from_each(args, out, device) } else { Ok(()) }
+}
+
+/// The ten layers trained on the digits from weights by each rule.
+fn from_each(args: &InitializationArgs, out: &mut dyn Write, device: &Device) -> Result<()> {
+    let [digits, test] = Images::digits(usize::MAX, &eight(), device)?;
+    let plan = Plan { steps: args.steps, batch: 32, rate: 0.02, momentum: 0.9, weight_decay: 0.0 };
+    let (names, inits) = RULES;
+    let mut chart = Lines::new("ten layers with ReLU on the digits", "step", "loss, mean of ten steps");
+    let mut rows = Vec::new();
+    for (name, activation) in &ACTIVATIONS[1..] {
+        let mut row = vec![(*name).to_owned()];
+        for (rule, init) in names.iter().zip(inits) {
+            let (mut curve, mut sum) = (Vec::new(), 0.0);
+            let network = Deep::new(*activation, init, device);
+            let network = train(network, Deep::forward, &digits, plan, |step, loss, _| {
+                sum += loss;
+                if step % 10 == 0 {
+                    curve.push((step as f64, std::mem::take(&mut sum) / 10.0));
+                }
+                Ok(())
+            })?;
+            row.push(format!("{:.1} %", 100.0 * test.accuracy(&network, Deep::forward)?));
+            if *activation == Activation::Relu {
+                chart = chart.series(*rule, curve);
+            }
+        }
+        rows.push(std::array::from_fn::<_, 4, _>(|i| row[i].clone()));
+    }
+    let title = format!("accuracy, test, after {} steps", args.steps);
+    table(out, [&title, names[0], names[1], names[2]], rows)?;
+    save(args.pictures.as_deref(), "initialization-loss.svg", &chart)
 }
 
 /// A row for every third layer, a column for each way.

@@ -72,7 +72,7 @@ enum Section {
     /// Activations, their derivatives, and vanishing gradients
     Activations(activations::Args),
     /// What initial weights do to values and gradients
-    Initialization(Pictures),
+    Initialization(activations::InitializationArgs),
     /// Why batch norm helps, and its relatives
     WhyBatchNorm(normalization::Args),
     /// Dropout and weight decay
@@ -133,7 +133,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             OneByOne,
             Inception,
             Activations(activations::Args::default()),
-            Initialization(Pictures::default()),
+            Initialization(activations::InitializationArgs::default()),
             BatchNorm(Pictures::default()),
             WhyBatchNorm(normalization::Args::default()),
             Dropout(dropout::Args::default()),
@@ -164,7 +164,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Inception => inception::run(out, &device),
             BatchNorm(Pictures { pictures }) => batch_norm::run(pictures.as_deref(), out, &device),
             Activations(args) => activations::run(&args, out, &device),
-            Initialization(Pictures { pictures }) => activations::initialization(pictures.as_deref(), out, &device),
+            Initialization(args) => activations::initialization(&args, out, &device),
             WhyBatchNorm(args) => normalization::run(&args, out, &device),
             Dropout(args) => dropout::run(&args, out, &device),
             Residual(Pictures { pictures }) => residual::run(pictures.as_deref(), out, &device),

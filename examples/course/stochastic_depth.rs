@@ -26,7 +26,7 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 500, requires = "train")]
     steps: usize,
     /// Times that each is trained, from other weights
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "train")]
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "train", value_parser = clap::value_parser!(u64).range(1..))]
     runs: u64,
     /// Write the probabilities to this folder, as SVG
     #[arg(long, value_name = "DIR")]

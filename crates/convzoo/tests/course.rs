@@ -411,8 +411,9 @@ fn googlenets_page_counts_right() {
 fn sections_that_train_run_and_draw() {
     let folder = support::temp();
     let out = folder.path().to_str().unwrap();
-    let cases: [(&[&str], &str); 9] = [
+    let cases: [(&[&str], &str); 10] = [
         (&["activations", "--train", "--steps", "20", "--pictures", out], "activations-lenet.svg"),
+        (&["initialization", "--train", "--steps", "20", "--pictures", out], "initialization-loss.svg"),
         (&["dropout", "--train", "--steps", "20", "--runs", "2", "--images", "40", "--pictures", out], "dropout.svg"),
         (&["why-batch-norm", "--train", "--steps", "10", "--pictures", out], "why-batch-norm.svg"),
         (&["residual", "--pictures", out], "residual-gradients.svg"),
