@@ -2,7 +2,7 @@
 """ResNet-20 in PyTorch by a recipe of `convzoo train`, to compare the two.
 
     tar xzf cifar10-jpeg.tar.gz -C cifar10
-    python xtask/torch_train.py cifar10 --recipe recipes/cifar10.toml --epochs 3 --seed 0 --out runs/pytorch-0
+    python xtask/torch_train.py cifar10 --recipe crates/convzoo-train/recipes/cifar10.toml --epochs 3 --seed 0 --out runs/pytorch-0
     convzoo train resnet20_cifar --data cifar10 --data-dir cifar10 --recipe cifar10 --epochs 3 --seed 0 --out runs/convzoo-0
     convzoo runs --compare runs/pytorch-0 runs/convzoo-0 --chart both.svg
 

@@ -119,15 +119,15 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.peers {
         return peers(args).map(|()| ExitCode::SUCCESS);
     }
-    let mut command = Command::new(args.binary.clone().map_or_else(release, Ok)?);
+    let mut command = Command::new(args.binary.clone().map_or_else(|| release(&[]), Ok)?);
     let status = command.arg("bench").args(&args.arguments).status().context("starting convzoo")?;
     // What went wrong has been told.
     Ok(ExitCode::from(status.code().map_or(1, |code| code as u8)))
 }
 
 /// The program, built in release mode.
-pub fn release() -> Result<PathBuf> {
-    cargo_executable(&mut cargo(["build", "--release"])?, "convzoo")
+pub fn release(options: &[&str]) -> Result<PathBuf> {
+    cargo_executable(cargo(["build", "--release"])?.args(options), "convzoo")
 }
 
 /// The program on libtorch, built in release mode beside the other.
@@ -149,7 +149,7 @@ fn peers(args: &Args) -> Result<()> {
             python
         }
     };
-    let binary = args.binary.clone().map_or_else(release, Ok)?;
+    let binary = args.binary.clone().map_or_else(|| release(&["--features", "ndarray"]), Ok)?;
     // A program of its own, so that the others are not as large as libtorch.
     let (tch, environment) = match &args.tch {
         None => (None, Vec::new()),

@@ -3,6 +3,8 @@
 mod backends;
 mod bench;
 mod ci;
+mod cross;
+mod dist;
 mod goldens;
 mod kill;
 mod roofline;
@@ -66,6 +68,10 @@ enum Chore {
     Sanitize(sanitize::Args),
     /// Kill training runs at any moment, by every recipe and option, resume them and compare with undisturbed ones
     Kill(kill::Args),
+    /// Check the targets of other machines, and run the kernels' tests and goldens on aarch64, emulated
+    Cross(cross::Args),
+    /// Pack the program for machines without a compiler: an archive, its checksum, completions, man pages, licenses
+    Dist(dist::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -85,6 +91,8 @@ fn main() -> ExitCode {
         Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Kill(args) => kill::run(&args),
+        Chore::Cross(args) => cross::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Dist(args) => dist::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

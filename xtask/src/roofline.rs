@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> Result<()> {
         [] => MODELS.map(str::to_owned).to_vec(),
         models => models.to_vec(),
     };
-    let mut bench = Command::new(args.binary.clone().map_or_else(release, Ok)?);
+    let mut bench = Command::new(args.binary.clone().map_or_else(|| release(&[]), Ok)?);
     let (batch, seconds) = (args.batch.to_string(), args.seconds.to_string());
     bench.arg("bench").args(&models).args(["--devices", "flex", "--batch", &batch, "--seconds", &seconds]);
     let output = bench.args(["--profile", "--json"]).stderr(Stdio::inherit()).output().context("starting convzoo")?;

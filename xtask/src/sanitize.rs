@@ -62,7 +62,7 @@ fn miri() -> Result<()> {
 }
 
 /// The target that this compiler compiles for.
-fn host() -> Result<String> {
+pub fn host() -> Result<String> {
     let told = rustc(["--version", "--verbose"])?;
     let host = told.lines().find_map(|line| line.strip_prefix("host: "));
     Ok(host.context("rustc does not say what it compiles for")?.to_owned())

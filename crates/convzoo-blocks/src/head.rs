@@ -4,7 +4,7 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
 
 use crate::features::{FeatureMap, FeatureVector, Features};
-use crate::{Activation, AdaptiveAvgPool2d, Init, Linear, LinearConfig};
+use crate::{Activation, GlobalPool, GlobalPooling, Init, Linear, LinearConfig};
 
 /// Configures a [`ClassifierHead`].
 #[derive(Config, Debug)]
@@ -82,6 +82,9 @@ pub struct PooledHeadConfig {
     pub features: usize,
     /// Number of classes; 0 leaves the linear layer out: the network then returns the pooled features.
     pub classes: usize,
+    /// Global pooling.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -90,11 +93,11 @@ pub struct PooledHeadConfig {
     pub init: Init,
 }
 
-/// Global average pooling, dropout and one linear layer: the head of networks since GoogLeNet.
+/// Global pooling, dropout and one linear layer: the head of networks since GoogLeNet.
 #[derive(Module, Debug)]
 pub struct PooledHead {
-    /// Global average pooling.
-    pub pool: AdaptiveAvgPool2d,
+    /// Global pooling.
+    pub pool: GlobalPool,
     dropout: Dropout,
     /// The classifier.
     pub fc: Option<Linear>,
@@ -107,7 +110,7 @@ impl PooledHeadConfig {
     /// Makes the head; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> PooledHead {
         PooledHead {
-            pool: AdaptiveAvgPool2d::new([1, 1]),
+            pool: self.global_pool.init(),
             dropout: DropoutConfig::new(self.dropout).init(),
             fc: linear(self.features, self.classes, self.init, device),
             features: self.features,

@@ -52,7 +52,7 @@ pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use observe::{Observed, Observer, Rectification, Step, observe};
 pub use opaque::Opaque;
-pub use pool::{AdaptiveAvgPool2d, Pool, PoolConfig};
+pub use pool::{AdaptiveAvgPool2d, GlobalPool, GlobalPooling, Pool, PoolConfig};
 pub use residual::{
     BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PlainBlock, PreActBasicBlock, PreActBottleneck,
     ResidualBlock, Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,

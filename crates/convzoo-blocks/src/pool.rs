@@ -155,3 +155,55 @@ impl Layer<4> for AdaptiveAvgPool2d {
         Some(self.id.id)
     }
 }
+
+/// What a feature map is reduced to a vector by.
+#[derive(Config, Debug, Copy, PartialEq, Eq)]
+pub enum GlobalPooling {
+    /// The mean of each channel.
+    Average,
+    /// The maximum of each channel.
+    Max,
+}
+
+impl GlobalPooling {
+    /// Makes the layer.
+    pub fn init(self) -> GlobalPool {
+        GlobalPool { id: Param::from_bool(true), pooling: self }
+    }
+}
+
+/// Global average or max pooling.
+#[derive(Module, Debug)]
+pub struct GlobalPool {
+    id: Param<Flag>,
+    #[module(skip)]
+    pooling: GlobalPooling,
+}
+
+impl GlobalPool {
+    /// `[batch, channels, height, width]` to `[batch, channels, 1, 1]`.
+    pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.layer(self)
+    }
+}
+
+impl Layer<4> for GlobalPool {
+    fn operation(&self) -> Operation {
+        match self.pooling {
+            GlobalPooling::Average => Operation::AdaptiveAvgPool2d { output: [1, 1] },
+            GlobalPooling::Max => Operation::GlobalMaxPool2d,
+        }
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let [_, _, height, width] = input.dims();
+        match self.pooling {
+            GlobalPooling::Average => adaptive_average_pool2d(input, [1, 1]),
+            GlobalPooling::Max => max_pool2d(input, MaxPoolOptions::new([height, width])),
+        }
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.id.id)
+    }
+}

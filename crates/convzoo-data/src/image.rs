@@ -1,7 +1,8 @@
 //! An image as bytes, and the few geometric operations that networks' inputs are made with.
 
-use fast_image_resize::images::{Image as Resized, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{U8, U8x3};
+use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
 /// An image as bytes, rows first, channels interleaved: `pixels[(y * width + x) * channels + c]`.
 ///
@@ -61,18 +62,27 @@ impl Image {
         if (width, height) == (self.width, self.height) {
             return None;
         }
-        let kind = if self.channels == 3 { PixelType::U8x3 } else { PixelType::U8 };
-        let source = ImageRef::new(side(self.width), side(self.height), &self.pixels, kind)
-            .expect("an image's bytes are width * height * channels");
-        let mut target = Resized::new(side(width), side(height), kind);
+        let mut pixels = vec![0; width * height * self.channels];
+        // Pixel types by name: the library's choice at run time compiles every resizer it has, for a minute.
+        match self.channels {
+            3 => self.resample_into::<U8x3>(width, height, &mut pixels, filter),
+            _ => self.resample_into::<U8>(width, height, &mut pixels, filter),
+        }
+        Some(Self { width, height, channels: self.channels, pixels })
+    }
+
+    /// [`resample`](Self::resample), for pixels of the type `P`.
+    fn resample_into<P: PixelTrait>(&self, width: usize, height: usize, pixels: &mut [u8], filter: Filter) {
+        let fits = "an image's bytes are width * height * channels";
+        let source = TypedImageRef::<P>::from_buffer(side(self.width), side(self.height), &self.pixels).expect(fits);
+        let mut target = TypedImage::<P>::from_buffer(side(width), side(height), pixels).expect(fits);
         let filter = match filter {
             Filter::Bilinear => FilterType::Bilinear,
             Filter::Bicubic => FilterType::CatmullRom,
         };
         Resizer::new()
-            .resize(&source, &mut target, &ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)))
-            .expect("source and target have the same pixel type");
-        Some(Self { width, height, channels: self.channels, pixels: target.into_vec() })
+            .resize_typed(&source, &mut target, &ResizeOptions::new().resize_alg(ResizeAlg::Convolution(filter)))
+            .expect("the whole source is resized, so that no crop leaves it");
     }
 
     /// The middle `width` × `height` of the image, with black beyond its edges; odd margins round as torchvision's.

@@ -109,6 +109,8 @@ pub enum Operation {
         /// Height and width of the output.
         output: [usize; 2],
     },
+    /// Global max pooling.
+    GlobalMaxPool2d,
     /// The sum of its inputs.
     Add,
     /// The concatenation of its inputs along channels.
@@ -164,6 +166,7 @@ impl Operation {
             Self::MaxPool2d { .. } => "MaxPool2d",
             Self::AvgPool2d { .. } => "AvgPool2d",
             Self::AdaptiveAvgPool2d { .. } => "AdaptiveAvgPool2d",
+            Self::GlobalMaxPool2d => "AdaptiveMaxPool2d",
             Self::Add => "Add",
             Self::Concat => "Concat",
             Self::Scale(_) => "Scale",
@@ -186,6 +189,7 @@ impl Operation {
                 | Self::MaxPool2d { .. }
                 | Self::AvgPool2d { .. }
                 | Self::AdaptiveAvgPool2d { .. }
+                | Self::GlobalMaxPool2d
                 | Self::Linear { .. }
         )
     }
@@ -233,6 +237,9 @@ impl Operation {
             }),
             (Self::AdaptiveAvgPool2d { output: [height, width] }, [channels, _, _]) => {
                 fitting([*height, *width], input, |[height, width]| vec![*channels, height, width])
+            }
+            (Self::GlobalMaxPool2d, [channels, _, _]) => {
+                fitting([1, 1], input, |[height, width]| vec![*channels, height, width])
             }
             (Self::PadShortcut { stride, zeros: [before, after] }, [channels, height, width]) => {
                 Ok(vec![before + channels + after, height.div_ceil(*stride), width.div_ceil(*stride)])

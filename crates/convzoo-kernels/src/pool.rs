@@ -41,11 +41,26 @@ pub enum PoolShape {
         /// Whether a last window may extend past the end (`ceil_mode`).
         ceil: bool,
     },
-    /// Adaptive average pooling to an output of this size.
-    Adaptive([usize; 2]),
+    /// Windows that divide the image (adaptive pooling).
+    Adaptive {
+        /// Max or average.
+        kind: PoolKind,
+        /// Height and width of the output; `[1, 1]` is global pooling.
+        output: [usize; 2],
+    },
 }
 
 impl PoolShape {
+    /// Adaptive average pooling to `output`, height and width.
+    pub fn adaptive_average(output: [usize; 2]) -> Self {
+        Self::Adaptive { kind: PoolKind::Average { count_include_pad: false }, output }
+    }
+
+    /// Global max pooling.
+    pub fn global_max() -> Self {
+        Self::Adaptive { kind: PoolKind::Max, output: [1, 1] }
+    }
+
     /// Height and width of the output for an input's.
     ///
     /// # Errors
@@ -56,7 +71,7 @@ impl PoolShape {
 
     /// Whether it is max pooling.
     pub(crate) fn is_max(&self) -> bool {
-        matches!(self, Self::Sliding { kind: PoolKind::Max, .. })
+        matches!(self, Self::Sliding { kind: PoolKind::Max, .. } | Self::Adaptive { kind: PoolKind::Max, .. })
     }
 
     /// The windows in one direction.
@@ -64,7 +79,7 @@ impl PoolShape {
         let wrong = |what| Err(KernelError::Window { operation: "pooling", what });
         let cells = size[direction];
         match *self {
-            Self::Adaptive(output) => {
+            Self::Adaptive { output, .. } => {
                 let outputs = output[direction];
                 if outputs == 0 || cells == 0 {
                     return wrong("no cells");

@@ -17,7 +17,7 @@ type Cells = (Vec<usize>, f64);
 /// The windows of a shape over `size` cells in one direction, from PyTorch's documentation.
 fn windows(shape: &PoolShape, size: usize) -> Vec<Cells> {
     match *shape {
-        PoolShape::Adaptive([outputs, _]) => (0..outputs)
+        PoolShape::Adaptive { output: [outputs, _], .. } => (0..outputs)
             .map(|i| {
                 let cells: Vec<_> = (i * size / outputs..((i + 1) * size).div_ceil(outputs)).collect();
                 let count = cells.len() as f64;
@@ -58,7 +58,7 @@ fn shapes() -> impl Strategy<Value = PoolShape> {
     });
     let kind = PoolKind::Average { count_include_pad: true };
     let halving = PoolShape::Sliding { kind, kernel: [2; 2], stride: [2; 2], padding: [0; 2], ceil: false };
-    prop_oneof![sliding, Just(halving), (1..6usize).prop_map(|side| PoolShape::Adaptive([side; 2]))]
+    prop_oneof![sliding, Just(halving), (1..6usize).prop_map(|side| PoolShape::adaptive_average([side; 2]))]
 }
 
 proptest! {

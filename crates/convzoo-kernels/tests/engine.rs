@@ -180,7 +180,7 @@ fn residual_networks_fold_norms_sums_and_activations() {
             let sum = net.add(&main, &shortcut);
             x = net.relu(&sum);
         }
-        let pooled = net.pool(&x, PoolShape::Adaptive([1; 2]));
+        let pooled = net.pool(&x, PoolShape::adaptive_average([1; 2]));
         let flat = net.flatten(&pooled);
         net.linear(&flat, 10)
     });
@@ -222,7 +222,7 @@ fn parallel_branches_join() {
         // A branch that is used twice, and the input of the module itself.
         let joined = net.concat(&[&one, &five, &pooled, &x, &one]);
         let joined = net.concat(&[&joined, &five]);
-        let identity = net.pool(&joined, PoolShape::Adaptive([14, 15]));
+        let identity = net.pool(&joined, PoolShape::adaptive_average([14, 15]));
         net.conv(&identity, 20, 3, 2, true)
     });
 }
@@ -292,7 +292,7 @@ fn a_profile_tells_what_each_step_does_and_what_that_takes() {
     graph.label(norm, 11);
     let sum = graph.add(&[norm, images]);
     let maps = graph.activation(sum, Activation::Relu);
-    let pooled = graph.pool(maps, PoolShape::Adaptive([1; 2]));
+    let pooled = graph.pool(maps, PoolShape::adaptive_average([1; 2]));
     graph.label(pooled, 12);
     let vectors = graph.flatten(pooled);
     let linear = Linear::new(random(5 * 16, 2), vec![0.0; 5], 16, LinearPrecision::Half).unwrap();

@@ -46,10 +46,12 @@ fn pool_cells(shape: &PoolShape, dims: [usize; 4], [rows, columns]: [usize; 2], 
                         inside.then(|| f64::from(input[at(dims, [n, c, iy as usize, ix as usize])]))
                     };
                     let mut cells = Vec::new();
-                    let (mut max, mut divide_by_all) = (false, false);
+                    let max;
+                    let mut divide_by_all = false;
                     let mut all = 0;
                     match *shape {
-                        PoolShape::Adaptive([h, w]) => {
+                        PoolShape::Adaptive { kind, output: [h, w] } => {
+                            max = kind == PoolKind::Max;
                             for iy in y * height / h..((y + 1) * height).div_ceil(h) {
                                 for ix in x * width / w..((x + 1) * width).div_ceil(w) {
                                     cells.extend(value(iy as isize, ix as isize));
@@ -115,7 +117,7 @@ proptest! {
     ) {
         let padding = if padded { kernel.map(|k| k / 2) } else { [0; 2] };
         let shape = match adaptive {
-            Some(output) => PoolShape::Adaptive(output),
+            Some(output) => PoolShape::Adaptive { kind, output },
             None => PoolShape::Sliding { kind, kernel, stride, padding, ceil },
         };
         let [batch, channels, height, width] = dims;

@@ -5,7 +5,7 @@
 use burn::module::Module;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Distribution, Tensor};
-use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig};
+use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Linear, LinearConfig};
 use convzoo_models::families::alexnet_2012::AlexNet2012Config;
 use convzoo_models::families::resnet::{ResNetBlock, ResNetConfig};
 use convzoo_models::families::vgg::VggConfig;
@@ -112,6 +112,17 @@ fn a_headless_network_returns_its_pooled_features() {
     let graph = network.graph([3, 64, 64]).unwrap();
     assert_eq!(graph.output().shape, [2048]);
     assert_eq!(network.replace_head(7).graph([3, 64, 64]).unwrap().output().shape, [7]);
+}
+
+#[test]
+fn global_max_pooling_takes_the_largest_of_each_channel() {
+    let device = Device::flex();
+    let config = ResNetConfig::new([1, 1, 1, 1], ResNetBlock::Basic).with_global_pool(GlobalPooling::Max);
+    does_all(|device| config.clone().with_classes(10).init(device));
+    let network = config.with_classes(0).init(&device);
+    let images = Tensor::<4>::random([2, 3, 96, 64], Distribution::Normal(0.0, 1.0), &device);
+    let maxima = network.forward_features(images.clone()).max_dim(3).max_dim(2).flatten::<2>(1, 3);
+    assert_eq!(values(network.forward(images)), values(maxima));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{Recipe, TrainError};
 macro_rules! recipes {
     ($($name:literal,)*) => {
         const RECIPES: &[(&str, &str)] =
-            &[$(($name, include_str!(concat!("../../../recipes/", $name, ".toml"))),)*];
+            &[$(($name, include_str!(concat!("../recipes/", $name, ".toml"))),)*];
     };
 }
 
@@ -86,7 +86,7 @@ mod tests {
             let recipe = Recipe::named(name).unwrap_or_else(|error| panic!("{name}: {error}"));
             recipe.check().unwrap_or_else(|error| panic!("{name}: {error}"));
         }
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes");
         let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         let files: BTreeSet<_> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
         assert_eq!(files, recipe_names().map(str::to_owned).collect(), "files in recipes/ and names here differ");

@@ -32,6 +32,7 @@ pub mod tensor_file;
 #[cfg(feature = "visualize")]
 pub mod visualize;
 
+pub use burn;
 pub use classify::{
     ClassifyError, Prediction, classify, classify_batch, classify_file, classify_prepared, classify_ten_crops, prepare,
 };

@@ -7,7 +7,7 @@ mod support;
 use std::process::Command;
 
 #[test]
-fn an_epoch_of_mnist_is_learned_alike_on_flex_and_ndarray() {
+fn an_epoch_of_mnist_is_learned_and_alike_on_ndarray() {
     let Some(data) = support::shared("data/mnist-t10k") else { return };
     let folder = tempfile::tempdir().unwrap();
     let accuracy = |device: &str| {
@@ -22,8 +22,11 @@ fn an_epoch_of_mnist_is_learned_alike_on_flex_and_ndarray() {
         let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         run["epochs"][0]["test"]["accuracy"].as_f64().unwrap()
     };
-    let (flex, ndarray) = (accuracy("flex"), accuracy("ndarray"));
+    let flex = accuracy("flex");
     assert!(flex > 0.9, "flex: {flex}");
-    // The same weights to begin with and the same batches; only the order of additions differs.
-    assert!((flex - ndarray).abs() < 0.02, "flex {flex}, ndarray {ndarray}");
+    if cfg!(feature = "ndarray") {
+        let ndarray = accuracy("ndarray");
+        // The same weights to begin with and the same batches; only the order of additions differs.
+        assert!((flex - ndarray).abs() < 0.02, "flex {flex}, ndarray {ndarray}");
+    }
 }

@@ -107,7 +107,8 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
                 let kind = PoolKind::Average { count_include_pad: *count_include_pad };
                 self.engine.pool(input, pool_shape(kind, *window, *ceil_mode))
             }
-            Operation::AdaptiveAvgPool2d { output } => self.engine.pool(input, PoolShape::Adaptive(*output)),
+            Operation::AdaptiveAvgPool2d { output } => self.engine.pool(input, PoolShape::adaptive_average(*output)),
+            Operation::GlobalMaxPool2d => self.engine.pool(input, PoolShape::global_max()),
             Operation::Add => self.engine.add(inputs),
             Operation::Concat => self.engine.concat(inputs),
             Operation::PadShortcut { stride, zeros } => self.pad_shortcut(input, channels, *stride, *zeros)?,

@@ -46,7 +46,7 @@ impl Homes {
         let mut views = vec![false; nodes.len()];
         // A pooling that keeps the size does nothing.
         for (i, node) in nodes.iter().enumerate() {
-            if let Op::Pool(PoolShape::Adaptive(_)) = node.op
+            if let Op::Pool(PoolShape::Adaptive { .. }) = node.op
                 && shapes[i] == shapes[node.inputs[0]]
                 && homes[i].owner == i
             {

@@ -113,7 +113,7 @@ pub trait BurnOps: Backend {
     /// Average pooling, not max pooling.
     fn burn_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self> {
         match shape {
-            PoolShape::Adaptive(size) => Self::adaptive_avg_pool2d(input, size),
+            PoolShape::Adaptive { output, .. } => Self::adaptive_avg_pool2d(input, output),
             PoolShape::Sliding { kind, kernel, stride, padding, ceil } => {
                 Self::avg_pool2d(input, kernel, stride, padding, kind.counts_padding(), ceil)
             }
@@ -124,7 +124,7 @@ pub trait BurnOps: Backend {
         // Its values do not matter.
         let x = Self::float_zeros(input, &gradient.device(), gradient.dtype().into());
         match shape {
-            PoolShape::Adaptive(_) => Self::adaptive_avg_pool2d_backward(x, gradient),
+            PoolShape::Adaptive { .. } => Self::adaptive_avg_pool2d_backward(x, gradient),
             PoolShape::Sliding { kind, kernel, stride, padding, ceil } => {
                 Self::avg_pool2d_backward(x, gradient, kernel, stride, padding, kind.counts_padding(), ceil)
             }

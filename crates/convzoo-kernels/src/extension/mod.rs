@@ -182,7 +182,7 @@ pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4
     if on_kernels(&input) {
         return Tensor::from_dispatch(Dispatch::kernel_average_pool2d(
             input.into_dispatch(),
-            PoolShape::Adaptive(output),
+            PoolShape::adaptive_average(output),
         ));
     }
     module::adaptive_avg_pool2d(input, output)

@@ -8,8 +8,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, NormConfig, Pool, PoolConfig, PooledHead,
-    PooledHeadConfig,
+    ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Inception, InceptionConfig, NormConfig, Pool, PoolConfig,
+    PooledHead, PooledHeadConfig,
 };
 
 use crate::names::{index, rename};
@@ -62,6 +62,9 @@ pub struct BnInceptionConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -109,7 +112,10 @@ impl BnInceptionConfig {
             conv2_reduce: conv(64, 64, 1).init(device),
             conv2: conv(64, 192, 3).init(device),
             pool2: pool(),
-            head: PooledHeadConfig::new(1024, self.classes).with_dropout(self.dropout).init(device),
+            head: PooledHeadConfig::new(1024, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_dropout(self.dropout)
+                .init(device),
         }
     }
 }

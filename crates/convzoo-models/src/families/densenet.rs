@@ -6,8 +6,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init, Pool,
-    PoolConfig, PooledHead, PooledHeadConfig, Transition, TransitionConfig,
+    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, GlobalPooling,
+    Init, Pool, PoolConfig, PooledHead, PooledHeadConfig, Transition, TransitionConfig,
 };
 
 use crate::names::{index, rename};
@@ -63,6 +63,9 @@ pub struct DenseNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -113,7 +116,10 @@ impl DenseNetConfig {
             blocks,
             transitions,
             norm: BatchNorm2dConfig::new(channels).init(device),
-            head: PooledHeadConfig::new(channels, self.classes).with_init(Init::TorchZeroBias).init(device),
+            head: PooledHeadConfig::new(channels, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_init(Init::TorchZeroBias)
+                .init(device),
         }
     }
 }

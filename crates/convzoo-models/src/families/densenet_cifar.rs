@@ -8,8 +8,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, Init,
-    PooledHead, PooledHeadConfig, Transition, TransitionConfig,
+    BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, DenseBlock, DenseBlockConfig, FeatureMap, GlobalPooling,
+    Init, PooledHead, PooledHeadConfig, Transition, TransitionConfig,
 };
 
 use super::densenet::{dense_name, forward_dense};
@@ -57,6 +57,9 @@ pub struct CifarDenseNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability of the new features.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -111,7 +114,10 @@ impl CifarDenseNetConfig {
             blocks,
             transitions,
             norm: BatchNorm2dConfig::new(channels).init(device),
-            head: PooledHeadConfig::new(channels, self.classes).with_init(Init::TorchZeroBias).init(device),
+            head: PooledHeadConfig::new(channels, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_init(Init::TorchZeroBias)
+                .init(device),
         }
     }
 }

@@ -9,8 +9,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, Init,
-    LocalResponseNorm, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
+    AuxiliaryHead, AuxiliaryHeadConfig, ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Inception,
+    InceptionConfig, Init, LocalResponseNorm, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
 };
 
 use crate::names::{bn, index, letter, rename};
@@ -64,6 +64,9 @@ pub struct GoogLeNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the classifiers; without it 0.7 before the auxiliary ones, and 0.2
     /// (torchvision) or 0.4 (the paper) before the last.
     pub dropout: Option<f64>,
@@ -137,6 +140,7 @@ impl GoogLeNetConfig {
             aux1: aux(512),
             aux2: aux(528),
             head: PooledHeadConfig::new(channels, self.classes)
+                .with_global_pool(self.global_pool)
                 .with_dropout(self.dropout.unwrap_or(dropout))
                 .with_init(init)
                 .init(device),

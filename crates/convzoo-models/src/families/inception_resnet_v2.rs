@@ -6,7 +6,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    Activation, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, InceptionResidual,
+    Activation, ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Inception, InceptionConfig, InceptionResidual,
     InceptionResidualConfig, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
 };
 
@@ -39,6 +39,9 @@ pub struct InceptionResNetV2Config {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -100,7 +103,10 @@ impl InceptionResNetV2Config {
             // The last sum is not scaled, and no ReLU follows it.
             last: InceptionResidualConfig::c(2080).with_scale(1.0).with_activation(Activation::Identity).init(device),
             conv7b: conv(2080, 1536, 1).init(device),
-            head: PooledHeadConfig::new(1536, self.classes).with_dropout(self.dropout).init(device),
+            head: PooledHeadConfig::new(1536, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_dropout(self.dropout)
+                .init(device),
         }
     }
 }

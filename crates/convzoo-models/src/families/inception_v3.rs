@@ -5,8 +5,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, Init,
-    NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
+    AuxiliaryHeadV3, AuxiliaryHeadV3Config, ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Inception,
+    InceptionConfig, Init, NormConfig, Pool, PoolConfig, PooledHead, PooledHeadConfig,
 };
 
 use crate::names::{bn, index, rename};
@@ -42,6 +42,9 @@ pub struct InceptionV3Config {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the classifier.
     #[config(default = 0.5)]
     pub dropout: f64,
@@ -103,7 +106,11 @@ impl InceptionV3Config {
             ]),
             aux: AuxiliaryHeadV3Config::new(768, self.classes).init(device),
             mixed7: stage(vec![InceptionConfig::v3_d(768), InceptionConfig::v3_e(1280), InceptionConfig::v3_e(2048)]),
-            head: PooledHeadConfig::new(2048, self.classes).with_dropout(self.dropout).with_init(INIT).init(device),
+            head: PooledHeadConfig::new(2048, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_dropout(self.dropout)
+                .with_init(INIT)
+                .init(device),
         }
     }
 }

@@ -5,7 +5,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    ConvUnit, ConvUnitConfig, FeatureMap, Inception, InceptionConfig, NormConfig, PooledHead, PooledHeadConfig,
+    ConvUnit, ConvUnitConfig, FeatureMap, GlobalPooling, Inception, InceptionConfig, NormConfig, PooledHead,
+    PooledHeadConfig,
 };
 
 use crate::names::{bn, index, rename};
@@ -37,6 +38,9 @@ pub struct InceptionV4Config {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the classifier.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -83,7 +87,10 @@ impl InceptionV4Config {
                 conv(32, 64).padded(1).init(device),
             ],
             mixed: self.modules().iter().map(|module| module.init(device)).collect(),
-            head: PooledHeadConfig::new(1536, self.classes).with_dropout(self.dropout).init(device),
+            head: PooledHeadConfig::new(1536, self.classes)
+                .with_global_pool(self.global_pool)
+                .with_dropout(self.dropout)
+                .init(device),
             depths: self.depths,
         }
     }

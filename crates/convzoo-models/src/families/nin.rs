@@ -5,7 +5,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
-use convzoo_blocks::{AdaptiveAvgPool2d, FeatureMap, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
+use convzoo_blocks::{FeatureMap, GlobalPool, GlobalPooling, Init, NinBlock, NinBlockConfig, Pool, PoolConfig};
 
 use crate::names::{index, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
@@ -48,6 +48,9 @@ pub struct NinConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling of the classes' maps.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability.
     #[config(default = 0.5)]
     pub dropout: f64,
@@ -75,7 +78,7 @@ pub struct Nin {
     blocks: Vec<NinBlock>,
     pools: Vec<Pool>,
     dropout: Dropout,
-    avgpool: AdaptiveAvgPool2d,
+    avgpool: GlobalPool,
     dropout_everywhere: bool,
 }
 
@@ -134,7 +137,7 @@ impl NinConfig {
             // Caffe's poolings let the last window extend past the edge.
             pools: self.pools.iter().map(|pool| pool.clone().with_ceil_mode(true).init()).collect(),
             dropout: DropoutConfig::new(self.dropout).init(),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
+            avgpool: self.global_pool.init(),
             dropout_everywhere: self.dropout_everywhere,
         }
     }

@@ -11,8 +11,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Pool, PoolConfig,
-    PooledHead, PooledHeadConfig, ResidualBlock,
+    BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, GlobalPooling, Init, Pool,
+    PoolConfig, PooledHead, PooledHeadConfig, ResidualBlock,
 };
 
 use crate::names::rename;
@@ -100,6 +100,9 @@ pub struct ResNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Drop path rate of the last block; it decreases linearly to 0 for earlier blocks.
     #[config(default = 0.0)]
     pub drop_path: f64,
@@ -171,7 +174,7 @@ impl ResNetConfig {
             layer2,
             layer3,
             layer4,
-            head: PooledHeadConfig::new(inputs, self.classes).init(device),
+            head: PooledHeadConfig::new(inputs, self.classes).with_global_pool(self.global_pool).init(device),
         }
     }
 

@@ -17,8 +17,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, LinearConfig, Norm,
-    NormConfig, PooledHead, PooledHeadConfig, ResidualBlock, ShortcutKind,
+    BasicBlockConfig, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, GlobalPooling, Init,
+    LinearConfig, Norm, NormConfig, PooledHead, PooledHeadConfig, ResidualBlock, ShortcutKind,
 };
 
 use crate::names::rename;
@@ -101,6 +101,9 @@ pub struct CifarResNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability between the convolutions of basic blocks.
     #[config(default = 0.0)]
     pub dropout: f64,
@@ -211,7 +214,10 @@ impl CifarResNetConfig {
             true => [Init::KaimingNormalFanIn, Init::Torch],
             false => [Init::Torch, Init::KaimingNormalFanIn],
         };
-        let mut head = PooledHeadConfig::new(inputs, self.classes).with_init(weight).init(device);
+        let mut head = PooledHeadConfig::new(inputs, self.classes)
+            .with_global_pool(self.global_pool)
+            .with_init(weight)
+            .init(device);
         if let Some(fc) = &mut head.fc {
             fc.bias = LinearConfig::new(inputs, self.classes).with_init(bias).init(device).bias;
         }

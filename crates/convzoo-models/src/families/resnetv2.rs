@@ -6,8 +6,8 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 use convzoo_blocks::{
-    AdaptiveAvgPool2d, BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, Init, Norm, NormConfig, Pool,
-    PoolConfig, PreActBottleneck,
+    BottleneckConfig, ConvUnit, ConvUnitConfig, DropPath, FeatureMap, GlobalPool, GlobalPooling, Init, Norm,
+    NormConfig, Pool, PoolConfig, PreActBottleneck,
 };
 
 use crate::names::rename;
@@ -48,6 +48,9 @@ pub struct ResNetV2Config {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling before the classifier.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Drop path rate of the last block; it decreases linearly to 0 for earlier blocks.
     #[config(default = 0.0)]
     pub drop_path: f64,
@@ -61,7 +64,7 @@ pub struct ResNetV2 {
     pool: Pool,
     stages: Vec<Vec<PreActBottleneck>>,
     norm: Norm,
-    global_pool: AdaptiveAvgPool2d,
+    global_pool: GlobalPool,
     fc: ConvUnit,
 }
 
@@ -93,7 +96,7 @@ impl ResNetV2Config {
             pool: PoolConfig::max(3, 2).with_padding([1, 1]).init(),
             stages,
             norm: NormConfig::BATCH.init(inputs, device),
-            global_pool: AdaptiveAvgPool2d::new([1, 1]),
+            global_pool: self.global_pool.init(),
             fc: fc.with_init(Init::Normal(0.01)).init(device),
         }
     }

@@ -7,7 +7,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
 use convzoo_blocks::{
-    AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Fire, FireConfig, Init, Pool, PoolConfig,
+    ConvUnit, ConvUnitConfig, FeatureMap, Fire, FireConfig, GlobalPool, GlobalPooling, Init, Pool, PoolConfig,
 };
 
 use crate::names::{index, rename};
@@ -58,6 +58,9 @@ pub struct SqueezeNetConfig {
     /// Channels of the images.
     #[config(default = 3)]
     pub channels: usize,
+    /// Global pooling of the classes' maps.
+    #[config(default = "GlobalPooling::Average")]
+    pub global_pool: GlobalPooling,
     /// Dropout probability before the last convolution.
     #[config(default = 0.5)]
     pub dropout: f64,
@@ -70,7 +73,7 @@ pub struct SqueezeNet {
     stages: Vec<FireStage>,
     dropout: Dropout,
     classifier: ConvUnit,
-    avgpool: AdaptiveAvgPool2d,
+    avgpool: GlobalPool,
 }
 
 /// Max pooling that halves the feature map, and fire modules.
@@ -106,7 +109,7 @@ impl SqueezeNetConfig {
             stages: stages.into(),
             dropout: DropoutConfig::new(self.dropout).init(),
             classifier: ConvUnitConfig::square(512, self.classes, 1).with_init(Init::Normal(0.01)).init(device),
-            avgpool: AdaptiveAvgPool2d::new([1, 1]),
+            avgpool: self.global_pool.init(),
         }
     }
 }
