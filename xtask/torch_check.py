@@ -21,6 +21,14 @@ NETWORKS = """alexnet vgg11 vgg13 vgg16 vgg19 vgg11_bn vgg13_bn vgg16_bn vgg19_b
     resnet18 resnet34 resnet50 resnet101 resnet152 resnext50_32x4d resnext101_32x8d resnext101_64x4d
     wide_resnet50_2 wide_resnet101_2 densenet121 densenet161 densenet169 densenet201
     squeezenet1_0 squeezenet1_1""".split()
+# Networks with gates, which would magnify the rounding of larger weights.
+GATED = """mobilenet_v2 mobilenet_v3_small mobilenet_v3_large mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3
+    shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0
+    efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+    efficientnet_b7 efficientnet_v2_s efficientnet_v2_m efficientnet_v2_l
+    regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_x_8gf regnet_x_16gf regnet_x_32gf
+    regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf regnet_y_8gf regnet_y_16gf regnet_y_32gf regnet_y_128gf
+    convnext_tiny convnext_small convnext_base convnext_large""".split()
 # Auxiliary classifiers, which a file may lack.
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 # Batch, height and width; odd sides leave poolings a remainder, and adaptive ones windows of several sizes.
@@ -28,7 +36,7 @@ SHAPES = [(1, 224, 224), (3, 97, 131), (2, 160, 113)]
 TOLERANCE = 1e-4
 
 
-def randomize(network, generator):
+def randomize(network, generator, gain):
     """Weights that keep a signal's size from layer to layer, and statistics that are not those of a fresh network."""
     state = network.state_dict()
     for name, tensor in state.items():
@@ -39,7 +47,7 @@ def randomize(network, generator):
         if name.endswith("running_var"):
             noise = 0.5 + noise.abs()
         elif tensor.dim() > 1:
-            noise *= math.sqrt(2 / tensor[0].numel())
+            noise *= math.sqrt(gain / tensor[0].numel())
         elif name.endswith(".weight"):
             noise = 1 + 0.25 * noise
         else:
@@ -64,7 +72,7 @@ def check(binary, name, folder):
     generator = torch.Generator().manual_seed(sum(name.encode()))
     classes = 1000 if name.startswith("squeezenet") else 37
     network = make(name, classes)
-    state = randomize(network, generator)
+    state = randomize(network, generator, 1 if name in GATED else 2)
 
     pth, th, safe = folder / "weights.pth", folder / "weights.th", folder / "weights.safetensors"
     torch.save(state, pth)
@@ -112,13 +120,13 @@ def main():
     parser.add_argument("binary", type=pathlib.Path)
     parser.add_argument("models", nargs="*")
     arguments = parser.parse_args()
-    unknown = set(arguments.models) - set(NETWORKS)
+    unknown = set(arguments.models) - set(NETWORKS + GATED)
     if unknown:
         sys.exit(f"error: not of torchvision: {', '.join(sorted(unknown))}")
 
     failed = 0
     print(f"{'network':<20}{'largest error':>15}{'seconds':>10}")
-    for name in arguments.models or NETWORKS:
+    for name in arguments.models or NETWORKS + GATED:
         start = time.time()
         with tempfile.TemporaryDirectory() as folder:
             try:

@@ -99,7 +99,7 @@ impl AuxiliaryHeadV3Config {
     pub fn init(&self, device: &Device) -> AuxiliaryHeadV3 {
         let conv = |inputs, outputs, size, std| {
             ConvUnitConfig::square(inputs, outputs, size)
-                .with_norm(Some(NormConfig::Batch { epsilon: 1e-3 }))
+                .with_norm(Some(NormConfig::batch(1e-3)))
                 .with_bias(false)
                 .with_init(Init::NormalWeight(std))
                 .init(device)

@@ -8,7 +8,7 @@ use convzoo_graph::{Activation, Operation, Parameter, Window};
 use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
 use crate::checkpointing::keeping;
-use crate::features::{Composite, FeatureMap, Layer, weight};
+use crate::features::{Composite, FeatureMap, Features, Layer, weight};
 use crate::{Init, Norm, NormConfig, ReplaceError};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
@@ -154,13 +154,9 @@ impl ConvUnit {
         Ok(config.init(&conv.weight.lazy_device()))
     }
 
-    /// What follows the convolution as a scale and a shift of each channel, fused with it in inference.
+    /// What follows the convolution as a scale and a shift of each channel, fused with it in inference; other activations
+    /// than a ReLU are left.
     fn affine(&self) -> Option<Affine> {
-        let relu = match self.activation {
-            Activation::Identity => false,
-            Activation::Relu => true,
-            Activation::Tanh | Activation::Sigmoid => return None,
-        };
         let bias = self.conv.bias.as_ref().map(|bias| bias.val());
         let (scale, shift) = match (&self.norm, bias) {
             (Some(Norm::Batch(norm)), bias) => {
@@ -172,9 +168,9 @@ impl ConvUnit {
                 (scale, shift)
             }
             (None, Some(bias)) => (bias.ones_like(), bias),
-            (None, None) | (Some(Norm::LocalResponse(_) | Norm::Group(_)), _) => return None,
+            (None, None) | (Some(Norm::LocalResponse(_) | Norm::Group(_) | Norm::PixelLayer(_)), _) => return None,
         };
-        Some(Affine { scale, shift, relu })
+        Some(Affine { scale, shift, relu: self.activation == Activation::Relu })
     }
 }
 
@@ -190,7 +186,10 @@ impl Composite for ConvUnit {
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
         let inference = input.training_device().is_none();
         match inference.then(|| self.affine()).flatten() {
-            Some(affine) => conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv)),
+            Some(affine) => {
+                let left = if affine.relu { Activation::Identity } else { self.activation };
+                conv2d_affine(input, self.conv.weight.val(), affine, options(&self.conv)).activation(left)
+            }
             None => self.compose(input),
         }
     }

@@ -8,7 +8,7 @@
 //! | [`Symbol`](crate::Symbol) | records the network's [`Graph`](convzoo_graph::Graph); nothing is computed |
 //! | [`Observed`](crate::Observed) | computes layer by layer, and shows an [`Observer`](crate::Observer) each input and output |
 //!
-//! All that a pass is made of are [layers](Layer), sums, concatenations and one flattening, so that a symbol can record
+//! All that a pass is made of are [layers](Layer), sums, gates, concatenations and one flattening, so that a symbol can record
 //! all of it. A layer has an operation in the graph ([`Layer::operation`]) and a computation ([`Layer::compute`]);
 //! computation that the graph has no operation for is an [`Opaque`](crate::Opaque) layer.
 
@@ -16,9 +16,11 @@ use std::ops::Add;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId, RunningState};
 use burn::nn::Dropout;
-use burn::tensor::{Device, Tensor, activation};
+use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Activation, Operation, Parameter};
 use convzoo_kernels::extension;
+
+use crate::Channels;
 
 /// One operation with one input: `D` is 4 for feature maps, 2 for feature vectors.
 pub trait Layer<const D: usize> {
@@ -88,6 +90,14 @@ pub trait FeatureMap: Features<4> {
     /// `[batch, channels, height, width]` to `[batch, channels · height · width]`.
     fn flatten(self) -> Self::Vector;
 
+    /// Each channel multiplied by that of a gate, `[batch, channels, 1, 1]`.
+    fn gate(self, gate: Self) -> Self;
+
+    /// Some of the channels, `first..first + count`.
+    fn channels(self, first: usize, count: usize) -> Self {
+        self.layer(&Channels { first, count })
+    }
+
     /// Applies layers that can be fused.
     fn composite(self, block: &impl Composite) -> Self {
         block.compose(self)
@@ -127,6 +137,10 @@ impl FeatureMap for Tensor<4> {
         Tensor::flatten(self, 1, 3)
     }
 
+    fn gate(self, gate: Self) -> Self {
+        self * gate
+    }
+
     fn composite(self, block: &impl Composite) -> Self {
         block.compute(self)
     }
@@ -144,12 +158,7 @@ impl<const D: usize> Layer<D> for Activation {
     }
 
     fn compute(&self, input: Tensor<D>) -> Tensor<D> {
-        match self {
-            Self::Identity => input,
-            Self::Relu => activation::relu(input),
-            Self::Tanh => extension::tanh(input),
-            Self::Sigmoid => extension::sigmoid(input),
-        }
+        extension::activation(input, *self)
     }
 }
 

@@ -124,7 +124,7 @@ impl InceptionConfig {
 
     /// Batch normalization after each convolution, which then needs no bias.
     pub fn with_batch_norm(self, epsilon: f64) -> Self {
-        self.with_norm(Some(NormConfig::Batch { epsilon })).with_bias(false)
+        self.with_norm(Some(NormConfig::batch(epsilon))).with_bias(false)
     }
 
     /// Output channels.

@@ -18,7 +18,10 @@ pub enum Init {
     KaimingUniform,
     /// Xavier (Glorot) uniform, bias zero.
     XavierUniform,
-    /// Normal with mean zero and this standard deviation, bias zero.
+    /// Uniform in ±gain/√fan_out, bias zero.
+    UniformFanOut(f64),
+    /// Normal with mean zero and this standard deviation, bias zero. torchvision's ConvNeXt cuts it at ±2, a hundred
+    /// standard deviations, which no draw reaches.
     Normal(f64),
     /// Normal with mean zero and this standard deviation; the bias as PyTorch's default. torchvision's Inceptions cut
     /// it at ±2, twenty standard deviations and more, which no draw reaches.
@@ -48,6 +51,7 @@ impl Init {
             Self::KaimingNormalFanIn => Initializer::KaimingNormal { gain: sqrt2, fan_out_only: false },
             Self::KaimingUniform => Initializer::KaimingUniform { gain: sqrt2, fan_out_only: false },
             Self::XavierUniform => Initializer::XavierUniform { gain: 1.0 },
+            Self::UniformFanOut(gain) => Initializer::KaimingUniform { gain: gain / 3f64.sqrt(), fan_out_only: true },
             Self::Normal(std) | Self::NormalWeight(std) | Self::NormalBias { std, .. } => {
                 Initializer::Normal { mean: 0.0, std }
             }

@@ -10,8 +10,10 @@
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
 mod auxiliary;
+mod channels;
 mod checkpointing;
 mod conv_unit;
+mod convnext_block;
 mod dense;
 mod drop_path;
 mod dropout;
@@ -22,6 +24,9 @@ mod fractal;
 mod head;
 mod inception;
 mod init;
+mod inverted_residual;
+mod layer_norm;
+mod layer_scale;
 mod linear;
 mod nin;
 mod norm;
@@ -29,13 +34,18 @@ mod observe;
 mod opaque;
 mod pool;
 mod rectify;
+mod regnet_block;
 mod residual;
 mod scale;
+mod shuffle_unit;
+mod squeeze_excitation;
 mod symbol;
 mod vgg;
 
 pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
+pub use channels::{ChannelShuffle, Channels};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
+pub use convnext_block::{ConvNextBlock, ConvNextBlockConfig};
 pub use convzoo_graph as graph;
 pub use convzoo_graph::Activation;
 pub use dense::{DenseBlock, DenseBlockConfig, DenseLayer, DenseLayerConfig, Transition, TransitionConfig};
@@ -47,16 +57,22 @@ pub use fractal::{FractalBlock, FractalBlockConfig, Paths};
 pub use head::{ClassifierHead, ClassifierHeadConfig, PooledHead, PooledHeadConfig};
 pub use inception::{BranchConfig, Inception, InceptionConfig, InceptionResidual, InceptionResidualConfig};
 pub use init::Init;
+pub use inverted_residual::{FusedMbConv, InvertedResidual, InvertedResidualConfig};
+pub use layer_norm::{LayerNorm2d, LayerNorm2dConfig};
+pub use layer_scale::LayerScale;
 pub use linear::{Linear, LinearConfig};
 pub use nin::{NinBlock, NinBlockConfig};
 pub use norm::{BatchNorm2d, BatchNorm2dConfig, LocalResponseNorm, Norm, NormConfig};
 pub use observe::{Observed, Observer, Rectification, Step, observe};
 pub use opaque::Opaque;
 pub use pool::{AdaptiveAvgPool2d, GlobalPool, GlobalPooling, Pool, PoolConfig};
+pub use regnet_block::{RegNetBlock, RegNetBlockConfig};
 pub use residual::{
     BasicBlock, BasicBlockConfig, Bottleneck, BottleneckConfig, PlainBlock, PreActBasicBlock, PreActBottleneck,
     ResidualBlock, Shortcut, ShortcutConfig, ShortcutKind, ZeroPad,
 };
 pub use scale::Scale;
+pub use shuffle_unit::{ShuffleUnit, ShuffleUnitConfig};
+pub use squeeze_excitation::{SqueezeExcitation, SqueezeExcitationConfig};
 pub use symbol::Symbol;
 pub use vgg::{VggBlock, VggBlockConfig};

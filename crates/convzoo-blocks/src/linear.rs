@@ -1,11 +1,12 @@
 use burn::config::Config;
 use burn::module::{Module, Param, ParamId};
+use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Operation, Parameter};
 use convzoo_kernels::extension;
 
 use crate::Init;
-use crate::features::{FeatureVector, Layer, weight};
+use crate::features::{Features, Layer, weight};
 
 /// Configures a [`Linear`].
 #[derive(Config, Debug)]
@@ -42,8 +43,12 @@ impl LinearConfig {
 }
 
 impl Linear {
-    /// `[batch, inputs]` to `[batch, outputs]`.
-    pub fn forward<V: FeatureVector>(&self, input: V) -> V {
+    /// `[batch, inputs]` to `[batch, outputs]`, or of a feature map each pixel: `[batch, inputs, height, width]` to
+    /// `[batch, outputs, height, width]`.
+    pub fn forward<const D: usize, F: Features<D>>(&self, input: F) -> F
+    where
+        Self: Layer<D>,
+    {
         input.layer(self)
     }
 
@@ -54,10 +59,20 @@ impl Linear {
     }
 }
 
-impl Layer<2> for Linear {
-    fn operation(&self) -> Operation {
+impl Linear {
+    fn graph_operation(&self) -> Operation {
         let [outputs, _] = self.weight.lazy_shape().dims();
         Operation::Linear { outputs }
+    }
+
+    fn graph_parameters(&self) -> Vec<Parameter> {
+        vec![weight(&self.weight), weight(&self.bias)]
+    }
+}
+
+impl Layer<2> for Linear {
+    fn operation(&self) -> Operation {
+        self.graph_operation()
     }
 
     fn compute(&self, input: Tensor<2>) -> Tensor<2> {
@@ -69,6 +84,26 @@ impl Layer<2> for Linear {
     }
 
     fn parameters(&self) -> Vec<Parameter> {
-        vec![weight(&self.weight), weight(&self.bias)]
+        self.graph_parameters()
+    }
+}
+
+/// At each pixel.
+impl Layer<4> for Linear {
+    fn operation(&self) -> Operation {
+        self.graph_operation()
+    }
+
+    fn compute(&self, input: Tensor<4>) -> Tensor<4> {
+        let weight = self.weight.val().unsqueeze_dims(&[2, 3]);
+        extension::conv2d(input, weight, Some(self.bias.val()), ConvOptions::new([1; 2], [0; 2], [1; 2], 1))
+    }
+
+    fn id(&self) -> Option<ParamId> {
+        Some(self.weight.id)
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        self.graph_parameters()
     }
 }

@@ -6,6 +6,7 @@ use convzoo_graph::{Activation, Operation, Parameter};
 use convzoo_kernels::extension::{batch_norm, batch_norm_train};
 
 use crate::features::{Composite, FeatureMap, Features, Layer, statistic, weight};
+use crate::layer_norm::{LayerNorm2d, LayerNorm2dConfig};
 
 /// The normalization of a conv unit.
 ///
@@ -14,10 +15,12 @@ use crate::features::{Composite, FeatureMap, Features, Layer, statistic, weight}
 /// normalization takes the last dimension alone, which of feature maps is a row of pixels.)
 #[derive(Config, Debug, Copy, PartialEq)]
 pub enum NormConfig {
-    /// Batch normalization with this epsilon and PyTorch's momentum, 0.1.
+    /// Batch normalization.
     Batch {
         /// Added to the variance.
         epsilon: f64,
+        /// PyTorch's momentum: the new batch's share in the running statistics.
+        momentum: f64,
     },
     /// Local response normalization over `size` channels: x / (k + α/size · Σx²)^β.
     LocalResponse {
@@ -50,11 +53,22 @@ pub enum NormConfig {
         /// Added to the variance.
         epsilon: f64,
     },
+    /// Layer normalization as [ConvNeXt](https://arxiv.org/abs/2201.03545) has it: one mean and variance for each pixel, over
+    /// its channels.
+    PixelLayer {
+        /// Added to the variance.
+        epsilon: f64,
+    },
 }
 
 impl NormConfig {
-    /// Batch normalization with epsilon 1e-5, PyTorch's default.
-    pub const BATCH: Self = Self::Batch { epsilon: 1e-5 };
+    /// Batch normalization with epsilon 1e-5 and momentum 0.1, PyTorch's defaults.
+    pub const BATCH: Self = Self::batch(1e-5);
+
+    /// Batch normalization with this epsilon and PyTorch's momentum, 0.1.
+    pub const fn batch(epsilon: f64) -> Self {
+        Self::Batch { epsilon, momentum: 0.1 }
+    }
 
     /// Makes the normalization layer for `channels` channels.
     ///
@@ -65,13 +79,19 @@ impl NormConfig {
         let group =
             |groups, epsilon| Norm::Group(GroupNormConfig::new(groups, channels).with_epsilon(epsilon).init(device));
         match *self {
-            Self::Batch { epsilon } => Norm::Batch(BatchNorm2dConfig::new(channels).with_epsilon(epsilon).init(device)),
+            Self::Batch { epsilon, momentum } => {
+                let config = BatchNorm2dConfig::new(channels).with_epsilon(epsilon).with_momentum(momentum);
+                Norm::Batch(config.init(device))
+            }
             Self::LocalResponse { size, alpha, beta, k } => {
                 Norm::LocalResponse(LocalResponseNorm::new(size, alpha, beta, k))
             }
             Self::Group { groups, epsilon } => group(groups, epsilon),
             Self::Layer { epsilon } => group(1, epsilon),
             Self::Instance { epsilon } => group(channels, epsilon),
+            Self::PixelLayer { epsilon } => {
+                Norm::PixelLayer(LayerNorm2dConfig::new(channels).with_epsilon(epsilon).init(device))
+            }
         }
     }
 }
@@ -86,6 +106,8 @@ pub enum Norm {
     LocalResponse(LocalResponseNorm),
     /// Group normalization, and layer and instance normalization as its extremes.
     Group(GroupNorm),
+    /// Layer normalization of each pixel.
+    PixelLayer(LayerNorm2d),
 }
 
 impl Norm {
@@ -95,6 +117,7 @@ impl Norm {
             Self::Batch(norm) => norm.forward(input),
             Self::LocalResponse(norm) => norm.forward(input),
             Self::Group(norm) => input.layer(norm),
+            Self::PixelLayer(norm) => norm.forward(input),
         }
     }
 

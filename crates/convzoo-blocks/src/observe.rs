@@ -158,6 +158,12 @@ impl<'a> FeatureMap for Observed<'a, 4> {
         first.show(step, Tensor::cat(maps.into_iter().map(|map| map.tensor).collect(), 1))
     }
 
+    fn gate(self, gate: Self) -> Self {
+        let step = self.step(None, Operation::Gate.kind());
+        let gated = self.tensor.clone() * gate.tensor;
+        self.show(step, gated)
+    }
+
     fn flatten(self) -> Observed<'a, 2> {
         let step = self.step(None, Operation::Flatten.kind());
         self.show(step, self.tensor.clone().flatten(1, 3))

@@ -86,6 +86,10 @@ impl FeatureMap for Symbol<4> {
         Symbol::add(first, Operation::Concat, &nodes)
     }
 
+    fn gate(self, gate: Self) -> Self {
+        Symbol::add(&self, Operation::Gate, &[self.node, gate.node])
+    }
+
     fn flatten(self) -> Symbol<2> {
         Symbol::add(&self, Operation::Flatten, &[self.node])
     }

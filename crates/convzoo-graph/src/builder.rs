@@ -80,7 +80,7 @@ fn macs(operation: &Operation, input: &[usize], output: &[usize]) -> usize {
             let filter = channels / groups * window.kernel[0] * window.kernel[1];
             output.iter().product::<usize>() * filter
         }
-        (Operation::Linear { .. }, [inputs], [outputs]) => inputs * outputs,
+        (Operation::Linear { .. }, [inputs, ..], output) => output.iter().product::<usize>() * inputs,
         _ => 0,
     }
 }
@@ -92,7 +92,7 @@ fn fits(operation: &Operation, inputs: &[&[usize]], parameters: &[Parameter]) ->
     let expected = match operation {
         Operation::Conv2d { groups, .. } => weight.shape[1] * groups,
         Operation::Linear { .. } => weight.shape[1],
-        Operation::BatchNorm2d { .. } => weight.shape[0],
+        Operation::BatchNorm2d { .. } | Operation::LayerNorm2d { .. } | Operation::LayerScale => weight.shape[0],
         _ => channels,
     };
     match channels == expected {
@@ -150,6 +150,33 @@ mod tests {
         );
         assert_eq!(graph.end_of("bloc"), None, "part of a name is no block");
         assert_eq!(graph.users()[2], [3, 5], "the stem's output is used twice");
+    }
+
+    #[test]
+    fn channels_are_split_shuffled_gated_and_mixed_at_each_pixel() {
+        let mut graph = Builder::new([8, 4, 6]);
+        let half = graph.add(Operation::Channels { first: 4, count: 4 }, &[0]);
+        let shuffled = graph.add(Operation::ChannelShuffle { groups: 2 }, &[half]);
+        let gate = graph.add(Operation::AdaptiveAvgPool2d { output: [1, 1] }, &[half]);
+        let gated = graph.add(Operation::Gate, &[shuffled, gate]);
+        let mixed = graph.add(Operation::Linear { outputs: 16 }, &[gated]);
+        let graph = graph.finish(mixed).unwrap();
+        assert_eq!((graph.output().shape.as_slice(), graph.output().macs), (&[16, 4, 6][..], 16 * 4 * 24));
+        let fields = graph.receptive_fields();
+        assert_eq!((fields[shuffled].size, fields[mixed].size), ([Some(1); 2], [None; 2]), "a gate sees all pixels");
+    }
+
+    #[test]
+    fn channels_that_are_not_there_are_an_error() {
+        let refused = |operation: Operation, inputs: &[usize]| {
+            let mut graph = Builder::new([6, 4, 4]);
+            let map = graph.add(operation, inputs);
+            graph.finish(map).unwrap_err().to_string()
+        };
+        assert!(refused(Operation::Channels { first: 4, count: 3 }, &[0]).contains("[6, 4, 4]"));
+        assert!(refused(Operation::ChannelShuffle { groups: 4 }, &[0]).contains("[6, 4, 4]"));
+        let gate = refused(Operation::Gate, &[0, 0]);
+        assert!(gate.contains("[6, 4, 4] is no factor for each channel of [6, 4, 4]"), "{gate}");
     }
 
     #[test]

@@ -123,14 +123,18 @@ impl Graph {
     }
 
     /// The node that gives the output of a layer or block, `layer2` or `features.5`: the last node of that name, and
-    /// what follows it until the next layer starts (its sum, concatenation and activation).
+    /// what follows it until the next layer starts (its sum, gate, concatenation, shuffle and activation).
     pub fn end_of(&self, name: &str) -> Option<usize> {
         let within =
             |layer: &str| layer.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         let last = self.nodes.iter().rposition(|node| within(&node.name))?;
         let follows = |node: &Node| {
             use Operation::*;
-            node.name.is_empty() && matches!(node.operation, Add | Concat | Activation(_) | Scale(_))
+            let joins = matches!(
+                node.operation,
+                Add | Gate | Concat | ChannelShuffle { .. } | Activation(_) | Scale(_) | StochasticDepth { .. }
+            );
+            node.name.is_empty() && joins
         };
         Some(last + self.nodes[last + 1..].iter().take_while(|node| follows(node)).count())
     }

@@ -42,16 +42,58 @@ impl Window {
 }
 
 /// An element-wise function.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Activation {
     /// x.
+    #[default]
     Identity,
     /// max(0, x).
     Relu,
+    /// min(max(0, x), 6) ([Howard et al., 2017](https://arxiv.org/abs/1704.04861)).
+    Relu6,
     /// The hyperbolic tangent.
     Tanh,
     /// 1 / (1 + e⁻ˣ).
     Sigmoid,
+    /// The sigmoid in three straight lines, ReLU6(x + 3) / 6 ([Howard et al., 2019](https://arxiv.org/abs/1905.02244)).
+    Hardsigmoid,
+    /// x times its sigmoid, also called swish ([Elfwing et al., 2017](https://arxiv.org/abs/1702.03118)).
+    Silu,
+    /// x times its hard sigmoid ([Howard et al., 2019](https://arxiv.org/abs/1905.02244)).
+    Hardswish,
+    /// x · Φ(x), Φ the normal distribution function, exact
+    /// ([Hendrycks and Gimpel, 2016](https://arxiv.org/abs/1606.08415)).
+    Gelu,
+}
+
+impl Activation {
+    /// All of them, in the order in which they are declared.
+    pub const ALL: [Self; 9] = [
+        Self::Identity,
+        Self::Relu,
+        Self::Relu6,
+        Self::Tanh,
+        Self::Sigmoid,
+        Self::Hardsigmoid,
+        Self::Silu,
+        Self::Hardswish,
+        Self::Gelu,
+    ];
+
+    /// PyTorch's name for it.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Identity => "Identity",
+            Self::Relu => "ReLU",
+            Self::Relu6 => "ReLU6",
+            Self::Tanh => "Tanh",
+            Self::Sigmoid => "Sigmoid",
+            Self::Hardsigmoid => "Hardsigmoid",
+            Self::Silu => "SiLU",
+            Self::Hardswish => "Hardswish",
+            Self::Gelu => "GELU",
+        }
+    }
 }
 
 /// What a node computes. Shapes are without the batch: `[channels, height, width]` or `[features]`.
@@ -86,6 +128,13 @@ pub enum Operation {
         /// k.
         k: f64,
     },
+    /// Layer normalization over the channels of each pixel: `weight`, `bias`, `[channels]`.
+    LayerNorm2d {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// Multiplication of each channel by a parameter, `[channels, 1, 1]`.
+    LayerScale,
     /// An element-wise function.
     Activation(Activation),
     /// Max pooling.
@@ -113,8 +162,22 @@ pub enum Operation {
     GlobalMaxPool2d,
     /// The sum of its inputs.
     Add,
+    /// Its first input, each channel multiplied by that of its second, `[channels, 1, 1]`.
+    Gate,
     /// The concatenation of its inputs along channels.
     Concat,
+    /// Some of the channels.
+    Channels {
+        /// The first of them.
+        first: usize,
+        /// How many.
+        count: usize,
+    },
+    /// Channels in `groups` one after the other, to channels that take turns: the first of each group, the second of each …
+    ChannelShuffle {
+        /// Groups.
+        groups: usize,
+    },
     /// Multiplication by a constant.
     Scale(f64),
     /// Option A of [He et al., 2015](https://arxiv.org/abs/1512.03385): every `stride`-th pixel, with channels of zeros
@@ -137,7 +200,7 @@ pub enum Operation {
     },
     /// `[channels, height, width]` to `[channels · height · width]`, in that order.
     Flatten,
-    /// Parameters `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`.
+    /// Parameters `weight`, `[outputs, inputs]`, and `bias`, `[outputs]`. Of a feature map, at each pixel.
     Linear {
         /// Output features.
         outputs: usize,
@@ -159,16 +222,18 @@ impl Operation {
             Self::Conv2d { .. } => "Conv2d",
             Self::BatchNorm2d { .. } => "BatchNorm2d",
             Self::LocalResponseNorm { .. } => "LocalResponseNorm",
-            Self::Activation(Activation::Identity) => "Identity",
-            Self::Activation(Activation::Relu) => "ReLU",
-            Self::Activation(Activation::Tanh) => "Tanh",
-            Self::Activation(Activation::Sigmoid) => "Sigmoid",
+            Self::LayerNorm2d { .. } => "LayerNorm2d",
+            Self::LayerScale => "LayerScale",
+            Self::Activation(function) => function.kind(),
             Self::MaxPool2d { .. } => "MaxPool2d",
             Self::AvgPool2d { .. } => "AvgPool2d",
             Self::AdaptiveAvgPool2d { .. } => "AdaptiveAvgPool2d",
             Self::GlobalMaxPool2d => "AdaptiveMaxPool2d",
             Self::Add => "Add",
+            Self::Gate => "Gate",
             Self::Concat => "Concat",
+            Self::Channels { .. } => "Channels",
+            Self::ChannelShuffle { .. } => "ChannelShuffle",
             Self::Scale(_) => "Scale",
             Self::PadShortcut { .. } => "PadShortcut",
             Self::Dropout { .. } => "Dropout",
@@ -186,6 +251,8 @@ impl Operation {
             Self::Conv2d { .. }
                 | Self::BatchNorm2d { .. }
                 | Self::LocalResponseNorm { .. }
+                | Self::LayerNorm2d { .. }
+                | Self::LayerScale
                 | Self::MaxPool2d { .. }
                 | Self::AvgPool2d { .. }
                 | Self::AdaptiveAvgPool2d { .. }
@@ -208,6 +275,10 @@ impl Operation {
                 });
                 Ok(vec![channels.sum::<Result<usize, _>>()?, *height, *width])
             }
+            (Self::Gate, [maps @ [channels, _, _], gate]) => match gate == &[*channels, 1, 1] {
+                true => Ok(maps.to_vec()),
+                false => Err(format!("{gate:?} is no factor for each channel of {maps:?}")),
+            },
             (Self::Opaque { output: Some(output), .. }, _) => Ok(output.clone()),
             (_, [input]) => self.output_of_one(input),
             _ => Err(format!("{} does not take {} inputs", self.kind(), inputs.len())),
@@ -225,7 +296,16 @@ impl Operation {
                 | Self::Opaque { output: None, .. },
                 _,
             ) => Ok(input.to_vec()),
-            (Self::BatchNorm2d { .. } | Self::LocalResponseNorm { .. }, [_, _, _]) => Ok(input.to_vec()),
+            (
+                Self::BatchNorm2d { .. } | Self::LocalResponseNorm { .. } | Self::LayerNorm2d { .. } | Self::LayerScale,
+                [_, _, _],
+            ) => Ok(input.to_vec()),
+            (Self::Channels { first, count }, [channels, height, width]) if first + count <= *channels => {
+                Ok(vec![*count, *height, *width])
+            }
+            (Self::ChannelShuffle { groups }, [channels, _, _]) if channels.is_multiple_of(*groups) => {
+                Ok(input.to_vec())
+            }
             (Self::Conv2d { outputs, window, .. }, &[_, height, width]) => {
                 fitting(window.output([height, width], false), input, |[height, width]| vec![*outputs, height, width])
             }
@@ -245,7 +325,7 @@ impl Operation {
                 Ok(vec![before + channels + after, height.div_ceil(*stride), width.div_ceil(*stride)])
             }
             (Self::Flatten, _) => Ok(vec![input.iter().product()]),
-            (Self::Linear { outputs }, [_]) => Ok(vec![*outputs]),
+            (Self::Linear { outputs }, [_, pixels @ ..]) => Ok([&[*outputs], pixels].concat()),
             _ => Err(format!("it does not take an input of {input:?}")),
         }
     }

@@ -1,59 +1,138 @@
 //! Element-wise functions: activations, and the scale and shift of each channel.
 #![allow(unsafe_code)]
 
+pub use convzoo_graph::Activation;
+
 use crate::math;
-use crate::simd::{MAX_LANES, Simd};
+use crate::simd::{Kernel, Simd};
 
-/// The element-wise function that follows an operation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Activation {
-    /// None.
-    #[default]
-    Identity,
-    /// max(0, x).
-    Relu,
-    /// The hyperbolic tangent.
-    Tanh,
-    /// The sigmoid.
-    Sigmoid,
-}
+/// What kernels do with an [`Activation`].
+pub(crate) trait Apply: Copy {
+    /// Of one value.
+    fn of(self, x: f32) -> f32;
 
-impl Activation {
-    /// Of a vector.
+    /// The slope times `gradient`, from the output where [`keeps_output`](Self::keeps_output) says so, else the input.
+    fn backward(self, kept: f32, gradient: f32) -> f32;
+
+    /// Whether the backward pass starts from the output.
+    fn keeps_output(self) -> bool;
+
+    /// What kernels cut their results at, lower and upper, while they are in registers: all that some functions do.
+    fn bounds(self) -> [f32; 2];
+
+    /// What is left to do after the [`bounds`](Self::bounds), for `pixels` neighboring pixels of a block with so many
+    /// `channels`; the lanes after them stay zero.
+    ///
+    /// # Safety
+    /// The processor has `S`'s instructions, and the pixels can be read and written.
+    unsafe fn finish<S: Simd>(self, values: *mut f32, pixels: usize, channels: usize);
+
+    /// Of all values, in place.
     ///
     /// # Safety
     /// The processor has `S`'s instructions.
-    #[inline(always)]
-    pub(crate) unsafe fn apply<S: Simd>(self, vector: S::Vector) -> S::Vector {
-        // SAFETY: the caller's promise; the array holds any vector.
-        unsafe {
-            match self {
-                Self::Identity => vector,
-                // NaN stays: where an operand is NaN, the instruction returns the second.
-                Self::Relu => S::max(S::splat(0.0), vector),
-                Self::Tanh | Self::Sigmoid => {
-                    let mut values = [0.0; MAX_LANES];
-                    S::store(values.as_mut_ptr(), vector);
-                    for value in &mut values[..S::LANES] {
-                        *value = self.of(*value);
-                    }
-                    S::load(values.as_ptr())
-                }
-            }
-        }
-    }
+    unsafe fn all<S: Simd>(self, values: &mut [f32]);
+}
 
-    /// Of one value.
+impl Apply for Activation {
     #[inline(always)]
-    pub fn of(self, x: f32) -> f32 {
+    fn of(self, x: f32) -> f32 {
         match self {
             Self::Identity => x,
             Self::Relu if x < 0.0 => 0.0,
             Self::Relu => x,
+            Self::Relu6 => math::relu6(x),
             Self::Tanh => math::tanh(x),
             Self::Sigmoid => math::sigmoid(x),
+            Self::Hardsigmoid => math::hardsigmoid(x),
+            Self::Silu => math::silu(x),
+            Self::Hardswish => math::hardswish(x),
+            Self::Gelu => math::gelu(x),
         }
     }
+
+    #[inline(always)]
+    fn backward(self, kept: f32, gradient: f32) -> f32 {
+        match self {
+            Self::Identity => gradient,
+            Self::Relu if kept > 0.0 => gradient,
+            Self::Relu => 0.0,
+            Self::Relu6 => gradient * math::relu6_slope(kept),
+            Self::Tanh => gradient * (1.0 - kept * kept),
+            Self::Sigmoid => gradient * (kept * (1.0 - kept)),
+            Self::Hardsigmoid => gradient * math::hardsigmoid_slope(kept),
+            Self::Silu => gradient * math::silu_slope(kept),
+            Self::Hardswish => gradient * math::hardswish_slope(kept),
+            Self::Gelu => gradient * math::gelu_slope(kept),
+        }
+    }
+
+    fn keeps_output(self) -> bool {
+        matches!(self, Self::Relu | Self::Relu6 | Self::Tanh | Self::Sigmoid)
+    }
+
+    #[inline(always)]
+    fn bounds(self) -> [f32; 2] {
+        match self {
+            Self::Relu => [0.0, f32::INFINITY],
+            Self::Relu6 => [0.0, 6.0],
+            _ => [f32::NEG_INFINITY, f32::INFINITY],
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(self, values: *mut f32, pixels: usize, channels: usize) {
+        if matches!(self, Self::Identity | Self::Relu | Self::Relu6) {
+            return;
+        }
+        // SAFETY: the caller's promise.
+        let values = unsafe { std::slice::from_raw_parts_mut(values, pixels * S::LANES) };
+        // SAFETY: the caller's promise.
+        unsafe { self.all::<S>(values) };
+        // The sigmoids of the empty lanes' zeros are not zero.
+        if channels < S::LANES && self.of(0.0) != 0.0 {
+            values.chunks_exact_mut(S::LANES).for_each(|pixel| pixel[channels..].fill(0.0));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn all<S: Simd>(self, values: &mut [f32]) {
+        // SAFETY: the caller's promise.
+        unsafe { S::call(All { function: self, values }) }
+    }
+}
+
+/// [`Apply::all`], out of line: kernels are compiled for every size of their tiles.
+struct All<'a> {
+    function: Activation,
+    values: &'a mut [f32],
+}
+
+impl Kernel for All<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        // A loop for each function.
+        macro_rules! functions {
+            ($($name:ident)*) => {
+                match self.function {
+                    $(Activation::$name => self.values.iter_mut().for_each(|x| *x = Activation::$name.of(*x)),)*
+                }
+            };
+        }
+        functions!(Identity Relu Relu6 Tanh Sigmoid Hardsigmoid Silu Hardswish Gelu)
+    }
+}
+
+/// Cuts a vector at [`Apply::bounds`]. NaN stays: where an operand is NaN, the instructions return the second.
+///
+/// # Safety
+/// The processor has `S`'s instructions.
+#[inline(always)]
+pub(crate) unsafe fn cut<S: Simd>([low, high]: [f32; 2], vector: S::Vector) -> S::Vector {
+    // SAFETY: the caller's promise.
+    unsafe { S::min(S::splat(high), S::max(S::splat(low), vector)) }
 }
 
 /// A scale and a shift of each channel: batch normalization by running statistics.

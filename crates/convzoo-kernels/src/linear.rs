@@ -10,7 +10,7 @@ use std::ops::Range;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::elementwise::Activation;
+use crate::elementwise::{Activation, Apply};
 use crate::error::check_length;
 use crate::simd::Simd;
 use crate::{KernelError, Values};
@@ -176,10 +176,8 @@ impl<W: Number> Dots<'_, W> {
             }
             if self.activation != Activation::Identity {
                 for image in 0..batch {
-                    for row in rows.clone() {
-                        let output = self.output.add(image * self.output_step + row);
-                        output.write(self.activation.of(output.read()));
-                    }
+                    let output = self.output.add(image * self.output_step + rows.start);
+                    self.activation.all::<S>(std::slice::from_raw_parts_mut(output, rows.len()));
                 }
             }
         }

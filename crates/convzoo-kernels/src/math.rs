@@ -1,11 +1,12 @@
-//! The hyperbolic tangent and the sigmoid without branches or calls, so that loops over them become vectors.
+//! Activations without branches or calls, so that loops over them become vectors; and the slopes of those whose backward
+//! pass starts from the input.
 //!
-//! Both come from eˣ − 1, which keeps its digits near zero: x = n·ln 2 + r, a polynomial in r, and 2ⁿ put together from its
-//! bits. They are within three units in the last place of the exact functions.
+//! The curved ones come from eˣ: x = n·ln 2 + r, a polynomial in r, and 2ⁿ put together from its bits. Near zero eˣ − 1 keeps
+//! its digits. The hyperbolic tangent and the sigmoid are within three units in the last place of the exact functions.
 
-/// eˣ − 1 for x in [−87, 87]; NaN of NaN.
+/// 2ⁿ and eʳ − 1 for x = n·ln 2 + r in [−87, 87], |r| at most ln 2 / 2; NaN of NaN.
 #[inline(always)]
-fn exp_m1(x: f32) -> f32 {
+fn exp_parts(x: f32) -> [f32; 2] {
     // Adding it rounds to a whole number, which then stands in the lowest bits.
     const ROUND: f32 = 12_582_912.0;
     // ln 2 in two parts, the first so short that its multiples are exact.
@@ -17,7 +18,22 @@ fn exp_m1(x: f32) -> f32 {
     let series = [1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5];
     let tail = series.into_iter().fold(0.0, |sum, term| sum * r + term);
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(1.0f32.to_bits()));
-    power * (r + r * r * tail) + (power - 1.0)
+    [power, r + r * r * tail]
+}
+
+/// eˣ − 1 for x in [−87, 87]; NaN of NaN.
+#[inline(always)]
+fn exp_m1(x: f32) -> f32 {
+    let [power, rest] = exp_parts(x);
+    power * rest + (power - 1.0)
+}
+
+/// e^(−x²/2).
+#[inline(always)]
+fn bell(x: f32) -> f32 {
+    let exponent = x * x * -0.5;
+    let [power, rest] = exp_parts(if exponent < -87.0 { -87.0 } else { exponent });
+    power * rest + power
 }
 
 /// The hyperbolic tangent.
@@ -32,9 +48,106 @@ pub(crate) fn tanh(x: f32) -> f32 {
 /// 1 / (1 + e⁻ˣ).
 #[inline(always)]
 pub(crate) fn sigmoid(x: f32) -> f32 {
-    let x = if x < -87.0 { -87.0 } else { x };
-    let x = if x > 87.0 { 87.0 } else { x };
-    1.0 / (2.0 + exp_m1(-x))
+    1.0 / (2.0 + exp_m1(-clamp(x, -87.0, 87.0)))
+}
+
+/// x between two bounds; NaN of NaN.
+#[inline(always)]
+fn clamp(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
+}
+
+/// min(max(0, x), 6).
+#[inline(always)]
+pub(crate) fn relu6(x: f32) -> f32 {
+    clamp(x, 0.0, 6.0)
+}
+
+/// The slope of [`relu6`].
+#[inline(always)]
+pub(crate) fn relu6_slope(x: f32) -> f32 {
+    if x > 0.0 && x < 6.0 { 1.0 } else { 0.0 }
+}
+
+/// ReLU6(x + 3) / 6.
+#[inline(always)]
+pub(crate) fn hardsigmoid(x: f32) -> f32 {
+    relu6(x + 3.0) * (1.0 / 6.0)
+}
+
+/// The slope of [`hardsigmoid`].
+#[inline(always)]
+pub(crate) fn hardsigmoid_slope(x: f32) -> f32 {
+    relu6_slope(x + 3.0) * (1.0 / 6.0)
+}
+
+/// x · [`hardsigmoid`]`(x)`.
+#[inline(always)]
+pub(crate) fn hardswish(x: f32) -> f32 {
+    x * hardsigmoid(x)
+}
+
+/// The slope of [`hardswish`].
+#[inline(always)]
+pub(crate) fn hardswish_slope(x: f32) -> f32 {
+    let middle = x * (1.0 / 3.0) + 0.5;
+    let left = if x < -3.0 { 0.0 } else { middle };
+    if x > 3.0 { 1.0 } else { left }
+}
+
+/// x · [`sigmoid`]`(x)`.
+#[inline(always)]
+pub(crate) fn silu(x: f32) -> f32 {
+    x * sigmoid(x)
+}
+
+/// The slope of [`silu`].
+#[inline(always)]
+pub(crate) fn silu_slope(x: f32) -> f32 {
+    let sigmoid = sigmoid(x);
+    sigmoid * (1.0 + x * (1.0 - sigmoid))
+}
+
+/// What of the normal distribution lies beyond |x|, and e^(−x²/2), of which it is a share: for that a polynomial in
+/// 1 / (1 + 0.35 |x|) was fitted to a relative error of 4·10⁻⁸.
+#[inline(always)]
+fn normal_tail(x: f32) -> [f32; 2] {
+    const SHARE: [f32; 9] = [
+        -0.029_146_135,
+        0.143_972_68,
+        -0.255_716_26,
+        0.159_176_44,
+        -0.023_111_377,
+        0.105_508_65,
+        0.119_832_71,
+        0.139_861_9,
+        0.139_621_4,
+    ];
+    let t = 1.0 / (1.0 + 0.35 * x.abs());
+    let share = SHARE.into_iter().fold(0.0, |sum, term| sum * t + term) * t;
+    let bell = bell(x);
+    [bell * share, bell]
+}
+
+/// x · Φ(x).
+#[inline(always)]
+pub(crate) fn gelu(x: f32) -> f32 {
+    let [tail, _] = normal_tail(x);
+    // Beyond 13 nothing is left, and infinity times it is no number.
+    let size = if x.abs() > 13.0 { 13.0 } else { x.abs() };
+    let positive = if x < 0.0 { 0.0 } else { x };
+    positive - size * tail
+}
+
+/// The slope of [`gelu`].
+#[inline(always)]
+pub(crate) fn gelu_slope(x: f32) -> f32 {
+    // 1 / √(2π).
+    const HEIGHT: f32 = 0.398_942_3;
+    let [tail, bell] = normal_tail(x);
+    let below = if x < 0.0 { tail } else { 1.0 - tail };
+    below + clamp(x, -13.0, 13.0) * (bell * HEIGHT)
 }
 
 #[cfg(test)]
@@ -66,5 +179,55 @@ mod tests {
         assert_eq!([0.0, 1e30, f32::INFINITY].map(sigmoid), [0.5, 1.0, 1.0]);
         assert!(sigmoid(f32::NEG_INFINITY) < 1e-37);
         assert!(tanh(f32::NAN).is_nan() && sigmoid(f32::NAN).is_nan());
+    }
+
+    /// Φ(x) by Simpson's rule on the density.
+    fn normal(x: f64) -> f64 {
+        let density = |x: f64| (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+        let (steps, start) = (4000, -12.0);
+        let step = (x - start) / f64::from(steps);
+        let at = |i: u32| density(start + step * f64::from(i));
+        let weight = |i: u32| if i == 0 || i == steps { 1.0 } else { f64::from(2 + 2 * (i % 2)) };
+        (0..=steps).map(|i| weight(i) * at(i)).sum::<f64>() * step / 3.0
+    }
+
+    #[test]
+    fn functions_of_the_input_and_their_slopes_are_those_of_their_definitions() {
+        type Function = (&'static str, fn(f32) -> f32, fn(f64) -> f64);
+        let functions: [Function; 8] = [
+            ("relu6", relu6, |x| x.clamp(0.0, 6.0)),
+            ("hardsigmoid", hardsigmoid, |x| (x + 3.0).clamp(0.0, 6.0) / 6.0),
+            ("hardswish", hardswish, |x| x * (x + 3.0).clamp(0.0, 6.0) / 6.0),
+            ("hardswish's slope", hardswish_slope, |x| {
+                if x < -3.0 {
+                    0.0
+                } else if x > 3.0 {
+                    1.0
+                } else {
+                    x / 3.0 + 0.5
+                }
+            }),
+            ("silu", silu, |x| x / (1.0 + (-x).exp())),
+            ("silu's slope", silu_slope, |x| (1.0 + x - x / (1.0 + (-x).exp())) / (1.0 + (-x).exp())),
+            ("gelu", gelu, |x| x * normal(x)),
+            ("gelu's slope", gelu_slope, |x| normal(x) + x * (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt()),
+        ];
+        assert!((normal(1.0) - 0.841_344_746_068_543).abs() < 1e-12, "the exact function of this test");
+        for (name, own, exact) in functions {
+            for i in -900..=900 {
+                // Not on a bend, where a slope has two sides.
+                let x = i as f32 * 0.01 + 0.003;
+                let (found, expected) = (f64::from(own(x)), exact(f64::from(x)));
+                assert!(
+                    (found - expected).abs() < 3e-7 * expected.abs().max(1.0),
+                    "{name} of {x}: {found}, not {expected}"
+                );
+            }
+            assert!(own(f32::NAN).is_nan(), "{name} of NaN");
+        }
+        assert_eq!([f32::NEG_INFINITY, -100.0, 100.0, f32::INFINITY].map(gelu), [0.0, 0.0, 100.0, f32::INFINITY]);
+        assert_eq!([-1e30, 1e30].map(gelu_slope), [0.0, 1.0]);
+        assert_eq!([0.0, 6.0, 3.0].map(relu6_slope), [0.0, 0.0, 1.0]);
+        assert_eq!([-3.0, 3.0, 0.0].map(hardsigmoid_slope), [0.0, 0.0, 1.0 / 6.0]);
     }
 }

@@ -5,7 +5,6 @@ use convzoo_kernels::planar::AveragePoolPass;
 use convzoo_kernels::pool::{PoolKind, PoolShape};
 use proptest::prelude::*;
 
-#[allow(dead_code)] // each test program uses a part of it
 mod common;
 use common::random;
 

@@ -5,9 +5,10 @@
 
 mod common;
 
-use common::{assert_close, random};
+use common::{activated, assert_close, random};
 use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
 use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::winograd::WinogradTile;
 use convzoo_kernels::{Isa, KernelError, Layout};
 use proptest::prelude::*;
@@ -61,7 +62,7 @@ struct Use {
     batch: usize,
     size: [usize; 2],
     sum: bool,
-    relu: bool,
+    activation: Activation,
     /// Columns of halo beyond the padding of the input, and of the output and the sum.
     halos: [usize; 3],
     threads: usize,
@@ -71,12 +72,20 @@ struct Use {
 fn uses() -> impl Strategy<Value = Use> {
     let size = prop::array::uniform2(1usize..=20);
     let halos = prop::array::uniform3(0usize..=1);
-    let parts = (1usize..=2, size, any::<bool>(), any::<bool>(), halos, 1usize..=3, any::<u64>());
-    parts.prop_map(|(batch, size, sum, relu, halos, threads, seed)| Use {
+    let parts = (
+        1usize..=2,
+        size,
+        any::<bool>(),
+        prop::sample::select(Activation::ALL.to_vec()),
+        halos,
+        1usize..=3,
+        any::<u64>(),
+    );
+    parts.prop_map(|(batch, size, sum, activation, halos, threads, seed)| Use {
         batch,
         size,
         sum,
-        relu,
+        activation,
         halos,
         threads,
         seed,
@@ -119,14 +128,12 @@ fn check(algorithm: Algorithm, shape: ConvShape, case: &Use, tolerance: f64) -> 
     if case.sum {
         expected.iter_mut().zip(&sum).for_each(|((total, _), sum)| *total += f64::from(*sum));
     }
-    if case.relu {
-        expected.iter_mut().for_each(|(total, _)| *total = total.max(0.0));
-    }
+    expected.iter_mut().for_each(|(total, _)| *total = activated(case.activation, *total));
     for isa in Isa::available() {
         let lanes = if algorithm == Algorithm::Planar { 1 } else { isa.lanes() };
         let from = Layout::new([case.batch, inputs, height, width], lanes, shape.padding[1] + case.halos[0]);
         let into = |halo| Layout::new([case.batch, outputs, rows, columns], isa.lanes(), halo);
-        let epilogue = Epilogue { sum: case.sum.then(|| into(case.halos[1])), relu: case.relu };
+        let epilogue = Epilogue { sum: case.sum.then(|| into(case.halos[1])), activation: case.activation };
         let conv = Conv::new(isa, shape, algorithm, &weight, Some(&bias)).unwrap();
         let operation = conv.operation(from, into(case.halos[2]), epilogue, case.threads).unwrap();
         let tensors: &[&[f32]] = if case.sum { &[&input, &sum] } else { &[&input] };

@@ -7,12 +7,13 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{assert_close, random};
-use convzoo_kernels::blocked::elementwise::elementwise;
+use common::{activated, assert_close, random};
+use convzoo_kernels::blocked::elementwise::{elementwise, gate};
+use convzoo_kernels::blocked::layer_norm::{LayerNorm, layer_norm};
 use convzoo_kernels::blocked::linear::linear;
 use convzoo_kernels::blocked::lrn::local_response_norm;
 use convzoo_kernels::blocked::pool::pool2d;
-use convzoo_kernels::blocked::rearrange::{Flatten, concatenate};
+use convzoo_kernels::blocked::rearrange::{Flatten, concatenate, gather};
 use convzoo_kernels::elementwise::{Activation, ScaleShift};
 use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
@@ -195,12 +196,7 @@ proptest! {
         dims in tensors(),
         affine in any::<bool>(),
         others in 0usize..=2,
-        activation in prop::sample::select(vec![
-            Activation::Identity,
-            Activation::Relu,
-            Activation::Tanh,
-            Activation::Sigmoid,
-        ]),
+        activation in prop::sample::select(Activation::ALL.to_vec()),
         seed in any::<u64>(),
     ) {
         let [_, channels, height, width] = dims;
@@ -211,12 +207,7 @@ proptest! {
             let (scale, shift) = affine.as_ref().map_or((1.0, 0.0), |a| (a.scale[c], a.shift[c]));
             let total = f64::from(inputs[0][i]) * f64::from(scale) + f64::from(shift);
             let total = inputs[1..].iter().fold(total, |total, input| total + f64::from(input[i]));
-            match activation {
-                Activation::Identity => total,
-                Activation::Relu => total.max(0.0),
-                Activation::Tanh => total.tanh(),
-                Activation::Sigmoid => 1.0 / (1.0 + (-total).exp()),
-            }
+            activated(activation, total)
         };
         let expected = exact((0..inputs[0].len()).map(of).collect());
         let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
@@ -225,6 +216,66 @@ proptest! {
             let into = Layout::new(dims, isa.lanes(), 1);
             let operation = elementwise(isa, affine.as_ref(), activation, layouts, into, 2).unwrap();
             assert_close(&operation.apply(&slices), &expected, 2e-6, &format!("{activation:?} on {isa}"));
+        }
+    }
+
+    #[test]
+    fn layer_normalization_equals_the_definition(dims in tensors(), offset in 0f32..20.0, halo in 0usize..=1, seed in any::<u64>()) {
+        let [batch, channels, height, width] = dims;
+        let plane = height * width;
+        let input: Vec<f32> = random(dims.iter().product(), seed).into_iter().map(|x| x + offset).collect();
+        let (weight, bias) = (random(channels, seed ^ 1), random(channels, seed ^ 2));
+        let mut expected = vec![(0.0, 0.0); input.len()];
+        for pixel in 0..batch * plane {
+            let at = |c: usize| (pixel / plane * channels + c) * plane + pixel % plane;
+            let values: Vec<f64> = (0..channels).map(|c| f64::from(input[at(c)])).collect();
+            let mean = values.iter().sum::<f64>() / channels as f64;
+            let variance = values.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / channels as f64;
+            let deviation = (variance + 1e-3).sqrt();
+            for (c, x) in values.into_iter().enumerate() {
+                let value = (x - mean) / deviation * f64::from(weight[c]) + f64::from(bias[c]);
+                expected[at(c)] = (value, f64::from(offset) / deviation);
+            }
+        }
+        for isa in Isa::available() {
+            let layout = |halo| Layout::new(dims, isa.lanes(), halo);
+            let norm = LayerNorm { weight: weight.clone(), bias: bias.clone(), epsilon: 1e-3 };
+            let found = layer_norm(isa, &norm, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
+            assert_close(&found, &expected, 2e-6, &format!("layer normalization on {isa}"));
+        }
+    }
+
+    #[test]
+    fn a_gate_multiplies_each_channel(dims in tensors(), halo in 0usize..=1, seed in any::<u64>()) {
+        let [batch, channels, height, width] = dims;
+        let (maps, factors) = (random(dims.iter().product(), seed), random(batch * channels, seed ^ 1));
+        let expected = maps.iter().enumerate().map(|(i, x)| f64::from(*x) * f64::from(factors[i / (height * width)]));
+        let expected = exact(expected.collect());
+        for isa in Isa::available() {
+            let layout = |dims, halo| Layout::new(dims, isa.lanes(), halo);
+            let inputs = [layout(dims, halo), layout([batch, channels, 1, 1], halo)];
+            let found = gate(isa, inputs, layout(dims, 1), 2).unwrap().apply(&[&maps, &factors]);
+            assert_close(&found, &expected, 1e-6, &format!("a gate on {isa}"));
+        }
+    }
+
+    #[test]
+    fn gathered_channels_are_those_asked_for(
+        order in prop::collection::vec((0usize..2, 0usize..19), 1..40),
+        [batch, _, height, width] in tensors(),
+        seed in any::<u64>(),
+    ) {
+        let plane = height * width;
+        let parts = [random(batch * 19 * plane, seed), random(batch * 19 * plane, seed ^ 1)];
+        let expected: Vec<f32> = (0..batch)
+            .flat_map(|n| order.iter().map(move |(part, c)| (part, (n * 19 + c) * plane)))
+            .flat_map(|(part, start)| &parts[*part][start..start + plane])
+            .copied()
+            .collect();
+        for isa in Isa::available() {
+            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo);
+            let operation = gather(isa, order.clone(), vec![layout(19, 1), layout(19, 0)], layout(order.len(), 1), 2);
+            prop_assert!(operation.unwrap().apply(&[&parts[0], &parts[1]]) == expected, "{order:?} on {isa}");
         }
     }
 

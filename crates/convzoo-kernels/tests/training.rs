@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
+mod common;
+
+use common::{activated, assert_close, random, slope};
 use convzoo_kernels::Isa;
 use convzoo_kernels::conv::ConvShape;
+use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::planar::{
-    BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep, add_relu,
-    add_relu_backward,
+    BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep, activation,
+    activation_backward, activation_keeps_output, add_relu, add_relu_backward,
 };
 use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::winograd::WinogradTile;
@@ -25,8 +29,9 @@ fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize;
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let channels = (1..=4usize, 1..=9usize, 1..=19usize);
-    let window = (pair(1..=5), pair(1..=3), pair(0..=3), pair(1..=2));
+    let grouped = (1..=4usize, 1..=9usize, 1..=19usize);
+    let channels = prop_oneof![grouped, (1..=40usize, Just(1), Just(1))];
+    let window = (pair(1..=7), pair(1..=3), pair(0..=3), pair(1..=2));
     let cases = (channels, window, 1..=4usize, pair(1..=21));
     cases.prop_filter_map("a window that does not fit", |((groups, inputs, outputs), window, batch, input)| {
         let (kernel, stride, padding, dilation) = window;
@@ -382,5 +387,29 @@ fn an_sgd_step_is_as_its_rule_says() {
         let (expected, expected_velocity): (Vec<f64>, Vec<f64>) = expected.unzip();
         close("parameter", &own, &expected, 4).unwrap();
         close("velocity", &own_velocity, &expected_velocity, 4).unwrap();
+    }
+}
+
+#[test]
+fn activations_and_their_gradients_are_those_of_the_definition() {
+    let input: Vec<f32> = random(40_000, 7).into_iter().map(|x| 9.0 * x).collect();
+    let gradient = random(input.len(), 8);
+    for isa in Isa::available() {
+        for function in Activation::ALL {
+            let output = activation(isa, function, &input);
+            let kept = if activation_keeps_output(function) { &output } else { &input };
+            let found = activation_backward(isa, function, kept, &gradient);
+            let exact: Vec<_> =
+                input.iter().map(|x| (activated(function, f64::from(*x)), f64::from(x.abs()))).collect();
+            assert_close(&output, &exact, 1e-6, &format!("{function:?} on {isa}"));
+            for ((x, g), found) in input.iter().zip(&gradient).zip(found) {
+                // Bends have no slope.
+                if [-3.0f32, 0.0, 3.0, 6.0].iter().all(|bend| (x - bend).abs() > 1e-3) {
+                    let expected = f64::from(*g) * slope(function, f64::from(*x));
+                    let error = (f64::from(found) - expected).abs();
+                    assert!(error < 1e-6, "the gradient of {function:?} at {x} on {isa} is {found}, not {expected}");
+                }
+            }
+        }
     }
 }

@@ -10,18 +10,25 @@ use crate::{Classifier, Outputs, Preprocessing};
 pub mod alexnet;
 pub mod alexnet_2012;
 pub mod bn_inception;
+pub mod convnext;
 pub mod densenet;
 pub mod densenet_cifar;
+pub mod efficientnet;
 pub mod fractalnet;
 pub mod googlenet;
 pub mod inception_resnet_v2;
 pub mod inception_v3;
 pub mod inception_v4;
 pub mod lenet;
+pub mod mnasnet;
+pub mod mobilenet_v2;
+pub mod mobilenet_v3;
 pub mod nin;
+pub mod regnet;
 pub mod resnet;
 pub mod resnet_cifar;
 pub mod resnetv2;
+pub mod shufflenet_v2;
 pub mod squeezenet;
 pub mod vgg;
 pub mod zfnet;
@@ -108,4 +115,11 @@ families! {
     fractalnet::{FractalNet, FractalNetConfig},
     densenet::{DenseNet, DenseNetConfig},
     densenet_cifar::{CifarDenseNet, CifarDenseNetConfig},
+    mobilenet_v2::{MobileNetV2, MobileNetV2Config},
+    shufflenet_v2::{ShuffleNetV2, ShuffleNetV2Config},
+    mnasnet::{MnasNet, MnasNetConfig},
+    mobilenet_v3::{MobileNetV3, MobileNetV3Config},
+    efficientnet::{EfficientNet, EfficientNetConfig},
+    regnet::{RegNet, RegNetConfig},
+    convnext::{ConvNext, ConvNextConfig},
 }

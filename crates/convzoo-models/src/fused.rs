@@ -60,13 +60,9 @@ impl FusedStage {
     fn new(stage: ProfiledStep, names: &[String]) -> Self {
         let mut layers = stage.layers.iter().filter_map(|layer| names.get(*layer as usize).cloned());
         let name = layers.next().unwrap_or_default();
-        let activation = match stage.activation {
-            Activation::Identity => None,
-            Activation::Relu => Some("relu"),
-            Activation::Tanh => Some("tanh"),
-            Activation::Sigmoid => Some("sigmoid"),
-        };
-        let more = stage.sum.then_some("sum").into_iter().chain(activation).map(str::to_owned);
+        let activation = Some(stage.activation).filter(|function| *function != Activation::Identity);
+        let activation = activation.map(|function| function.kind().to_lowercase());
+        let more = stage.sum.then(|| "sum".to_owned()).into_iter().chain(activation);
         Self { name, with: layers.chain(more).collect(), stage }
     }
 }

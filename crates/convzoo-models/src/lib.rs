@@ -25,6 +25,7 @@ mod registry;
 mod stages;
 mod summary;
 pub mod weights;
+mod widths;
 
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing, record};
 pub use convzoo_blocks as blocks;

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use crate::registry::{create_from, variant, variants};
 use crate::weights::{Checkpoint, WeightsError};
-use crate::{Classifier, ModelError, Network, Options, Preprocessing, imagenet};
+use crate::{Interpolation, ModelError, Network, Options, Preprocessing, imagenet};
 
 /// The server that torchvision's weights are on.
 pub const SERVER: &str = "https://download.pytorch.org/models";
@@ -24,8 +24,8 @@ pub struct Published {
     pub top1: f64,
     /// Top-5 accuracy on the same images, in percent.
     pub top5: f64,
-    /// Size of an image's shorter side after resizing, before the center crop.
-    pub resize: usize,
+    /// How images were preprocessed for these accuracies.
+    pub preprocessing: Preprocessing,
 }
 
 impl Published {
@@ -37,7 +37,24 @@ impl Published {
         top5: f64,
         resize: usize,
     ) -> Self {
-        Self { model, name, file, top1, top5, resize }
+        let preprocessing = Preprocessing { resize: Some(resize), ..Preprocessing::IMAGENET };
+        Self { model, name, file, top1, top5, preprocessing }
+    }
+
+    /// With another center crop than 224×224.
+    pub(crate) const fn cropped(self, side: usize) -> Self {
+        Self { preprocessing: Preprocessing { size: [side; 2], ..self.preprocessing }, ..self }
+    }
+
+    /// Resized by bicubic interpolation.
+    pub(crate) const fn bicubic(self) -> Self {
+        let interpolation = Interpolation::Bicubic;
+        Self { preprocessing: Preprocessing { interpolation, ..self.preprocessing }, ..self }
+    }
+
+    /// Normalized by means and deviations of one half.
+    pub(crate) const fn halves(self) -> Self {
+        Self { preprocessing: Preprocessing { mean: [0.5; 3], std: [0.5; 3], ..self.preprocessing }, ..self }
     }
 
     /// The weights `name` of the network `model`, or an error that says which are published.
@@ -60,8 +77,7 @@ impl Published {
     /// ImageNet's classes and the preprocessing that the weights were evaluated with.
     pub fn load(&self, file: &Path, options: &Options, device: &Device) -> Result<Network, WeightsError> {
         let network = create_from(self.model, Checkpoint::open(file)?, options, device)?;
-        let preprocessing = Preprocessing { resize: Some(self.resize), ..network.preprocessing() };
-        Ok(network.with_labels(imagenet::class_names())?.with_preprocessing(preprocessing))
+        Ok(network.with_labels(imagenet::class_names())?.with_preprocessing(self.preprocessing))
     }
 
     /// The beginning of the file's SHA-256: torchvision's file names end in it.
@@ -89,7 +105,11 @@ mod tests {
                 count += 1;
                 assert_eq!(variant.classes, 1000, "{}", weights.model);
                 let hash = weights.sha256();
-                assert!(hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{}", weights.file);
+                assert!(
+                    [8, 10].contains(&hash.len()) && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
+                    "{}",
+                    weights.file
+                );
                 assert!(weights.top1 < weights.top5 && weights.top5 < 100.0, "{}", weights.file);
             }
             for weights in variant.weights {
@@ -98,6 +118,6 @@ mod tests {
             }
         }
         // torchvision 0.24 lists as many for these families.
-        assert_eq!(count, 34);
+        assert_eq!(count, 34 + 63);
     }
 }

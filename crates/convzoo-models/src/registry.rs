@@ -314,18 +314,25 @@ impl Network {
         Inference::new(self, LinearPrecision::Single)
     }
 
-    /// Channels, height and width of the images it was made for.
+    /// Channels, height and width of the images it was made for, or that its weights were trained for.
     pub fn input(&self) -> [usize; 3] {
         let [_, height, width] = self.variant.0.input;
+        let own = [height, width];
+        let size = self.preprocessing.map(|preprocessing| preprocessing.size);
+        let [height, width] = size.filter(|size| self.check_size(*size).is_ok()).unwrap_or(own);
         [self.channels, height, width]
     }
 
     /// Whether the network takes images of `[channels, height, width]`; nothing is computed.
     pub fn check_input(&self, [channels, height, width]: [usize; 3]) -> Result<(), ModelError> {
-        let (name, size) = (self.name(), [height, width]);
-        if channels != self.channels {
-            return Err(ModelError::Channels { name, expected: self.channels, found: channels });
+        match channels == self.channels {
+            true => self.check_size([height, width]),
+            false => Err(ModelError::Channels { name: self.name(), expected: self.channels, found: channels }),
         }
+    }
+
+    fn check_size(&self, size: [usize; 2]) -> Result<(), ModelError> {
+        let (name, [height, width]) = (self.name(), size);
         let [_, own_height, own_width] = self.variant.0.input;
         match self.variant.0.sizes {
             Sizes::From(minimum) if height < minimum || width < minimum => {

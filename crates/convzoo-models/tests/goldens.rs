@@ -39,6 +39,26 @@ fn relative_error(a: &[f32], b: &[f32]) -> f64 {
     (difference / norm).sqrt()
 }
 
+/// A layer's name, kind, output, parameters and multiply-adds.
+type Row = (String, String, Vec<usize>, usize, usize);
+
+/// A layer of a golden. Those of ConvNeXt that PyTorch computes with the channels last are told as feature maps here, and
+/// the multiply-adds of a linear layer, which the golden has for one pixel, for all.
+fn reference_row(row: &Value) -> Row {
+    let number = |i: usize| row[i].as_u64().unwrap() as usize;
+    let text = |i: usize| row[i].as_str().unwrap().to_owned();
+    let (name, kind, params, macs) = (text(0), text(1), number(3), number(4));
+    match (kind.as_str(), &usizes(&row[2])[1..]) {
+        ("LayerNorm", &[height, width, channels]) => {
+            (name, "LayerNorm2d".to_owned(), vec![channels, height, width], params, macs)
+        }
+        ("Linear", &[height, width, channels]) => {
+            (name, kind, vec![channels, height, width], params, macs * height * width)
+        }
+        (_, output) => (name, kind, output.to_vec(), params, macs),
+    }
+}
+
 fn agrees(name: &str) {
     let golden = golden(&format!("{name}.eval.json"));
     let device = Device::flex();
@@ -59,21 +79,13 @@ fn agrees(name: &str) {
 
     let summary = network.summary(shape[1..].try_into().unwrap()).unwrap();
     assert_eq!(summary.params as u64, golden["params"].as_u64().unwrap(), "{name}: parameters");
-    assert_eq!(summary.macs as u64, golden["macs_per_image"].as_u64().unwrap(), "{name}: multiply-adds");
+    let reference: Vec<Row> = golden["layers"].as_array().unwrap().iter().map(reference_row).collect();
     // Where the reference pools or normalizes by a function or a fused layer, only this table has the row.
-    let table = golden["layers"].as_array().unwrap();
-    let known = |name: &str| table.iter().any(|row| row[0] == name);
+    let known = |name: &str| reference.iter().any(|row| row.0 == name);
     let own = summary.layers.iter().filter(|layer| known(&layer.name));
-    let own: Vec<_> = own.map(|l| (l.name.clone(), l.kind.to_owned(), l.output.clone(), l.params, l.macs)).collect();
-    let reference: Vec<_> = table
-        .iter()
-        .map(|row| {
-            let number = |i: usize| row[i].as_u64().unwrap() as usize;
-            let text = |i: usize| row[i].as_str().unwrap().to_owned();
-            (text(0), text(1), usizes(&row[2])[1..].to_vec(), number(3), number(4))
-        })
-        .collect();
+    let own: Vec<Row> = own.map(|l| (l.name.clone(), l.kind.to_owned(), l.output.clone(), l.params, l.macs)).collect();
     assert_eq!(own, reference, "{name}: layer table");
+    assert_eq!(summary.macs, reference.iter().map(|row| row.4).sum::<usize>(), "{name}: multiply-adds");
 
     let logits = network.forward(common::input(shape, &device)).into_data().try_into_vec::<f32>().unwrap();
     let expected: Vec<f32> =
@@ -90,9 +102,14 @@ fn agrees(name: &str) {
 }
 
 macro_rules! eval_goldens {
-    ($($name:ident)*) => {
+    ($($name:ident)*; large: $($large:ident)*) => {
         mod evaluation {
             $(#[test] fn $name() { super::agrees(stringify!($name)); })*
+            $(
+                #[test]
+                #[ignore = "fills 400 MB of weights or more; cargo test --workspace --test goldens -- --ignored"]
+                fn $large() { super::agrees(stringify!($large)); }
+            )*
         }
     };
 }
@@ -106,6 +123,15 @@ eval_goldens! {
     googlenet inception_v3 inception_v4 inception_resnet_v2
     squeezenet1_0 squeezenet1_1
     densenet121 densenet161 densenet169 densenet201
+    mobilenet_v2 mobilenet_v3_small mobilenet_v3_large
+    mnasnet0_5 mnasnet0_75 mnasnet1_0 mnasnet1_3
+    shufflenet_v2_x0_5 shufflenet_v2_x1_0 shufflenet_v2_x1_5 shufflenet_v2_x2_0
+    efficientnet_b0 efficientnet_b1 efficientnet_b2 efficientnet_b3 efficientnet_b4 efficientnet_b5 efficientnet_b6
+    efficientnet_b7 efficientnet_v2_s efficientnet_v2_m
+    regnet_x_400mf regnet_x_800mf regnet_x_1_6gf regnet_x_3_2gf regnet_x_8gf regnet_x_16gf
+    regnet_y_400mf regnet_y_800mf regnet_y_1_6gf regnet_y_3_2gf regnet_y_8gf regnet_y_16gf
+    convnext_tiny convnext_small convnext_base;
+    large: efficientnet_v2_l regnet_x_32gf regnet_y_32gf regnet_y_128gf convnext_large
 }
 
 /// The precision that a network is trained in.
@@ -215,6 +241,7 @@ fn gradient_norm(grads: &GradientsParams, entry: &StateEntry) -> f64 {
     match entry.shape.len() {
         1 => norm::<1>(grads, entry.id),
         2 => norm::<2>(grads, entry.id),
+        3 => norm::<3>(grads, entry.id),
         _ => norm::<4>(grads, entry.id),
     }
 }
@@ -252,8 +279,9 @@ fn trains(name: &str, bits: Bits, options: &Options) {
     let shape: [usize; 4] = usizes(&golden["input"]).try_into().unwrap();
     let classes = golden["classes"].as_u64().unwrap() as usize;
 
-    let dropout = variant(name).unwrap().takes.contains(&Opt::Dropout).then_some(0.0);
-    let options = Options { classes: Some(classes), dropout, ..options.clone() };
+    let off = |option| variant(name).unwrap().takes.contains(&option).then_some(0.0);
+    let (dropout, drop_path) = (off(Opt::Dropout), off(Opt::DropPath));
+    let options = Options { classes: Some(classes), dropout, drop_path, ..options.clone() };
     let mut network = common::filled(name, &options, &device).map(&mut Cast(bits.dtype()));
     let state = network.state();
     let (parameters, statistics): (Vec<_>, Vec<_>) = state.iter().partition(|entry| entry.parameter);
@@ -309,7 +337,11 @@ macro_rules! train_goldens {
     };
 }
 
-train_goldens! { alexnet vgg11_bn resnet18 resnet50 googlenet squeezenet1_1 densenet121 }
+train_goldens! {
+    alexnet vgg11_bn resnet18 resnet50 googlenet squeezenet1_1 densenet121
+    mobilenet_v2 mobilenet_v3_small mnasnet1_0 shufflenet_v2_x1_0 efficientnet_b0 efficientnet_v2_s regnet_y_400mf
+    convnext_tiny
+}
 
 #[test]
 fn densenet121_trains_the_same_in_the_memory_saving_form() {

@@ -65,7 +65,8 @@ struct Step {
 
 const CLASSES: usize = 10;
 
-fn step(name: &str, shape: [usize; 4], auxiliary_weight: f64, brightness: f64, device: &Device) -> Step {
+/// On the formula's images of this name.
+fn step(name: &str, images: &str, shape: [usize; 4], auxiliary_weight: f64, brightness: f64, device: &Device) -> Step {
     let device = device.clone().autodiff();
     let takes = variant(name).unwrap().takes;
     let none = |option| takes.contains(&option).then_some(0.0);
@@ -79,7 +80,7 @@ fn step(name: &str, shape: [usize; 4], auxiliary_weight: f64, brightness: f64, d
     let targets: Vec<_> = (0..shape[0]).map(|image| (image % CLASSES) as i64).collect();
     let targets = Tensor::<1, Int>::from_data(targets.as_slice(), &device);
     let cross_entropy = CrossEntropyLossConfig::new().init(&device);
-    let outputs = network.forward_train(common::input(shape, &device).mul_scalar(brightness));
+    let outputs = network.forward_train(common::images(images, shape, &device).mul_scalar(brightness));
     let main = cross_entropy.forward(outputs.logits, targets.clone());
     let loss = outputs
         .auxiliary
@@ -98,6 +99,7 @@ fn gradients(network: &Network, gradients: &GradientsParams) -> Vec<f32> {
     let gradients = parameters.filter_map(|entry| match entry.shape.len() {
         1 => of::<1>(gradients, entry.id),
         2 => of::<2>(gradients, entry.id),
+        3 => of::<3>(gradients, entry.id),
         _ => of::<4>(gradients, entry.id),
     });
     gradients.collect::<Vec<_>>().concat()
@@ -163,7 +165,8 @@ fn trains(device_name: &str, name: &str, side: usize, batch: usize) {
     let known = golden(name, "train");
     let input = known.as_ref().map_or([batch, variant(name).unwrap().input[0], side, side], shape);
     let auxiliary_weight = known.as_ref().map_or(0.3, |known| known["aux_weight"].as_f64().unwrap());
-    let step = |brightness: f64, device: &Device| step(name, input, auxiliary_weight, brightness, device);
+    let images = known.as_ref().map_or("input", |known| known["input_name"].as_str().unwrap()).to_owned();
+    let step = |brightness: f64, device: &Device| step(name, &images, input, auxiliary_weight, brightness, device);
 
     let flex = step(1.0, &Device::flex());
     let differences = |step: &Step| [relative(&[step.loss], &[flex.loss]), relative(&step.gradients, &flex.gradients)];
@@ -231,7 +234,8 @@ macro_rules! networks {
 }
 
 networks! {
-    lenet5(32, 4) nin_cifar(32, 2) resnet20_cifar(32, 4) squeezenet1_1(64, 4) densenet40_k12(16, 4) ;
+    lenet5(32, 4) nin_cifar(32, 2) resnet20_cifar(32, 4) squeezenet1_1(64, 4) densenet40_k12(16, 4)
+    mobilenet_v3_small(64, 4) shufflenet_v2_x0_5(64, 4) ;
 
     alexnet_2012(227, 2) zfnet(224, 2) alexnet(64, 4)
     vgg11_bn(32, 4)
@@ -241,4 +245,6 @@ networks! {
     resnetv2_50(64, 4) preact_resnet110_cifar(16, 4)
     fractalnet20(32, 2)
     densenet121(64, 4)
+    mobilenet_v2(64, 4) mnasnet0_5(64, 4) efficientnet_b0(64, 4) efficientnet_v2_s(64, 2)
+    regnet_y_400mf(64, 4) convnext_tiny(64, 4)
 }

@@ -1,5 +1,5 @@
-//! Convolutions on blocks of channels: direct, depthwise and by Winograd's method, each with bias, sum and ReLU in the same
-//! pass.
+//! Convolutions on blocks of channels: direct, depthwise and by Winograd's method, each with bias, sum and activation in the
+//! same pass.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use super::rows::ByRows;
 pub use super::winograd::WinogradConv;
 use super::winograd::WinogradOperation;
 use crate::conv::ConvShape;
+use crate::elementwise::Activation;
 use crate::winograd::WinogradTile;
 use crate::{Isa, KernelError, Layout, Operation};
 
@@ -43,8 +44,8 @@ pub enum Conv {
 pub struct Epilogue {
     /// The layout of a tensor added to the output, which is then the second input.
     pub sum: Option<Layout>,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// What follows the sum.
+    pub activation: Activation,
 }
 
 impl Conv {
@@ -104,7 +105,7 @@ impl Conv {
         Ok(match self {
             Self::Direct(conv) => Box::new(DirectOperation::new(conv.clone(), job, threads)),
             Self::Depthwise(conv) => {
-                let kernel = DepthwiseRows { conv: conv.clone(), relu: job.epilogue.relu };
+                let kernel = DepthwiseRows { conv: conv.clone(), activation: job.epilogue.activation };
                 Box::new(ByRows::new(kernel, conv.isa, job.inputs(), job.output, threads))
             }
             Self::Winograd(conv) => Box::new(WinogradOperation::new(conv.clone(), job, threads)),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::conv::TapRows;
 use super::rows::{Layouts, Place, RowKernel};
 use crate::conv::ConvShape;
+use crate::elementwise::{Activation, Apply, cut};
 use crate::memory::pad_channels;
 use crate::simd::Simd;
 use crate::{Buffer, Isa, KernelError};
@@ -45,11 +46,14 @@ impl DepthwiseConv {
 /// A depthwise convolution of one layout into another; a second input is added to the output.
 pub(super) struct DepthwiseRows {
     pub conv: Arc<DepthwiseConv>,
-    pub relu: bool,
+    pub activation: Activation,
 }
 
 /// Pixels whose sums run side by side, to hide the latency of multiply-adds.
 const PIXELS: usize = 6;
+
+/// Columns of the widest kernel whose inputs are kept in registers.
+const MOST_COLUMNS: usize = 7;
 
 impl RowKernel for DepthwiseRows {
     #[inline(always)]
@@ -67,7 +71,7 @@ impl RowKernel for DepthwiseRows {
                 input_row: input.row(),
                 weights: weights.add(rows.first * kernel_columns * S::LANES),
                 bias: conv.bias.as_ptr().add(block * S::LANES),
-                relu: self.relu,
+                bounds: self.activation.bounds(),
             };
             let from = input.at(image, block, rows.input) - conv.shape.padding[1] * S::LANES;
             let from = inputs[0].add(from);
@@ -75,15 +79,23 @@ impl RowKernel for DepthwiseRows {
                 Some(layout) => inputs[1].add(layout.at(image, block, row)),
                 None => ptr::null(),
             };
-            let mut x = 0;
-            while x + PIXELS <= layouts.output.width {
-                args.compute::<S, PIXELS>(x, from, sum, output);
-                x += PIXELS;
+            let width = layouts.output.width;
+            let neighbors = (conv.shape.stride[1], conv.shape.dilation[1]) == (1, 1);
+            if width < PIXELS {
+                (0..width).for_each(|x| args.compute::<S, 1>(x, from, sum, output));
+            } else {
+                for x in (0..width).step_by(PIXELS) {
+                    // The last pixels are as many, some of them for the second time.
+                    let x = x.min(width - PIXELS);
+                    match kernel_columns {
+                        3 if neighbors => args.slide::<S, 3>(x, from, sum, output),
+                        5 if neighbors => args.slide::<S, 5>(x, from, sum, output),
+                        7 if neighbors => args.slide::<S, 7>(x, from, sum, output),
+                        _ => args.compute::<S, PIXELS>(x, from, sum, output),
+                    }
+                }
             }
-            while x < layouts.output.width {
-                args.compute::<S, 1>(x, from, sum, output);
-                x += 1;
-            }
+            self.activation.finish::<S>(output, width, layouts.output.block_channels(block));
         }
     }
 }
@@ -94,7 +106,7 @@ struct Pixels<'a> {
     input_row: usize,
     weights: *const f32,
     bias: *const f32,
-    relu: bool,
+    bounds: [f32; 2],
 }
 
 impl Pixels<'_> {
@@ -117,14 +129,53 @@ impl Pixels<'_> {
                     weights = weights.add(S::LANES);
                 }
             }
+            self.put::<S, N>(totals, x, sum, output);
+        }
+    }
+
+    /// The same of [`PIXELS`] pixels with a stride and a dilation of 1: what neighbors read is loaded once.
+    #[inline(always)]
+    unsafe fn slide<S: Simd, const COLUMNS: usize>(
+        &self,
+        x: usize,
+        input: *const f32,
+        sum: *const f32,
+        output: *mut f32,
+    ) {
+        // SAFETY: as above.
+        unsafe {
+            let mut totals = [S::load(self.bias); PIXELS];
+            for ky in 0..self.rows.last - self.rows.first {
+                let row = input.add(ky * self.shape.dilation[0] * self.input_row + x * S::LANES);
+                let weights = self.weights.add(ky * COLUMNS * S::LANES);
+                let mut columns = [S::splat(0.0); COLUMNS];
+                for (kx, weight) in columns.iter_mut().enumerate() {
+                    *weight = S::load(weights.add(kx * S::LANES));
+                }
+                let mut values = [S::splat(0.0); PIXELS + MOST_COLUMNS - 1];
+                for (i, value) in values[..PIXELS + COLUMNS - 1].iter_mut().enumerate() {
+                    *value = S::load(row.add(i * S::LANES));
+                }
+                for (total, values) in totals.iter_mut().zip(values.windows(COLUMNS)) {
+                    for (value, weight) in values.iter().zip(columns) {
+                        *total = S::mul_add(*value, weight, *total);
+                    }
+                }
+            }
+            self.put::<S, PIXELS>(totals, x, sum, output);
+        }
+    }
+
+    /// What follows the sums.
+    #[inline(always)]
+    unsafe fn put<S: Simd, const N: usize>(&self, totals: [S::Vector; N], x: usize, sum: *const f32, output: *mut f32) {
+        // SAFETY: as above.
+        unsafe {
             for (p, mut total) in totals.into_iter().enumerate() {
                 if !sum.is_null() {
                     total = S::add(total, S::load(sum.add((x + p) * S::LANES)));
                 }
-                if self.relu {
-                    total = S::max(S::splat(0.0), total);
-                }
-                S::store(output.add((x + p) * S::LANES), total);
+                S::store(output.add((x + p) * S::LANES), cut::<S>(self.bounds, total));
             }
         }
     }

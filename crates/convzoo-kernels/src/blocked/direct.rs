@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::conv::{Job, TapRows};
 use crate::conv::ConvShape;
+use crate::elementwise::Apply;
 use crate::gemm::channel_tile::{ChannelTileArgs, channel_tile};
 use crate::memory::pad_channels;
 use crate::parallel::piece;
@@ -198,7 +199,7 @@ impl Kernel for Task<'_> {
                     run_last: if planar { kernel_columns } else { last },
                     run_step: if planar { shape.dilation[1] } else { 1 },
                     pixel_step: shape.stride[1] * lanes,
-                    relu: job.epilogue.relu,
+                    bounds: job.epilogue.activation.bounds(),
                 };
                 for row in piece(self.operation.rows, self.operation.bands, self.band) {
                     // Where the row starts in each tensor, and how many pixels it has.
@@ -228,9 +229,11 @@ impl Kernel for Task<'_> {
                         }
                         channel_tile::<S>(pixels.len(), group.blocks, &args);
                     }
-                    if !flat {
-                        for block in 0..group.blocks {
-                            output.clear_halo(self.output.add(write + block * output.block()));
+                    for block in 0..group.blocks {
+                        let to = self.output.add(write + block * output.block());
+                        job.epilogue.activation.finish::<S>(to, width, output.block_channels(group.first + block));
+                        if !flat {
+                            output.clear_halo(to);
                         }
                     }
                 }

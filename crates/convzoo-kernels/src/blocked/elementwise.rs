@@ -1,8 +1,8 @@
-//! Scale and shift, sums and activations, in one pass.
+//! Scale and shift, sums and activations, in one pass; and gates.
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Layouts, Place, RowKernel};
-use crate::elementwise::{Activation, ScaleShift};
+use crate::elementwise::{Activation, Apply, ScaleShift, cut};
 use crate::error::check_length;
 use crate::memory::pad_channels;
 use crate::simd::Simd;
@@ -45,7 +45,6 @@ impl RowKernel for Elementwise {
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
         let Layouts { inputs: shapes, output: shape } = layouts;
-        let channels = shape.block_channels(at.block);
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
         unsafe {
             let first = inputs[0].add(shapes[0].at(at.image, at.block, at.row));
@@ -60,13 +59,42 @@ impl RowKernel for Elementwise {
                     let other = other.add(layout.at(at.image, at.block, at.row) + x * S::LANES);
                     value = S::add(value, S::load(other));
                 }
-                S::store(output.add(x * S::LANES), self.activation.apply::<S>(value));
+                S::store(output.add(x * S::LANES), cut::<S>(self.activation.bounds(), value));
             }
-            // The sigmoid of the empty lanes' zeros is not zero.
-            if channels < S::LANES && self.activation == Activation::Sigmoid {
-                for x in 0..shape.width {
-                    output.add(x * S::LANES + channels).write_bytes(0, S::LANES - channels);
-                }
+            self.activation.finish::<S>(output, shape.width, shape.block_channels(at.block));
+        }
+    }
+}
+
+/// Tensors in any halos, `[batch, channels, height, width]`, each channel multiplied by that of a gate,
+/// `[batch, channels, 1, 1]`; `inputs` are both.
+///
+/// # Errors
+/// Shapes or channels differ.
+pub fn gate(isa: Isa, inputs: [Layout; 2], output: Layout, threads: usize) -> Result<Box<dyn Operation>, KernelError> {
+    let [batch, channels, ..] = output.shape();
+    for (input, expected) in inputs.into_iter().zip([output.shape(), [batch, channels, 1, 1]]) {
+        if input.shape() != expected {
+            let shape = |[_, channels, height, width]: [usize; 4]| [channels, height, width];
+            let (left, right) = (shape(input.shape()), shape(expected));
+            return Err(KernelError::Shapes { operation: "a gate", left, right });
+        }
+    }
+    Ok(Box::new(ByRows::new(Gate, isa, inputs.into(), output, threads)))
+}
+
+struct Gate;
+
+impl RowKernel for Gate {
+    #[inline(always)]
+    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+        let [maps, gates] = &layouts.inputs[..] else { return };
+        // SAFETY: the shapes have been checked, and the pointers are valid for the layouts.
+        unsafe {
+            let gate = S::load(inputs[1].add(gates.at(at.image, at.block, 0)));
+            let from = inputs[0].add(maps.at(at.image, at.block, at.row));
+            for x in 0..maps.width {
+                S::store(output.add(x * S::LANES), S::mul(S::load(from.add(x * S::LANES)), gate));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Copies between layouts: of images, concatenation, flattening.
+//! Copies between layouts: of images, channels in another order, flattening.
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Layouts, Place, RowKernel};
@@ -49,6 +49,21 @@ pub fn concatenate(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
+    let sources = inputs.iter().enumerate().flat_map(|(i, input)| (0..input.channels).map(move |c| (i, c))).collect();
+    gather(isa, sources, inputs, output, threads)
+}
+
+/// Channels of some tensors in any order; `sources` says for each channel of the output the input and its channel.
+///
+/// # Errors
+/// The inputs' heights, widths or batches differ, or a channel does not exist, or there are not as many as the output's.
+pub fn gather(
+    isa: Isa,
+    sources: Vec<(usize, usize)>,
+    inputs: Vec<Layout>,
+    output: Layout,
+    threads: usize,
+) -> Result<Box<dyn Operation>, KernelError> {
     for input in &inputs {
         if [input.batch, input.height, input.width] != [output.batch, output.height, output.width] {
             let shape = |layout: &Layout| [layout.channels, layout.height, layout.width];
@@ -56,20 +71,22 @@ pub fn concatenate(
             return Err(KernelError::Shapes { operation: "a concatenation", left, right });
         }
     }
-    let found = inputs.iter().map(|input| input.channels).sum();
-    if found != output.channels {
-        return Err(KernelError::Channels { operation: "a concatenation", expected: output.channels, found });
+    if sources.len() != output.channels {
+        let (expected, found) = (output.channels, sources.len());
+        return Err(KernelError::Channels { operation: "a concatenation", expected, found });
     }
-    let sources = inputs.iter().enumerate().flat_map(|(i, input)| (0..input.channels).map(move |c| (i, c))).collect();
-    Ok(Box::new(ByRows::new(Concatenate { sources }, isa, inputs, output, threads)))
+    if !sources.iter().all(|(input, channel)| inputs.get(*input).is_some_and(|input| *channel < input.channels)) {
+        return Err(KernelError::Missing("channel to rearrange"));
+    }
+    Ok(Box::new(ByRows::new(Gather { sources }, isa, inputs, output, threads)))
 }
 
-struct Concatenate {
+struct Gather {
     /// For each channel of the output the input and its channel.
     sources: Vec<(usize, usize)>,
 }
 
-impl RowKernel for Concatenate {
+impl RowKernel for Gather {
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
         let Place { image, block, row } = at;
@@ -80,7 +97,8 @@ impl RowKernel for Concatenate {
         // SAFETY: the sources' channels exist, heights and widths are equal, and the pointers are valid for the layouts.
         unsafe {
             let layout = &layouts.inputs[first];
-            if channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
+            let neighbors = sources.iter().enumerate().all(|(lane, source)| *source == (first, channel + lane));
+            if neighbors && channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
                 let from = inputs[first].add(layout.at(image, channel / S::LANES, row));
                 output.copy_from_nonoverlapping(from, width * S::LANES);
                 return;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::conv::Job;
 use crate::conv::ConvShape;
+use crate::elementwise::{Activation, Apply, cut};
 use crate::gemm::WeightMatrix;
 use crate::memory::pad_channels;
 use crate::parallel::piece;
@@ -110,7 +111,14 @@ impl Operation for WinogradOperation {
         let sum = job.epilogue.sum.zip(inputs.get(1).copied());
         let pipeline = Pipeline {
             source: &BlockedSource { layout: &job.input, input: inputs[0], padding: conv.shape.padding },
-            sink: &BlockedSink { layout: &job.output, output, bias: &conv.bias, sum, relu: job.epilogue.relu, tiles },
+            sink: &BlockedSink {
+                layout: &job.output,
+                output,
+                bias: &conv.bias,
+                sum,
+                activation: job.epilogue.activation,
+                tiles,
+            },
             weights: &conv.weights,
             channels: conv.shape.channels,
             tiles: *tiles,
@@ -210,7 +218,7 @@ struct BlockedSink<'a> {
     output: *mut f32,
     bias: &'a [f32],
     sum: Option<(Layout, *const f32)>,
-    relu: bool,
+    activation: Activation,
     tiles: &'a [usize; 2],
 }
 
@@ -243,9 +251,15 @@ impl Sink for BlockedSink<'_> {
                     sum_row: self.sum.map_or(0, |(layout, _)| layout.row()),
                     width: T::OUTPUTS.min(layout.width - left),
                     bias,
-                    relu: self.relu,
+                    bounds: self.activation.bounds(),
                 };
                 from_elements::<S, T, MAX_OUTPUTS>(T::output::<S>, rows, from.add(i * S::LANES), element, &tile);
+            }
+            let first = segment.column * T::OUTPUTS;
+            let pixels = (segment.tiles * T::OUTPUTS).min(layout.width - first);
+            for y in 0..rows {
+                let to = self.output.add(at(layout, y) + first * S::LANES);
+                self.activation.finish::<S>(to, pixels, layout.block_channels(block));
             }
             if segment.column + segment.tiles == self.tiles[1] {
                 for y in 0..rows {
@@ -266,7 +280,7 @@ struct BlockedOutputs {
     sum_row: usize,
     width: usize,
     bias: *const f32,
-    relu: bool,
+    bounds: [f32; 2],
 }
 
 impl PutRow<MAX_OUTPUTS> for BlockedOutputs {
@@ -281,10 +295,7 @@ impl PutRow<MAX_OUTPUTS> for BlockedOutputs {
                 if !self.sum.is_null() {
                     value = S::add(value, S::load(sum.add(x * S::LANES)));
                 }
-                if self.relu {
-                    value = S::max(S::splat(0.0), value);
-                }
-                S::store(output.add(x * S::LANES), value);
+                S::store(output.add(x * S::LANES), cut::<S>(self.bounds, value));
             }
         }
     }

@@ -3,8 +3,9 @@ use convzoo_graph::Operation;
 use thiserror::Error;
 
 use super::{CompiledNetwork, Graph, Value};
+use crate::blocked::layer_norm::LayerNorm;
 use crate::conv::ConvShape;
-use crate::elementwise::{Activation, ScaleShift, fold_batch_norm};
+use crate::elementwise::{ScaleShift, fold_batch_norm};
 use crate::linear::{Linear, LinearPrecision};
 use crate::lrn::LocalResponse;
 use crate::pool::{PoolKind, PoolShape};
@@ -99,7 +100,21 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
                 let (alpha, beta, k) = (*alpha as f32, *beta as f32, *k as f32);
                 self.engine.local_response(input, LocalResponse { size: *size, alpha, beta, k })
             }
-            Operation::Activation(function) => self.engine.activation(input, activation(*function)),
+            Operation::LayerNorm2d { epsilon } => match self.parameters(node)?.as_slice() {
+                [weight, bias] => {
+                    let (weight, bias, epsilon) = (weight.to_vec(), bias.to_vec(), *epsilon as f32);
+                    self.engine.layer_norm(input, LayerNorm { weight, bias, epsilon })
+                }
+                _ => return Err(KernelError::Missing("bias of a layer normalization").into()),
+            },
+            Operation::LayerScale => match self.parameters(node)?.as_slice() {
+                [scale] => {
+                    let affine = ScaleShift { scale: scale.to_vec(), shift: vec![0.0; channels] };
+                    self.engine.scale_shift(input, affine)
+                }
+                _ => return Err(KernelError::Missing("factor of a layer scale").into()),
+            },
+            Operation::Activation(function) => self.engine.activation(input, *function),
             Operation::MaxPool2d { window, ceil_mode } => {
                 self.engine.pool(input, pool_shape(PoolKind::Max, *window, *ceil_mode))
             }
@@ -110,10 +125,24 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
             Operation::AdaptiveAvgPool2d { output } => self.engine.pool(input, PoolShape::adaptive_average(*output)),
             Operation::GlobalMaxPool2d => self.engine.pool(input, PoolShape::global_max()),
             Operation::Add => self.engine.add(inputs),
+            Operation::Gate => match inputs {
+                [input, gate] => self.engine.gate(*input, *gate),
+                _ => return Err(KernelError::Missing("gate").into()),
+            },
             Operation::Concat => self.engine.concat(inputs),
+            Operation::Channels { first, count } => self.engine.channels(input, *first..first + count),
+            Operation::ChannelShuffle { groups } => {
+                let group = channels / groups;
+                self.engine.channels(input, (0..channels).map(|channel| channel % groups * group + channel / groups))
+            }
             Operation::PadShortcut { stride, zeros } => self.pad_shortcut(input, channels, *stride, *zeros)?,
             Operation::Flatten => self.engine.flatten(input),
-            Operation::Linear { .. } => match self.parameters(node)?.as_slice() {
+            Operation::Linear { outputs } => match self.parameters(node)?.as_slice() {
+                // At each pixel of a feature map it is a convolution.
+                [weight, bias] if node.shape.len() > 1 => {
+                    let shape = ConvShape::square(channels, *outputs, 1);
+                    self.engine.conv(input, shape, weight.clone(), Some(bias.to_vec()))?
+                }
                 [weight, bias] => {
                     let linear = Linear::new(weight.clone(), bias.to_vec(), channels, self.precision)?;
                     self.engine.linear(input, linear)
@@ -152,13 +181,4 @@ fn conv_shape(channels: [usize; 2], window: graph::Window, groups: usize) -> Con
 
 fn pool_shape(kind: PoolKind, window: graph::Window, ceil: bool) -> PoolShape {
     PoolShape::Sliding { kind, kernel: window.kernel, stride: window.stride, padding: window.padding, ceil }
-}
-
-fn activation(function: graph::Activation) -> Activation {
-    match function {
-        graph::Activation::Identity => Activation::Identity,
-        graph::Activation::Relu => Activation::Relu,
-        graph::Activation::Tanh => Activation::Tanh,
-        graph::Activation::Sigmoid => Activation::Sigmoid,
-    }
 }

@@ -3,7 +3,8 @@ use crate::elementwise::{Activation, ScaleShift};
 
 /// Folds scales, sums and activations into the operations before them, and drops what the `output` does not need.
 /// The result's last node is the output.
-pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
+pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> Vec<Node> {
+    gather_from_origins(&mut nodes);
     let mut needed = vec![false; nodes.len()];
     needed[0] = true;
     needed[output] = true;
@@ -42,6 +43,76 @@ pub(super) fn fold(nodes: Vec<Node>, output: usize) -> Vec<Node> {
     folded
 }
 
+/// Lets rearrangements of channels, and concatenations of such, read the channels from where these first were: a chain of
+/// them copies a channel once.
+fn gather_from_origins(nodes: &mut [Node]) {
+    let channels = channels(nodes);
+    for i in 0..nodes.len() {
+        let (done, rest) = nodes.split_at_mut(i);
+        let node = &mut rest[0];
+        let gathered = |input: &usize| matches!(done[*input].op, Op::Gather(_));
+        let joined = |input: &usize| matches!(done[*input].op, Op::Gather(_) | Op::Concat);
+        let sources = match &node.op {
+            Op::Gather(sources) if node.inputs.iter().any(joined) => sources.clone(),
+            Op::Concat if node.inputs.iter().any(gathered) => {
+                let counts: Option<Vec<usize>> = node.inputs.iter().map(|input| channels[*input]).collect();
+                let Some(counts) = counts else { continue };
+                counts.iter().enumerate().flat_map(|(part, count)| (0..*count).map(move |c| (part, c))).collect()
+            }
+            _ => continue,
+        };
+        // What is read, by node and channel; inputs have been resolved before.
+        let origin = |(input, channel): (usize, usize)| -> Option<(usize, usize)> {
+            let from = node.inputs[input];
+            match &done[from].op {
+                Op::Gather(sources) => sources.get(channel).map(|(part, c)| (done[from].inputs[*part], *c)),
+                Op::Concat => {
+                    let mut left = channel;
+                    for part in &done[from].inputs {
+                        let count = channels[*part]?;
+                        if left < count {
+                            return Some((*part, left));
+                        }
+                        left -= count;
+                    }
+                    None
+                }
+                _ => Some((from, channel)),
+            }
+        };
+        let origins: Option<Vec<(usize, usize)>> = sources.into_iter().map(origin).collect();
+        let Some(origins) = origins else { continue };
+        let mut inputs: Vec<usize> = Vec::new();
+        let place = |(from, channel): (usize, usize)| {
+            let part = inputs.iter().position(|input| *input == from).unwrap_or_else(|| {
+                inputs.push(from);
+                inputs.len() - 1
+            });
+            (part, channel)
+        };
+        node.op = Op::Gather(origins.into_iter().map(place).collect());
+        node.inputs = inputs;
+    }
+}
+
+/// The channels of each node's value; none where they depend on the images' size.
+fn channels(nodes: &[Node]) -> Vec<Option<usize>> {
+    let mut channels: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
+    for node in nodes {
+        let first = node.inputs.first().and_then(|input| channels[*input]);
+        channels.push(match &node.op {
+            Op::Input(channels) => Some(*channels),
+            Op::Conv(conv) => Some(conv.shape.channels[1]),
+            Op::Linear { linear, .. } => Some(linear.outputs()),
+            Op::Concat => node.inputs.iter().map(|input| channels[*input]).sum(),
+            Op::Gather(sources) => Some(sources.len()),
+            Op::Flatten => None,
+            Op::Pool(_) | Op::LocalResponse(_) | Op::LayerNorm(_) | Op::Elementwise { .. } | Op::Gate => first,
+        });
+    }
+    channels
+}
+
 /// Lets one of a node's producers do the node's work too, if it can; returns which.
 fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
     let Op::Elementwise { affine, activation } = &mut node.op else { return None };
@@ -49,7 +120,9 @@ fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
         [input] if own[0] => {
             let producer = &mut nodes[input];
             let takes = match (&mut producer.op, &affine) {
-                (Op::Conv(conv), Some(affine)) if producer.inputs.len() == 1 && !conv.relu => {
+                (Op::Conv(conv), Some(affine))
+                    if producer.inputs.len() == 1 && conv.activation == Activation::Identity =>
+                {
                     scale(conv, affine);
                     true
                 }
@@ -67,11 +140,8 @@ fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
             }
             let activated = match &mut producer.op {
                 _ if *activation == Activation::Identity => true,
-                Op::Conv(conv) if *activation == Activation::Relu && !conv.relu => {
-                    conv.relu = true;
-                    true
-                }
-                Op::Elementwise { activation: own @ Activation::Identity, .. }
+                Op::Conv(ConvNode { activation: own @ Activation::Identity, .. })
+                | Op::Elementwise { activation: own @ Activation::Identity, .. }
                 | Op::Linear { activation: own @ Activation::Identity, .. } => {
                     *own = *activation;
                     true
@@ -91,14 +161,9 @@ fn absorb(nodes: &mut [Node], node: &mut Node, own: &[bool]) -> Option<usize> {
             let owned = if last == a { own[0] } else { own[1] };
             let producer = &mut nodes[last];
             match &mut producer.op {
-                Op::Conv(conv) if owned && !conv.relu && producer.inputs.len() == 1 => {
-                    let relu = match *activation {
-                        Activation::Identity => false,
-                        Activation::Relu => true,
-                        _ => return None,
-                    };
+                Op::Conv(conv) if owned && conv.activation == Activation::Identity && producer.inputs.len() == 1 => {
                     producer.inputs.push(first);
-                    conv.relu = relu;
+                    conv.activation = *activation;
                     Some(last)
                 }
                 _ => None,

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use super::fold::fold;
 use super::network::CompiledNetwork;
 use super::node::{ConvNode, Node, Op};
+use crate::blocked::layer_norm::LayerNorm;
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
@@ -46,7 +47,8 @@ impl Graph {
     ) -> Result<Value, KernelError> {
         let weight = weight.into();
         shape.check(&weight, bias.as_deref())?;
-        Ok(self.push(Op::Conv(ConvNode { shape, weight, scale: None, bias, relu: false }), &[input]))
+        let activation = Activation::Identity;
+        Ok(self.push(Op::Conv(ConvNode { shape, weight, scale: None, bias, activation }), &[input]))
     }
 
     /// A scale and a shift for each channel.
@@ -69,6 +71,16 @@ impl Graph {
         self.push(Op::Concat, inputs)
     }
 
+    /// Some channels, in any order, each by its number.
+    pub fn channels(&mut self, input: Value, channels: impl IntoIterator<Item = usize>) -> Value {
+        self.push(Op::Gather(channels.into_iter().map(|channel| (0, channel)).collect()), &[input])
+    }
+
+    /// Each channel of a tensor multiplied by that of a gate, `[batch, channels, 1, 1]`.
+    pub fn gate(&mut self, input: Value, gate: Value) -> Value {
+        self.push(Op::Gate, &[input, gate])
+    }
+
     /// Pooling.
     pub fn pool(&mut self, input: Value, shape: PoolShape) -> Value {
         self.push(Op::Pool(shape), &[input])
@@ -77,6 +89,11 @@ impl Graph {
     /// Local response normalization.
     pub fn local_response(&mut self, input: Value, norm: LocalResponse) -> Value {
         self.push(Op::LocalResponse(norm), &[input])
+    }
+
+    /// Layer normalization over the channels of each pixel.
+    pub fn layer_norm(&mut self, input: Value, norm: LayerNorm) -> Value {
+        self.push(Op::LayerNorm(norm), &[input])
     }
 
     /// `[batch, channels, height, width]` to `[batch, channels · height · width]`, in that order.

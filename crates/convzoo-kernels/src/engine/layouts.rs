@@ -127,7 +127,8 @@ pub(super) fn shapes(nodes: &[Node], input: [usize; 4]) -> Result<Vec<[usize; 4]
                 let [height, width] = shape.output([height, width])?;
                 [batch, channels, height, width]
             }
-            Op::LocalResponse(_) | Op::Elementwise { .. } => match node.inputs.is_empty() {
+            Op::LocalResponse(_) | Op::LayerNorm(_) | Op::Elementwise { .. } | Op::Gate => match node.inputs.is_empty()
+            {
                 true => return Err(KernelError::Missing("tensor to add")),
                 false => first,
             },
@@ -135,6 +136,7 @@ pub(super) fn shapes(nodes: &[Node], input: [usize; 4]) -> Result<Vec<[usize; 4]
                 true => return Err(KernelError::Missing("tensor to concatenate")),
                 false => [batch, node.inputs.iter().map(|part| shapes[*part][1]).sum(), height, width],
             },
+            Op::Gather(sources) => [batch, sources.len(), height, width],
             Op::Flatten => [batch, channels * height * width, 1, 1],
             Op::Linear { linear, .. } => [batch, linear.outputs(), 1, 1],
         });

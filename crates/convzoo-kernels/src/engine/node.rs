@@ -2,6 +2,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::Values;
+use crate::blocked::layer_norm::LayerNorm;
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
@@ -23,12 +24,17 @@ pub(super) enum Op {
     Conv(ConvNode),
     Pool(PoolShape),
     LocalResponse(LocalResponse),
+    LayerNorm(LayerNorm),
     /// Of the sum of its inputs, the first scaled and shifted.
     Elementwise {
         affine: Option<ScaleShift>,
         activation: Activation,
     },
+    /// The first input, each channel multiplied by that of the second.
+    Gate,
     Concat,
+    /// For each channel an input and its channel.
+    Gather(Vec<(usize, usize)>),
     Flatten,
     Linear {
         linear: Arc<Linear>,
@@ -43,7 +49,8 @@ pub(super) struct ConvNode {
     /// What the filter of each output is multiplied by.
     pub scale: Option<Vec<f32>>,
     pub bias: Option<Vec<f32>>,
-    pub relu: bool,
+    /// Of the output, what is added to it included.
+    pub activation: Activation,
 }
 
 impl ConvNode {

@@ -10,11 +10,12 @@ use super::node::{Node, Op};
 use super::profile::{Chosen, Profile, ProfiledStep};
 use super::weights::PackedConvs;
 use crate::blocked::conv::Epilogue;
-use crate::blocked::elementwise::elementwise;
+use crate::blocked::elementwise::{elementwise, gate};
+use crate::blocked::layer_norm::layer_norm;
 use crate::blocked::linear::linear;
 use crate::blocked::lrn::local_response_norm;
 use crate::blocked::pool::pool2d;
-use crate::blocked::rearrange::{Flatten, Pack, concatenate};
+use crate::blocked::rearrange::{Flatten, Pack, concatenate, gather};
 use crate::cost;
 use crate::error::check_length;
 use crate::memory::Shared;
@@ -104,7 +105,7 @@ impl Planner<'_> {
             Op::Conv(conv) => {
                 let planar = self.planar && node.inputs[0] == 0;
                 let algorithm = cost::algorithm(&conv.shape, self.batch, [output.height, output.width], planar);
-                let epilogue = Epilogue { sum: inputs.get(1).copied(), relu: conv.relu };
+                let epilogue = Epilogue { sum: inputs.get(1).copied(), activation: conv.activation };
                 let conv = self.convs.get(i, conv, algorithm)?;
                 let operation = conv.operation(inputs[0], output, epilogue, threads)?;
                 return Ok((operation, Some(Chosen { conv, algorithm })));
@@ -114,6 +115,12 @@ impl Planner<'_> {
             Op::Elementwise { affine, activation } => {
                 elementwise(isa, affine.as_ref(), *activation, inputs, output, threads)?
             }
+            Op::LayerNorm(norm) => layer_norm(isa, norm, inputs[0], output, threads)?,
+            Op::Gate => match inputs[..] {
+                [maps, factors] => gate(isa, [maps, factors], output, threads)?,
+                _ => return Err(KernelError::Missing("gate")),
+            },
+            Op::Gather(sources) => gather(isa, sources.clone(), inputs, output, threads)?,
             Op::Flatten => Box::new(Flatten::new(inputs[0], threads)),
             Op::Linear { linear: layer, activation } => linear(isa, layer.clone(), *activation, inputs[0], threads)?,
             Op::Concat => concatenate(isa, inputs, output, threads)?,

@@ -61,9 +61,13 @@ pub enum StepKind {
     Pool,
     /// Local response normalization.
     LocalResponse,
+    /// Layer normalization.
+    LayerNorm,
     /// Scale and shift, a sum or an activation that could not be fused into another step.
     Elementwise,
-    /// A concatenation, or the part of one that does not lie in its place already.
+    /// Channels multiplied by a gate.
+    Gate,
+    /// A concatenation, or the part of one that does not lie in its place already; channels in another order.
     Concat,
     /// Feature maps flattened to vectors.
     Flatten,
@@ -89,6 +93,8 @@ impl fmt::Display for StepKind {
             }
             Self::Pool => f.write_str("pooling"),
             Self::LocalResponse => f.write_str("local response"),
+            Self::LayerNorm => f.write_str("layer normalization"),
+            Self::Gate => f.write_str("gate"),
             Self::Elementwise => f.write_str("element-wise"),
             Self::Concat => f.write_str("concatenation"),
             Self::Flatten => f.write_str("flattening"),
@@ -127,10 +133,12 @@ impl ProfiledStep {
             (Op::Input(_) | Op::Conv(_), _) => {}
             (Op::Pool(_), _) => step.kind = StepKind::Pool,
             (Op::LocalResponse(_), _) => step.kind = StepKind::LocalResponse,
+            (Op::LayerNorm(_), _) => step.kind = StepKind::LayerNorm,
+            (Op::Gate, _) => (step.kind, step.sum) = (StepKind::Gate, false),
             (Op::Elementwise { activation, .. }, _) => {
                 (step.kind, step.activation) = (StepKind::Elementwise, *activation);
             }
-            (Op::Concat, _) => (step.kind, step.sum) = (StepKind::Concat, false),
+            (Op::Concat | Op::Gather(_), _) => (step.kind, step.sum) = (StepKind::Concat, false),
             (Op::Flatten, _) => step.kind = StepKind::Flatten,
             (Op::Linear { linear, activation }, _) => {
                 (step.kind, step.activation) = (StepKind::Linear(linear.precision()), *activation);
@@ -152,7 +160,7 @@ impl ProfiledStep {
             _ => pixels,
         };
         self.kind = StepKind::Conv { algorithm: *algorithm, kernel: shape.kernel };
-        self.activation = if node.relu { Activation::Relu } else { Activation::Identity };
+        self.activation = node.activation;
         self.macs = pixels * shape.weights();
         self.multiplications = times * weights;
         self.weight_bytes = weights * size_of::<f32>();

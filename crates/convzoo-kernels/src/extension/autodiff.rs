@@ -15,6 +15,7 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use super::burn_ops::BatchNorm;
 use super::kernel_ops::{KernelGradients, KernelOps};
 use crate::elementwise::Activation;
+use crate::planar::activation_keeps_output;
 use crate::pool::PoolShape;
 
 /// What the backward pass of a convolution keeps.
@@ -293,18 +294,20 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             type State = (FloatTensor<B>, Activation);
 
             fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
-                let (output, function) = ops.state;
+                let (kept, function) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
                 if let [Some(node)] = ops.parents {
-                    grads.register::<B>(node.id, B::kernel_activation_backward(output, function, gradient));
+                    grads.register::<B>(node.id, B::kernel_activation_backward(kept, function, gradient));
                 }
             }
         }
 
         match Elementwise.prepare::<C>([input.node()]).compute_bound().stateful() {
             OpsKind::Tracked(prep) => {
-                let output = B::kernel_activation(input.into_primitive(), function);
-                prep.finish((output.clone(), function), output)
+                let input = input.into_primitive();
+                let output = B::kernel_activation(input.clone(), function);
+                let kept = if activation_keeps_output(function) { output.clone() } else { input };
+                prep.finish((kept, function), output)
             }
             OpsKind::UnTracked(prep) => prep.finish(B::kernel_activation(input.into_primitive(), function)),
         }

@@ -5,7 +5,6 @@ use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{IntDType, Shape};
 
-use crate::elementwise::Activation;
 use crate::planar::SgdStep;
 use crate::pool::PoolShape;
 
@@ -127,28 +126,6 @@ pub trait BurnOps: Backend {
             PoolShape::Adaptive { .. } => Self::adaptive_avg_pool2d_backward(x, gradient),
             PoolShape::Sliding { kind, kernel, stride, padding, ceil } => {
                 Self::avg_pool2d_backward(x, gradient, kernel, stride, padding, kind.counts_padding(), ceil)
-            }
-        }
-    }
-
-    /// A hyperbolic tangent or a sigmoid; no other.
-    fn burn_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
-        match function {
-            Activation::Sigmoid => Self::sigmoid(input),
-            _ => Self::float_tanh(input),
-        }
-    }
-
-    fn burn_activation_backward(
-        output: FloatTensor<Self>,
-        function: Activation,
-        gradient: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        match function {
-            Activation::Sigmoid => Self::sigmoid_backward(output, gradient),
-            _ => {
-                let square = Self::float_mul(output.clone(), output);
-                Self::float_sub(gradient.clone(), Self::float_mul(gradient, square))
             }
         }
     }

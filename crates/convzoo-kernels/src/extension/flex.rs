@@ -1,9 +1,9 @@
 //! The kernels' operations on Flex's tensors: where these are `f32` and the kernels take their shapes; else Burn's own.
 
-use burn::backend::ops::ModuleOps;
+use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, DType, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
 
 use super::burn_ops::{BatchNorm, BurnOps};
@@ -13,7 +13,7 @@ use crate::conv::ConvShape;
 use crate::elementwise::Activation;
 use crate::planar::{
     AveragePoolPass, BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep,
-    add_relu, add_relu_backward, channel_sums, sigmoid, sigmoid_backward, tanh, tanh_backward,
+    activation, activation_backward, add_relu, add_relu_backward, channel_sums,
 };
 use crate::pool::{PoolKind, PoolShape};
 
@@ -24,6 +24,11 @@ impl Values {
     /// None unless they are `f32`.
     pub fn new(tensor: &FlexTensor) -> Option<Self> {
         (tensor.dtype() == DType::F32).then(|| Self(tensor.to_contiguous()))
+    }
+
+    /// Others are brought to `f32`.
+    pub fn single(tensor: &FlexTensor) -> Self {
+        Self::new(tensor).unwrap_or_else(|| Self(Flex::float_cast(tensor.clone(), FloatDType::F32).to_contiguous()))
     }
 
     fn get(&self) -> &[f32] {
@@ -202,11 +207,8 @@ impl KernelOps for Flex {
     }
 
     fn kernel_activation(input: FlexTensor, function: Activation) -> FlexTensor {
-        match (Values::new(&input), function) {
-            (Some(x), Activation::Sigmoid) => tensor(sigmoid(isa(), x.get()), input.shape()),
-            (Some(x), _) => tensor(tanh(isa(), x.get()), input.shape()),
-            (None, _) => Self::burn_activation(input, function),
-        }
+        let x = Values::single(&input);
+        tensor(activation(isa(), function, x.get()), input.shape())
     }
 
     fn kernel_linear(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
@@ -342,13 +344,8 @@ impl KernelGradients for Flex {
         }
     }
 
-    fn kernel_activation_backward(output: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
-        match (Values::new(&output), Values::new(&gradient), function) {
-            (Some(y), Some(g), Activation::Sigmoid) => {
-                tensor(sigmoid_backward(isa(), y.get(), g.get()), output.shape())
-            }
-            (Some(y), Some(g), _) => tensor(tanh_backward(isa(), y.get(), g.get()), output.shape()),
-            _ => Self::burn_activation_backward(output, function, gradient),
-        }
+    fn kernel_activation_backward(kept: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
+        let (x, g) = (Values::single(&kept), Values::single(&gradient));
+        tensor(activation_backward(isa(), function, x.get(), g.get()), kept.shape())
     }
 }

@@ -62,7 +62,7 @@ pub trait KernelOps: Backend {
     /// Average pooling, not max pooling.
     fn kernel_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
 
-    /// A hyperbolic tangent or a sigmoid; no other.
+    /// Of `f32`.
     fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
 
     fn kernel_linear(input: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>)
@@ -132,8 +132,9 @@ pub trait KernelGradients: KernelOps {
     fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FloatTensor<Self>)
     -> FloatTensor<Self>;
 
+    /// From the output where the function's backward pass starts there, else from the input.
     fn kernel_activation_backward(
-        output: FloatTensor<Self>,
+        kept: FloatTensor<Self>,
         function: Activation,
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;

@@ -27,12 +27,13 @@ use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 use self::burn_ops::{BatchNorm, BurnOps};
 pub use self::choice::{Kernels, choose, chosen};
 use crate::Values;
+use crate::elementwise::Activation;
 use crate::planar::SgdStep;
 #[cfg(feature = "flex")]
 use {
     self::kernel_ops::KernelOps,
-    crate::elementwise::Activation,
     crate::pool::{PoolKind, PoolShape},
+    burn::tensor::DType,
 };
 #[cfg(feature = "tch")]
 use {self::libtorch::LibtorchOps, burn::backend::DispatchDevice};
@@ -188,22 +189,37 @@ pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4
     module::adaptive_avg_pool2d(input, output)
 }
 
-/// The hyperbolic tangent of each element.
-pub fn tanh<const D: usize>(input: Tensor<D>) -> Tensor<D> {
-    #[cfg(feature = "flex")]
-    if on_kernels(&input) {
-        return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), Activation::Tanh));
-    }
-    activation::tanh(input)
+/// Normalizes each pixel of `[batch, channels, height, width]` over its channels, then scales and shifts by `[channels]`.
+pub fn layer_norm2d(input: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<4> {
+    let of_channels = |values: Tensor<1>| values.unsqueeze_dims(&[0, 2, 3]);
+    let distance = input.clone() - input.mean_dim(1);
+    let deviation = distance.clone().square().mean_dim(1).add_scalar(epsilon).sqrt();
+    distance / deviation * of_channels(scale) + of_channels(shift)
 }
 
-/// 1 / (1 + e⁻ˣ) of each element.
-pub fn sigmoid<const D: usize>(input: Tensor<D>) -> Tensor<D> {
+/// A function of each element.
+pub fn activation<const D: usize>(input: Tensor<D>, function: Activation) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if on_kernels(&input) {
-        return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), Activation::Sigmoid));
+    if on_kernels(&input) && input.dtype() == DType::F32 && function != Activation::Relu {
+        return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), function));
     }
-    activation::sigmoid(input)
+    let hardsigmoid = |x: Tensor<D>| x.add_scalar(3.0).clamp(0.0, 6.0).mul_scalar(1.0 / 6.0);
+    match function {
+        Activation::Identity => input,
+        Activation::Relu => activation::relu(input),
+        Activation::Relu6 => input.clamp(0.0, 6.0),
+        Activation::Tanh => activation::tanh(input),
+        Activation::Sigmoid => activation::sigmoid(input),
+        // Burn's own computes in 32 bits, as does the gradient of its division by a number.
+        Activation::Hardsigmoid => hardsigmoid(input),
+        Activation::Silu => activation::silu(input),
+        Activation::Hardswish => input.clone() * hardsigmoid(input),
+        // The gradient of Burn's own is that of an approximation.
+        Activation::Gelu => {
+            let below = input.clone().mul_scalar(std::f64::consts::FRAC_1_SQRT_2).erf().add_scalar(1.0).mul_scalar(0.5);
+            input * below
+        }
+    }
 }
 
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.

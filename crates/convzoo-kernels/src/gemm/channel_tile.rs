@@ -3,6 +3,7 @@
 
 use std::ptr;
 
+use crate::elementwise::cut;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// What a channel tile works on: some neighboring pixels of one row, one or two blocks of output channels.
@@ -40,7 +41,8 @@ pub struct ChannelTileArgs {
     pub run_step: usize,
     /// From one pixel to the next in the input.
     pub pixel_step: usize,
-    pub relu: bool,
+    /// What the outputs are cut at, lower and upper.
+    pub bounds: [f32; 2],
 }
 
 impl ChannelTileArgs {
@@ -68,7 +70,7 @@ impl ChannelTileArgs {
             run_last: 0,
             run_step: 1,
             pixel_step: 1,
-            relu: false,
+            bounds: [f32::NEG_INFINITY, f32::INFINITY],
         }
     };
 }
@@ -126,10 +128,7 @@ impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel for Cha
                     if !args.sum.is_null() {
                         total = S::add(total, S::load(args.sum.add(b * args.sum_block + p * S::LANES)));
                     }
-                    if args.relu {
-                        total = S::max(S::splat(0.0), total);
-                    }
-                    S::store(output.add(p * S::LANES), total);
+                    S::store(output.add(p * S::LANES), cut::<S>(args.bounds, total));
                 }
             }
         }

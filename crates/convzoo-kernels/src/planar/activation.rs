@@ -1,26 +1,39 @@
 use super::add_relu::{combine, map};
-use crate::math;
+use crate::elementwise::{Activation, Apply};
 use crate::simd::Isa;
 
-/// The hyperbolic tangent of each element.
-pub fn tanh(isa: Isa, input: &[f32]) -> Vec<f32> {
-    map(isa, input, math::tanh)
+/// A loop for each function.
+macro_rules! for_each_function {
+    ($function:expr, |$each:ident| $loop:expr) => {
+        for_each_function!($function, $each, $loop, Identity Relu Relu6 Tanh Sigmoid Hardsigmoid Silu Hardswish Gelu)
+    };
+    ($function:expr, $each:ident, $loop:expr, $($name:ident)*) => {
+        match $function {
+            $(Activation::$name => {
+                const $each: Activation = Activation::$name;
+                $loop
+            })*
+        }
+    };
 }
 
-/// The gradient of [`tanh`]'s input from its output and that output's gradient.
+/// A function of each element.
+pub fn activation(isa: Isa, function: Activation, input: &[f32]) -> Vec<f32> {
+    for_each_function!(function, |FUNCTION| map(isa, input, |x| FUNCTION.of(x)))
+}
+
+/// The gradient of [`activation`]'s input from that of its output, and from the output where
+/// [`activation_keeps_output`] says so, else the input.
 ///
 /// # Panics
-/// The slices differ in length; so below.
-pub fn tanh_backward(isa: Isa, output: &[f32], gradient: &[f32]) -> Vec<f32> {
-    combine(isa, output, gradient, |output, gradient| gradient * (1.0 - output * output))
+/// The slices differ in length.
+pub fn activation_backward(isa: Isa, function: Activation, kept: &[f32], gradient: &[f32]) -> Vec<f32> {
+    for_each_function!(function, |FUNCTION| combine(isa, kept, gradient, |kept, gradient| {
+        FUNCTION.backward(kept, gradient)
+    }))
 }
 
-/// The sigmoid of each element.
-pub fn sigmoid(isa: Isa, input: &[f32]) -> Vec<f32> {
-    map(isa, input, math::sigmoid)
-}
-
-/// The gradient of [`sigmoid`]'s input from its output and that output's gradient.
-pub fn sigmoid_backward(isa: Isa, output: &[f32], gradient: &[f32]) -> Vec<f32> {
-    combine(isa, output, gradient, |output, gradient| gradient * (output * (1.0 - output)))
+/// Whether the backward pass of a function starts from its output.
+pub fn activation_keeps_output(function: Activation) -> bool {
+    function.keeps_output()
 }

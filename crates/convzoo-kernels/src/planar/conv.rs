@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::channel_sums;
+use super::depthwise::DepthwisePass;
 use super::im2col::Im2col;
 use super::implicit_gemm::{ImplicitGemm, Target};
 use super::weight_grad::weight_grad;
@@ -66,6 +67,9 @@ impl ConvPass {
         for values in [affine.scale, affine.shift].into_iter().flatten() {
             assert_eq!(values.len(), self.shape.channels[1], "a value for every output");
         }
+        if let Some(depthwise) = self.depthwise() {
+            return depthwise.forward(input, weight, affine);
+        }
         let Self { isa, batch, .. } = *self;
         let ([_, outputs], [_, group_outputs]) = (self.shape.channels, self.shape.group_channels());
         let planes = self.output[0] * self.output[1];
@@ -109,6 +113,9 @@ impl ConvPass {
     /// The gradient of the input from that of the output.
     pub fn backward_input(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
         self.check(None, Some(weight), Some(gradient));
+        if let Some(depthwise) = self.depthwise() {
+            return depthwise.backward_input(gradient, weight);
+        }
         let Self { isa, batch, .. } = *self;
         let ([inputs, outputs], kernel) = (self.shape.channels, self.shape.taps());
         let len = batch * inputs * self.input[0] * self.input[1];
@@ -171,6 +178,9 @@ impl ConvPass {
     /// The gradient of the weight from that of the output.
     pub fn backward_weight(&self, input: &[f32], gradient: &[f32]) -> Vec<f32> {
         self.check(Some(input), None, Some(gradient));
+        if let Some(depthwise) = self.depthwise() {
+            return depthwise.backward_weight(input, gradient);
+        }
         let [group_inputs, group_outputs] = self.shape.group_channels();
         let (_, weights) = self.weights();
         let mut into = vec![0.0; self.shape.channels[1] * weights];
@@ -195,6 +205,11 @@ impl ConvPass {
     pub fn backward_bias(&self, gradient: &[f32]) -> Vec<f32> {
         self.check(None, None, Some(gradient));
         channel_sums(self.isa, gradient, self.shape.channels[1], self.output[0] * self.output[1])
+    }
+
+    /// The same where each channel has a kernel of its own.
+    fn depthwise(&self) -> Option<DepthwisePass> {
+        DepthwisePass::new(self.isa, self.shape, self.batch, self.input, self.output)
     }
 
     /// Where the taps lie in a channel of the weight, and the weights of an output.

@@ -9,6 +9,7 @@
 //!     tiles into blocks, [`winograd_weight_grad`] is the gradient of the weight.
 //!   - [`implicit_gemm`]: all others, as a matrix product whose matrix of taps ([`im2col`]) is made in pieces as small as a
 //!     cache; [`weight_grad`] is the gradient of the weight.
+//!   - [`depthwise`]: those of each channel with a kernel of its own.
 //!   - [`few_outputs`], [`weight_grad_few`]: the same two where there are few outputs, with the pixels read where they lie
 //!     ([`frame`]).
 //! - [`norm`], [`add_relu`](mod@add_relu), [`activation`], [`max_pool`], [`average_pool`], [`linear`]: the other layers.
@@ -19,6 +20,7 @@ mod activation;
 mod add_relu;
 mod average_pool;
 mod conv;
+mod depthwise;
 mod few_outputs;
 mod frame;
 mod im2col;
@@ -33,7 +35,7 @@ mod weight_grad_few;
 mod winograd;
 mod winograd_weight_grad;
 
-pub use activation::{sigmoid, sigmoid_backward, tanh, tanh_backward};
+pub use activation::{activation, activation_backward, activation_keeps_output};
 pub use add_relu::{add_relu, add_relu_backward};
 pub use average_pool::AveragePoolPass;
 pub use conv::ConvPass;

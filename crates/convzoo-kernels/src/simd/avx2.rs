@@ -78,6 +78,12 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn min(a: __m256, b: __m256) -> __m256 {
+        // SAFETY: as above.
+        unsafe { _mm256_min_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn max_or_nan(a: __m256, b: __m256) -> __m256 {
         // SAFETY: as above. The instruction returns `b` where either is NaN.
         unsafe { _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps::<_CMP_UNORD_Q>(a, a)) }

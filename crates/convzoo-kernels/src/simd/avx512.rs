@@ -78,6 +78,12 @@ unsafe impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn min(a: __m512, b: __m512) -> __m512 {
+        // SAFETY: as above.
+        unsafe { _mm512_min_ps(a, b) }
+    }
+
+    #[inline(always)]
     unsafe fn max_or_nan(a: __m512, b: __m512) -> __m512 {
         // SAFETY: as above. The instruction returns `b` where either is NaN.
         unsafe { _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a, a), a) }

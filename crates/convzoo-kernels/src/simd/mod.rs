@@ -48,6 +48,7 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn div(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn max(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The larger of each two, NaN where either is; [`max`](Self::max) returns one or the other there.
     unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector;

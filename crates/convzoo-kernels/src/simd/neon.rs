@@ -90,6 +90,11 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector {
+        both!(vminq_f32, a, b)
+    }
+
+    #[inline(always)]
     unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector {
         // The instruction returns NaN where either is.
         both!(vmaxq_f32, a, b)

@@ -75,6 +75,11 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn min(a: Vector, b: Vector) -> Vector {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+
+    #[inline(always)]
     unsafe fn max_or_nan(a: Vector, b: Vector) -> Vector {
         zip(a, b, |a, b| if a > b || a.is_nan() { a } else { b })
     }

@@ -1,4 +1,44 @@
-//! Inputs, and how results are compared.
+//! Inputs, what results should be, and how they are compared.
+#![allow(dead_code)] // each test binary uses its part
+
+use convzoo_kernels::elementwise::Activation;
+
+/// An activation by its definition.
+pub fn activated(function: Activation, x: f64) -> f64 {
+    let hardsigmoid = |x: f64| (x + 3.0).clamp(0.0, 6.0) / 6.0;
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match function {
+        Activation::Identity => x,
+        Activation::Relu => x.max(0.0),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+        Activation::Tanh => x.tanh(),
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Hardsigmoid => hardsigmoid(x),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Hardswish => x * hardsigmoid(x),
+        Activation::Gelu => x * normal(x),
+    }
+}
+
+/// The normal distribution function: a half and the density times a series whose terms all have the sign of x.
+fn normal(x: f64) -> f64 {
+    if x.abs() > 12.0 {
+        return if x > 0.0 { 1.0 } else { 0.0 };
+    }
+    let density = (-x * x / 2.0).exp() / std::f64::consts::TAU.sqrt();
+    let (mut term, mut sum) = (x, x);
+    for n in 1..200 {
+        term *= x * x / f64::from(2 * n + 1);
+        sum += term;
+    }
+    0.5 + density * sum
+}
+
+/// The slope of an activation, from its definition.
+pub fn slope(function: Activation, x: f64) -> f64 {
+    let step = 1e-6;
+    (activated(function, x + step) - activated(function, x - step)) / (2.0 * step)
+}
 
 /// Values in [-1, 1] that depend on `seed` alone.
 pub fn random(len: usize, seed: u64) -> Vec<f32> {

@@ -33,7 +33,7 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
 /// `transform_input`), as this network's `preprocessing` says.
 const WEIGHTS: &[Published] =
-    &[Published::new("googlenet", "imagenet1k_v1", "googlenet-1378be20.pth", 69.778, 89.53, 256)];
+    &[Published::new("googlenet", "imagenet1k_v1", "googlenet-1378be20.pth", 69.778, 89.53, 256).halves()];
 
 // Table 1 of the paper: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 
@@ -102,7 +102,7 @@ impl GoogLeNetConfig {
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> GoogLeNet {
         let batch_norm = self.batch_norm;
-        let norm = batch_norm.then_some(NormConfig::Batch { epsilon: 1e-3 });
+        let norm = batch_norm.then_some(NormConfig::batch(1e-3));
         // The paper does not give its initialization; its replications without batch norm need Xavier initialization.
         let init = if batch_norm { Init::NormalWeight(0.01) } else { Init::XavierUniform };
         let (large, dropout) = if batch_norm { (3, 0.2) } else { (5, 0.4) };

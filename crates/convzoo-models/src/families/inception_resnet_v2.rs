@@ -77,7 +77,7 @@ impl InceptionResNetV2Config {
 
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionResNetV2 {
-        let norm = NormConfig::Batch { epsilon: 1e-3 };
+        let norm = NormConfig::batch(1e-3);
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).with_norm(Some(norm)).with_bias(false)
         };

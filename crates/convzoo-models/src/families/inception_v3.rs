@@ -29,7 +29,9 @@ pub(crate) const VARIANTS: &[Variant] = &[Variant {
 /// Published by torchvision, which has them from TensorFlow; they expect images in −1 … 1 (torchvision calls that
 /// `transform_input`), as this network's `preprocessing` says.
 const WEIGHTS: &[Published] =
-    &[Published::new("inception_v3", "imagenet1k_v1", "inception_v3_google-0cc3c7bd.pth", 77.294, 93.45, 342)];
+    &[Published::new("inception_v3", "imagenet1k_v1", "inception_v3_google-0cc3c7bd.pth", 77.294, 93.45, 342)
+        .cropped(299)
+        .halves()];
 
 const INIT: Init = Init::NormalWeight(0.1);
 
@@ -76,7 +78,7 @@ impl InceptionV3Config {
 
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionV3 {
-        let norm = NormConfig::Batch { epsilon: 1e-3 };
+        let norm = NormConfig::batch(1e-3);
         let conv = |inputs, outputs, size| {
             ConvUnitConfig::square(inputs, outputs, size).with_norm(Some(norm)).with_bias(false).with_init(INIT)
         };

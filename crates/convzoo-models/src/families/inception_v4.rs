@@ -78,7 +78,7 @@ impl InceptionV4Config {
 
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> InceptionV4 {
-        let norm = NormConfig::Batch { epsilon: 1e-3 };
+        let norm = NormConfig::batch(1e-3);
         let conv = |inputs, outputs| ConvUnitConfig::square(inputs, outputs, 3).with_norm(Some(norm)).with_bias(false);
         InceptionV4 {
             stem: vec![

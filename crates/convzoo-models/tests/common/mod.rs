@@ -23,14 +23,14 @@ fn unit(seed: u64, index: u64) -> f64 {
     2.0 * (z >> 40) as f64 / f64::from(1 << 24) - 1.0
 }
 
-/// What the formula puts into the tensor of this name and shape.
-pub fn values(name: &str, shape: &[usize]) -> TensorData {
+/// What the formula puts into the tensor of this name and shape, weights with this gain.
+pub fn values(name: &str, shape: &[usize], gain: f64) -> TensorData {
     let elements: usize = shape.iter().product();
     let (offset, scale) = match name {
         _ if name.split('.').next() == Some("input") => (0.0, 3f64.sqrt()),
         _ if name.ends_with("running_mean") => (0.0, 0.1),
         _ if name.ends_with("running_var") => (1.0, 0.5),
-        _ if shape.len() >= 2 => (0.0, (6.0 / (elements / shape[0]) as f64).sqrt()),
+        _ if shape.len() >= 2 => (0.0, (gain / (elements / shape[0]) as f64).sqrt()),
         _ if name.ends_with(".weight") => (1.0, 0.5),
         _ => (0.0, 0.1),
     };
@@ -39,11 +39,17 @@ pub fn values(name: &str, shape: &[usize]) -> TensorData {
     TensorData::new(values, shape)
 }
 
+/// The gain of a network's weights: networks with gates have smaller ones.
+fn gain(name: &str) -> f64 {
+    let gated = ["mobilenet_", "mnasnet", "shufflenet_", "efficientnet_", "regnet_", "convnext_"];
+    if gated.iter().any(|family| name.starts_with(family)) { 3.0 } else { 6.0 }
+}
+
 /// The network of this name with the formula's weights.
 pub fn filled(name: &str, options: &Options, device: &Device) -> Network {
     let network = create(name, options, device).unwrap();
     let tensors = network.state().into_iter().map(|entry| {
-        let data = values(&entry.name, &entry.shape);
+        let data = values(&entry.name, &entry.shape, gain(network.name()));
         bridge::from_data(data, entry.name, None)
     });
     Checkpoint::from_tensors(tensors).apply(network).unwrap()
@@ -56,7 +62,7 @@ pub fn input(shape: [usize; 4], device: &Device) -> Tensor<4> {
 
 /// The formula's images of another name: `input.1`, `input.2` and so on.
 pub fn images(name: &str, shape: [usize; 4], device: &Device) -> Tensor<4> {
-    Tensor::from_data(values(name, &shape), device)
+    Tensor::from_data(values(name, &shape, 6.0), device)
 }
 
 /// Channels and height of the outputs of the layers of these kinds, in the order of their calls.

@@ -167,6 +167,16 @@ pub enum ActivationArg {
     Sigmoid,
     /// max(0, x)
     Relu,
+    /// min(max(0, x), 6)
+    Relu6,
+    /// ReLU6(x + 3) / 6
+    Hardsigmoid,
+    /// x times its logistic function
+    Silu,
+    /// x times its hard sigmoid
+    Hardswish,
+    /// x times the normal distribution function
+    Gelu,
 }
 
 impl NetworkArgs {
@@ -176,6 +186,11 @@ impl NetworkArgs {
             Activation::Tanh => Some(ActivationArg::Tanh),
             Activation::Sigmoid => Some(ActivationArg::Sigmoid),
             Activation::Relu => Some(ActivationArg::Relu),
+            Activation::Relu6 => Some(ActivationArg::Relu6),
+            Activation::Hardsigmoid => Some(ActivationArg::Hardsigmoid),
+            Activation::Silu => Some(ActivationArg::Silu),
+            Activation::Hardswish => Some(ActivationArg::Hardswish),
+            Activation::Gelu => Some(ActivationArg::Gelu),
             // No network can be asked for one without.
             Activation::Identity => None,
         });
@@ -194,6 +209,11 @@ impl NetworkArgs {
             ActivationArg::Tanh => Activation::Tanh,
             ActivationArg::Sigmoid => Activation::Sigmoid,
             ActivationArg::Relu => Activation::Relu,
+            ActivationArg::Relu6 => Activation::Relu6,
+            ActivationArg::Hardsigmoid => Activation::Hardsigmoid,
+            ActivationArg::Silu => Activation::Silu,
+            ActivationArg::Hardswish => Activation::Hardswish,
+            ActivationArg::Gelu => Activation::Gelu,
         });
         Options {
             activation,

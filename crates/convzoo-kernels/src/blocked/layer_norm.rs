@@ -1,0 +1,168 @@
+//! Layer normalization over the channels of each pixel.
+#![allow(unsafe_code)]
+
+use crate::error::check_length;
+use crate::memory::pad_channels;
+use crate::parallel::piece;
+use crate::simd::{Kernel, Simd};
+use crate::{Buffer, Isa, KernelError, Layout, Operation};
+
+/// A layer normalization over the channels of each pixel, with a weight and a bias of each channel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// Multiplies each channel.
+    pub weight: Vec<f32>,
+    /// Added to each channel.
+    pub bias: Vec<f32>,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// Layer normalization of one layout into another; any halos.
+///
+/// # Errors
+/// Shapes differ, or the weights are of another number of channels.
+pub fn layer_norm(
+    isa: Isa,
+    norm: &LayerNorm,
+    input: Layout,
+    output: Layout,
+    threads: usize,
+) -> Result<Box<dyn Operation>, KernelError> {
+    if input.shape() != output.shape() {
+        let shape = |layout: Layout| [layout.channels, layout.height, layout.width];
+        let (left, right) = (shape(input), shape(output));
+        return Err(KernelError::Shapes { operation: "layer normalization", left, right });
+    }
+    let padded = |what, values: &[f32]| {
+        check_length(what, input.channels, values)?;
+        Ok(pad_channels(Some(values), 0.0, input.channels, isa.lanes()))
+    };
+    Ok(Box::new(LayerNormOperation {
+        isa,
+        weight: padded("a layer normalization's weight", &norm.weight)?,
+        bias: padded("a layer normalization's bias", &norm.bias)?,
+        present: pad_channels(Some(&vec![1.0; input.channels]), 0.0, input.channels, isa.lanes()),
+        epsilon: norm.epsilon,
+        input,
+        output,
+        bands: (threads * 4).div_ceil(output.batch.max(1)).clamp(1, output.height.max(1)),
+    }))
+}
+
+struct LayerNormOperation {
+    isa: Isa,
+    weight: Buffer,
+    bias: Buffer,
+    /// 1 for each channel, 0 for the lanes after them.
+    present: Buffer,
+    epsilon: f32,
+    input: Layout,
+    output: Layout,
+    /// Parts that the rows of an image are divided into.
+    bands: usize,
+}
+
+impl Operation for LayerNormOperation {
+    fn tasks(&self) -> usize {
+        self.output.batch * self.bands
+    }
+
+    fn inputs(&self) -> Vec<Layout> {
+        vec![self.input]
+    }
+
+    fn output(&self) -> Layout {
+        self.output
+    }
+
+    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+        let (image, band) = (task / self.bands, task % self.bands);
+        for row in piece(self.output.height, self.bands, band) {
+            // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
+            unsafe { self.isa.call(Row { operation: self, image, row, input: inputs[0], output }) }
+        }
+    }
+}
+
+/// A row of an image.
+struct Row<'a> {
+    operation: &'a LayerNormOperation,
+    image: usize,
+    row: usize,
+    input: *const f32,
+    output: *mut f32,
+}
+
+/// Pixels whose sums run side by side.
+const PIXELS: usize = 4;
+
+impl Kernel for Row<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let LayerNormOperation { input, output, .. } = self.operation;
+        // SAFETY: the row exists, and the pointers are valid for the layouts.
+        unsafe {
+            let from = self.input.add(input.at(self.image, 0, self.row));
+            let to = self.output.add(output.at(self.image, 0, self.row));
+            let mut x = 0;
+            while x + PIXELS <= output.width {
+                self.pixels::<S, PIXELS>(from.add(x * S::LANES), to.add(x * S::LANES));
+                x += PIXELS;
+            }
+            while x < output.width {
+                self.pixels::<S, 1>(from.add(x * S::LANES), to.add(x * S::LANES));
+                x += 1;
+            }
+            for block in 0..output.blocks() {
+                output.clear_halo(to.add(block * output.block()));
+            }
+        }
+    }
+}
+
+impl Row<'_> {
+    /// `N` neighboring pixels.
+    #[inline(always)]
+    unsafe fn pixels<S: Simd, const N: usize>(&self, from: *const f32, to: *mut f32) {
+        let LayerNormOperation { weight, bias, present, epsilon, input, output, .. } = self.operation;
+        let (blocks, count) = (input.blocks(), input.channels as f32);
+        // SAFETY: the pixels exist in every block.
+        unsafe {
+            let mut totals = [S::splat(0.0); N];
+            for block in 0..blocks {
+                let from = from.add(block * input.block());
+                for (p, total) in totals.iter_mut().enumerate() {
+                    *total = S::add(*total, S::load(from.add(p * S::LANES)));
+                }
+            }
+            let means = totals.map(|total| S::sum(total) / count);
+            let mut squares = [S::splat(0.0); N];
+            for block in 0..blocks {
+                let from = from.add(block * input.block());
+                let present = S::load(present.as_ptr().add(block * S::LANES));
+                for (p, square) in squares.iter_mut().enumerate() {
+                    let distance = S::sub(S::load(from.add(p * S::LANES)), S::splat(means[p]));
+                    let distance = S::mul(distance, present);
+                    *square = S::mul_add(distance, distance, *square);
+                }
+            }
+            let mut scales = [0.0; N];
+            for (p, scale) in scales.iter_mut().enumerate() {
+                *scale = 1.0 / (S::sum(squares[p]) / count + epsilon).sqrt();
+            }
+            for block in 0..blocks {
+                let (weight, bias) = (weight.as_ptr().add(block * S::LANES), bias.as_ptr().add(block * S::LANES));
+                let (weight, bias) = (S::load(weight), S::load(bias));
+                let (from, to) = (from.add(block * input.block()), to.add(block * output.block()));
+                for p in 0..N {
+                    let distance = S::sub(S::load(from.add(p * S::LANES)), S::splat(means[p]));
+                    let value = S::mul_add(S::mul(distance, S::splat(scales[p])), weight, bias);
+                    S::store(to.add(p * S::LANES), value);
+                }
+            }
+        }
+    }
+}
