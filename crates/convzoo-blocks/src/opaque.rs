@@ -10,10 +10,10 @@ use crate::features::Layer;
 /// use burn::tensor::{Device, Tensor};
 /// use convzoo_blocks::{FeatureMap, Opaque};
 ///
-/// fn swish<M: FeatureMap>(x: M) -> M {
-///     x.layer(&Opaque::new("swish", |x: Tensor<4>| x.clone() * burn::tensor::activation::sigmoid(x)))
+/// fn mish<M: FeatureMap>(x: M) -> M {
+///     x.layer(&Opaque::new("mish", burn::tensor::activation::mish::<4>))
 /// }
-/// assert_eq!(swish(Tensor::zeros([1, 2, 3, 3], &Device::default())).dims(), [1, 2, 3, 3]);
+/// assert_eq!(mish(Tensor::zeros([1, 2, 3, 3], &Device::default())).dims(), [1, 2, 3, 3]);
 /// ```
 pub struct Opaque<F> {
     name: String,

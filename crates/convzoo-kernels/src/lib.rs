@@ -19,7 +19,7 @@
 //! What operations are, whatever the layout:
 //!
 //! - [`conv`], [`pool`], [`linear`], [`elementwise`], [`lrn`]: shapes and parameters; `convzoo_graph::arithmetic` has the sizes of outputs.
-//! - [`error`], [`values`], [`math`]: errors, shared weights, tanh and the sigmoid.
+//! - [`error`], [`values`], [`math`]: errors, shared weights, activations of one value.
 //!
 //! What kernels stand on:
 //!

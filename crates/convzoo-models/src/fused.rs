@@ -248,6 +248,9 @@ mod tests {
             ("resnext50_32x4d", 64),
             ("resnetv2_50", 64),
             ("inception_resnet_v2", 96),
+            ("mobilenet_v3_small", 64),
+            ("shufflenet_v2_x0_5", 64),
+            ("convnext_tiny", 64),
         ] {
             let error = distance(name, side, LinearPrecision::Single);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
@@ -266,7 +269,15 @@ mod tests {
 
     #[test]
     fn a_profile_has_the_layers_of_the_summary() {
-        for (name, side) in [("lenet5", 32), ("resnet20_cifar", 32), ("googlenet", 64), ("densenet40_k12", 32)] {
+        for (name, side) in [
+            ("lenet5", 32),
+            ("resnet20_cifar", 32),
+            ("googlenet", 64),
+            ("densenet40_k12", 32),
+            ("mobilenet_v3_small", 64),
+            ("shufflenet_v2_x0_5", 64),
+            ("convnext_tiny", 64),
+        ] {
             let device = Device::flex();
             let network = create(name, &Options::default(), &device).unwrap();
             let [channels, ..] = network.input();

@@ -120,4 +120,21 @@ mod tests {
         // torchvision 0.24 lists as many for these families.
         assert_eq!(count, 34 + 63);
     }
+
+    #[test]
+    fn weights_know_the_images_that_they_were_measured_with() {
+        let of = |model: &str, name: &str| Published::find(model, name).expect(name).preprocessing;
+        let first = of("efficientnet_b1", "imagenet1k_v1");
+        assert_eq!((first.size, first.resize, first.interpolation), ([240; 2], Some(256), Interpolation::Bicubic));
+        let second = of("efficientnet_b1", "imagenet1k_v2");
+        assert_eq!((second.resize, second.interpolation), (Some(255), Interpolation::Bilinear));
+        assert_eq!(of("efficientnet_v2_l", "imagenet1k_v1").mean, [0.5; 3]);
+        assert_eq!(of("mobilenet_v2", "imagenet1k_v1"), Preprocessing::IMAGENET);
+
+        // The same network for images of two sizes: its weights say which.
+        let network = crate::create("regnet_y_16gf", &Options::default(), &Device::flex()).expect("it is there");
+        assert_eq!(network.input(), [3, 224, 224]);
+        let network = network.with_preprocessing(of("regnet_y_16gf", "imagenet1k_swag_e2e_v1"));
+        assert_eq!(network.input(), [3, 384, 384]);
+    }
 }

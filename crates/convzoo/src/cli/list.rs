@@ -2,7 +2,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use convzoo::{Options, create, published, variants};
+use convzoo::{Options, Variant, create, published, variants};
 use serde::Serialize;
 
 use super::output::{print, print_json, short, table, thousands};
@@ -18,9 +18,32 @@ pub struct Args {
     /// Show only networks of at most this many parameters (5e6, 5000000)
     #[arg(long, value_name = "N")]
     max_params: Option<f64>,
+    /// Show only networks of at most this many multiply-adds for an image (1e9)
+    #[arg(long, value_name = "N")]
+    max_macs: Option<f64>,
+    /// Show only networks with published weights that are right on at least so many per cent of ImageNet's validation
+    /// images
+    #[arg(long, value_name = "PERCENT")]
+    min_top1: Option<f64>,
+    /// Show only networks with published weights
+    #[arg(long)]
+    pretrained: bool,
+    /// Sort by this: the highest accuracy first, of all else the smallest
+    #[arg(long, value_name = "COLUMN")]
+    sort: Option<Column>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What networks are sorted by.
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum Column {
+    Name,
+    Year,
+    Params,
+    Macs,
+    Top1,
 }
 
 #[derive(Serialize)]
@@ -33,7 +56,70 @@ struct Row {
     input: [usize; 3],
     classes: usize,
     paper: &'static str,
+    /// The names of the published weights.
     weights: Vec<&'static str>,
+    /// The best top-1 accuracy of the published weights, in percent.
+    top1: Option<f64>,
+    /// Of all tensors in 32 bits: the size of a file of weights but for some names.
+    bytes: usize,
+}
+
+impl Row {
+    /// Without drawing a weight.
+    fn new(variant: &'static Variant, device: &Device) -> Result<Self> {
+        let network = create(variant.name, &Options::default(), device)?;
+        let summary = network.summary(variant.input)?;
+        let values: usize = network.state().iter().map(|entry| entry.shape.iter().product::<usize>()).sum();
+        Ok(Self {
+            name: variant.name,
+            family: variant.family,
+            year: variant.year,
+            params: summary.params,
+            macs: summary.macs,
+            input: variant.input,
+            classes: variant.classes,
+            paper: variant.paper,
+            weights: published(variant.name).map(|weights| weights.name).collect(),
+            top1: published(variant.name).map(|weights| weights.top1).max_by(f64::total_cmp),
+            bytes: values * size_of::<f32>(),
+        })
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let [channels, height, width] = self.input;
+        let top1 = self.top1.map(|top1| format!("{top1:.2}"));
+        let size = (!self.weights.is_empty()).then(|| format!("{:.1} MB", self.bytes as f64 / 1e6));
+        vec![
+            self.name.to_owned(),
+            self.family.to_owned(),
+            self.year.to_string(),
+            thousands(self.params),
+            short(self.macs),
+            format!("{channels}x{height}x{width}"),
+            top1.unwrap_or_default(),
+            size.unwrap_or_default(),
+        ]
+    }
+}
+
+impl Args {
+    fn wants(&self, row: &Row) -> bool {
+        let at_most = |most: Option<f64>, value: usize| most.is_none_or(|most| value as f64 <= most);
+        at_most(self.max_params, row.params)
+            && at_most(self.max_macs, row.macs)
+            && self.min_top1.is_none_or(|least| row.top1.is_some_and(|top1| top1 >= least))
+            && !(self.pretrained && row.weights.is_empty())
+    }
+}
+
+fn sort(rows: &mut [Row], column: Column) {
+    match column {
+        Column::Name => rows.sort_by_key(|row| row.name),
+        Column::Year => rows.sort_by_key(|row| row.year),
+        Column::Params => rows.sort_by_key(|row| row.params),
+        Column::Macs => rows.sort_by_key(|row| row.macs),
+        Column::Top1 => rows.sort_by(|a, b| b.top1.unwrap_or(0.0).total_cmp(&a.top1.unwrap_or(0.0))),
+    }
 }
 
 /// Lists what the registry has, measured by a pass on shapes alone.
@@ -53,43 +139,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if !named || args.family.as_ref().is_some_and(|family| family != variant.family) {
             continue;
         }
-        let network = create(variant.name, &Options::default(), &device)?;
-        let summary = network.summary(variant.input)?;
-        if args.max_params.is_some_and(|most| summary.params as f64 > most) {
-            continue;
+        let row = Row::new(variant, &device)?;
+        if args.wants(&row) {
+            rows.push(row);
         }
-        rows.push(Row {
-            name: variant.name,
-            family: variant.family,
-            year: variant.year,
-            params: summary.params,
-            macs: summary.macs,
-            input: variant.input,
-            classes: variant.classes,
-            paper: variant.paper,
-            weights: published(variant.name).map(|weights| weights.name).collect(),
-        });
+    }
+    if let Some(column) = args.sort {
+        sort(&mut rows, column);
     }
     if args.json {
         print_json(&rows)?;
     } else if rows.is_empty() {
         bail!("no network is like that; `convzoo list` shows them all");
     } else {
-        let cells = rows.iter().map(|row| {
-            let [channels, height, width] = row.input;
-            vec![
-                row.name.to_owned(),
-                row.family.to_owned(),
-                row.year.to_string(),
-                thousands(row.params),
-                short(row.macs),
-                format!("{channels}x{height}x{width}"),
-                row.classes.to_string(),
-                row.paper.to_owned(),
-            ]
-        });
-        let header = ["name", "family", "year", "parameters", "multiply-adds", "input", "classes", "paper"];
-        print(&table(&header, &[3, 4, 6], cells.collect()))?;
+        let header = ["name", "family", "year", "parameters", "multiply-adds", "input", "top-1", "weights"];
+        print(&table(&header, &[3, 4, 6, 7], rows.iter().map(Row::cells).collect()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
