@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
-use crate::dataset::{InMemory, Splits};
+use crate::dataset::InMemory;
 use crate::download::{self, Remote};
 use crate::error::DataError;
+use crate::part::Parts;
 use crate::source::Source;
 use crate::{file, folder};
 
@@ -78,10 +79,10 @@ type Found = Vec<(&'static str, Vec<u8>)>;
 
 impl Cifar {
     /// The data set from the user's folder, else from the cache, which the archive is downloaded to.
-    pub(crate) fn open(&self, source: &Source) -> Result<Splits, DataError> {
+    pub(crate) fn find(&self, source: &Source) -> Result<Parts, DataError> {
         let Some(root) = &source.data_dir else {
             let archive = self.cached(source)?;
-            return self.splits(&archive, self.unpack(&archive)?, source.split_seed);
+            return self.parts(&archive, self.unpack(&archive)?, source.split_seed);
         };
         if !root.is_dir() {
             return Err(DataError::MissingFolder { path: root.clone() });
@@ -89,15 +90,15 @@ impl Cifar {
         for folder in [root.clone(), root.join(self.folder)] {
             let found = self.read(&folder)?;
             if !found.is_empty() {
-                return self.splits(&folder, found, source.split_seed);
+                return self.parts(&folder, found, source.split_seed);
             }
         }
         let archive = root.join(self.archive);
         if archive.is_file() {
-            return self.splits(&archive, self.unpack(&archive)?, source.split_seed);
+            return self.parts(&archive, self.unpack(&archive)?, source.split_seed);
         }
-        if let [Some(train), Some(test)] = folder::parts(root) {
-            return folder::pair(self.name, &train, &test, Some(self.class_names()), source);
+        if let Some(parts) = folder::find_parts(self.name, root, Some(self.class_names()), source)? {
+            return Ok(parts);
         }
         Err(self.missing(root, &format!(" or {} or folders of images train/CLASS and test/CLASS", self.archive)))
     }
@@ -149,7 +150,7 @@ impl Cifar {
     }
 
     /// Both parts from the files found in `path`.
-    fn splits(&self, path: &Path, found: Found, seed: Option<u64>) -> Result<Splits, DataError> {
+    fn parts(&self, path: &Path, found: Found, seed: Option<u64>) -> Result<Parts, DataError> {
         let mut parts = [None, None];
         for (part, names) in parts.iter_mut().zip(self.files) {
             let batches: Vec<&(&str, Vec<u8>)> = found.iter().filter(|(name, _)| names.contains(name)).collect();
@@ -161,7 +162,10 @@ impl Cifar {
             }
         }
         let [train, test] = parts;
-        Splits::of_parts(self.name, train, test, seed, path).unwrap_or_else(|| Err(self.missing(path, "")))
+        if train.is_none() && test.is_none() {
+            return Err(self.missing(path, ""));
+        }
+        Ok(Parts::of(self.name, path.to_path_buf(), train, test, seed))
     }
 
     /// The images in some files of batches: each is its labels, then its red, its green and its blue plane.

@@ -7,7 +7,6 @@ use std::sync::{Arc, OnceLock};
 use crate::error::DataError;
 use crate::image::Image;
 use crate::preprocess::Preprocess;
-use crate::split::Split;
 
 /// An image and its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,42 +75,6 @@ impl Splits {
     /// The names of the classes, in label order.
     pub fn classes(&self) -> &[String] {
         self.train.classes()
-    }
-
-    /// `whole` in the two parts of `split`, or an error that names `path` where one part would be empty.
-    pub(crate) fn of(name: &str, whole: impl Dataset + 'static, split: Split, path: &Path) -> Result<Self, DataError> {
-        if split.train.is_empty() || split.test.is_empty() {
-            return Err(DataError::TooFew { path: path.to_path_buf(), images: whole.len() });
-        }
-        let whole: Arc<dyn Dataset> = Arc::new(whole);
-        Ok(Self {
-            name: name.to_owned(),
-            train: Arc::new(Subset::new(whole.clone(), split.train)),
-            test: Arc::new(Subset::new(whole, split.test)),
-        })
-    }
-}
-
-impl Splits {
-    /// Both parts where both are there; else a fifth of the only one held out, by `seed` or at its end. Nothing
-    /// where there is neither.
-    pub(crate) fn of_parts(
-        name: &str,
-        train: Option<InMemory>,
-        test: Option<InMemory>,
-        seed: Option<u64>,
-        path: &Path,
-    ) -> Option<Result<Self, DataError>> {
-        match (train, test) {
-            (Some(train), Some(test)) => {
-                Some(Ok(Self { name: name.to_owned(), train: Arc::new(train), test: Arc::new(test) }))
-            }
-            (Some(whole), None) | (None, Some(whole)) => {
-                let split = Split::fifth(whole.len(), seed);
-                Some(Self::of(name, whole, split, path))
-            }
-            (None, None) => None,
-        }
     }
 }
 
@@ -205,6 +168,100 @@ impl Dataset for Subset {
 
     fn file(&self, index: usize) -> Option<&Path> {
         self.whole.file(*self.indices.get(index)?)
+    }
+
+    fn in_memory(&self) -> bool {
+        self.whole.in_memory()
+    }
+}
+
+/// Several data sets of the same classes, one after another.
+pub(crate) struct Joined(Vec<Arc<dyn Dataset>>);
+
+impl Joined {
+    /// One data set of all `parts`.
+    pub fn of(mut parts: Vec<Arc<dyn Dataset>>) -> Arc<dyn Dataset> {
+        if parts.len() == 1 { parts.remove(0) } else { Arc::new(Self(parts)) }
+    }
+
+    /// The part that holds the sample at `index`, and where in it.
+    fn find(&self, mut index: usize) -> Result<(&dyn Dataset, usize), DataError> {
+        let asked = index;
+        for part in &self.0 {
+            match index.checked_sub(part.len()) {
+                Some(rest) => index = rest,
+                None => return Ok((&**part, index)),
+            }
+        }
+        Err(DataError::OutOfRange { index: asked, len: self.len() })
+    }
+}
+
+impl Dataset for Joined {
+    fn len(&self) -> usize {
+        self.0.iter().map(|part| part.len()).sum()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let (part, index) = self.find(index)?;
+        part.get(index)
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        let (part, index) = self.find(index)?;
+        part.label(index)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.0.first().map_or(&[], |part| part.classes())
+    }
+
+    fn file(&self, index: usize) -> Option<&Path> {
+        let (part, index) = self.find(index).ok()?;
+        part.file(index)
+    }
+
+    fn in_memory(&self) -> bool {
+        self.0.iter().all(|part| part.in_memory())
+    }
+}
+
+/// Another data set whose classes have the labels of a longer, or otherwise ordered, list of classes.
+pub struct Relabelled {
+    whole: Arc<dyn Dataset>,
+    classes: Vec<String>,
+    labels: Vec<usize>,
+}
+
+impl Relabelled {
+    /// `whole`, whose class n is the class `labels[n]` of `classes`; nothing where that is no class or there is not one
+    /// for each of its own.
+    pub fn new(whole: Arc<dyn Dataset>, classes: Vec<String>, labels: Vec<usize>) -> Option<Self> {
+        let fits = labels.len() == whole.classes().len() && labels.iter().all(|&label| label < classes.len());
+        fits.then_some(Self { whole, classes, labels })
+    }
+}
+
+impl Dataset for Relabelled {
+    fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let sample = self.whole.get(index)?;
+        Ok(Sample { label: self.labels[sample.label], ..sample })
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        Ok(self.labels[self.whole.label(index)?])
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn file(&self, index: usize) -> Option<&Path> {
+        self.whole.file(index)
     }
 
     fn in_memory(&self) -> bool {

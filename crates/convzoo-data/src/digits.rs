@@ -2,14 +2,13 @@
 //! Recognition of Handwritten Digits (E. Alpaydin and C. Kaynak, CC BY 4.0; see `data/ATTRIBUTION.md`).
 
 use std::io::Read;
-use std::path::Path;
-use std::sync::LazyLock;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
 
 use flate2::read::GzDecoder;
 
-use crate::dataset::{InMemory, Splits};
-use crate::error::DataError;
-use crate::split::Split;
+use crate::dataset::{Dataset, InMemory};
+use crate::part::{HoldOut, Parts};
 
 const SIDE: usize = 8;
 /// The ink of a pixel is counted from 0 to this.
@@ -18,11 +17,11 @@ const MOST_INK: u16 = 16;
 static DIGITS: LazyLock<InMemory> =
     LazyLock::new(|| read(include_bytes!("../data/optdigits.csv.gz")).expect("the embedded file is well-formed"));
 
-/// The digits, a fifth of them, chosen by `seed`, held out.
-pub(crate) fn open(name: &str, seed: Option<u64>) -> Result<Splits, DataError> {
-    let digits = DIGITS.clone();
-    let split = Split::fifth(crate::Dataset::len(&digits), Some(seed.unwrap_or(0)));
-    Splits::of(name, digits, split, Path::new("the embedded digits"))
+/// The digits, in one part.
+pub(crate) fn find(seed: Option<u64>) -> Parts {
+    let train: Option<Arc<dyn Dataset>> = Some(Arc::new(DIGITS.clone()));
+    let (name, path) = ("digits", PathBuf::from("the embedded digits"));
+    Parts { name, path, train, val: None, test: None, hold_out: HoldOut::Shuffled, seed }
 }
 
 /// The digits in a compressed table: on each line an image's pixels, row by row, and its digit.
@@ -44,7 +43,7 @@ fn read(table: &[u8]) -> Option<InMemory> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Dataset;
+    use crate::DataError;
 
     #[test]
     fn all_1797_digits_are_there_from_white_to_black() {
@@ -58,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_fifth_is_held_out_and_every_digit_is_in_both_parts() {
-        let splits = open("digits", None).unwrap();
+        let splits = find(None).splits().unwrap();
         assert_eq!((splits.train.len(), splits.test.len()), (1437, 360));
         for part in [&splits.train, &splits.test] {
             let mut seen = [false; 10];

@@ -15,7 +15,7 @@ pub enum DataError {
     /// No data set has this name.
     #[error(
         "unknown data set `{name}`{}; known data sets: {}",
-        nearest.map(|n| format!(", did you mean `{n}`?")).unwrap_or_default(),
+        meant(name, *nearest, *folder),
         known.join(", ")
     )]
     Unknown {
@@ -25,6 +25,8 @@ pub enum DataError {
         nearest: Option<&'static str>,
         /// Every known name.
         known: &'static [&'static str],
+        /// Whether it is a folder's name.
+        folder: bool,
     },
 
     /// The data set lives in a folder of the user's, and none was named.
@@ -151,6 +153,15 @@ pub enum DataError {
         problem: String,
     },
 
+    /// The data set has no images to choose by.
+    #[error("{name} has no validation images: there is no folder val in {}", told(path))]
+    NoPart {
+        /// The data set.
+        name: &'static str,
+        /// Where it is.
+        path: PathBuf,
+    },
+
     /// A sample beyond the end was asked for.
     #[error("there is no sample {index} in a data set of {len}")]
     OutOfRange {
@@ -224,6 +235,14 @@ impl DataError {
 /// A path as messages tell it: on one line, and without what would steer a terminal.
 fn told(path: &Path) -> String {
     escaped(&shown(path)).into_owned()
+}
+
+fn meant(name: &str, nearest: Option<&str>, folder: bool) -> String {
+    match nearest {
+        _ if folder => format!("; for the images in that folder: --data folder --data-dir {}", escaped(name)),
+        Some(nearest) => format!(", did you mean `{nearest}`?"),
+        None => String::new(),
+    }
 }
 
 fn offline_message(name: &str, folder: &Path, urls: &[String]) -> String {

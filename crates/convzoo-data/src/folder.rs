@@ -1,5 +1,6 @@
 //! A folder of image files, a folder to each class.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,12 @@ use std::sync::Arc;
 
 use walkdir::WalkDir;
 
-use crate::dataset::{Dataset, Sample, Splits};
+use crate::dataset::{Dataset, Sample};
 use crate::decode::{EXTENSIONS, Orientation, load_image_oriented};
 use crate::error::DataError;
+use crate::part::{HoldOut, Parts};
 use crate::shown::{escaped, shown};
 use crate::source::Source;
-use crate::split::Split;
 
 /// The images below `ROOT/CLASS/`, classes and files in the order of their names, decoded when they are asked for.
 #[derive(Clone, Debug)]
@@ -120,45 +121,54 @@ impl Dataset for ImageFolder {
     }
 }
 
-/// The user's folder: `train` and `test` or `val` in it, or else the classes, a fifth of each held out.
-pub(crate) fn open(source: &Source) -> Result<Splits, DataError> {
+/// The user's folder: `train`, `test` and `val` in it, as many as are there, or else the classes.
+pub(crate) fn find(source: &Source) -> Result<Parts, DataError> {
     const NAME: &str = "folder";
     let layout = "DIR/train/CLASS/* and DIR/test/CLASS/* (or val), or DIR/CLASS/*";
     let root = source.data_dir.as_deref().ok_or(DataError::NoDataDir { name: NAME, layout })?;
-    if let [Some(train), Some(test)] = parts(root) {
-        return pair(NAME, &train, &test, None, source);
-    }
-    let whole = match parts(root) {
-        [Some(train), None] => train,
-        _ => root.to_path_buf(),
-    };
-    let images = ImageFolder::search(&whole, None, source)?;
-    if let [class] = images.classes() {
-        let problem = format!("its only class is `{0}`; is the data in {1}/{0}?", escaped(class), whole.display());
-        return Err(classes_error(&whole, problem));
-    }
-    let labels: Vec<usize> = images.files.iter().map(|(_, label)| *label).collect();
-    let split = Split::stratified(&labels, source.split_seed.unwrap_or(0));
-    Splits::of(NAME, images, split, &whole)
+    find_parts(NAME, root, None, source)?.map_or_else(
+        || {
+            let train: Arc<dyn Dataset> = Arc::new(ImageFolder::search(root, None, source)?);
+            let (path, seed) = (root.to_path_buf(), source.split_seed);
+            let hold_out = HoldOut::OfEachClass;
+            Ok(Parts { name: NAME, path, train: Some(train), val: None, test: None, hold_out, seed })
+        },
+        Ok,
+    )
 }
 
-/// The folders of images for training and for testing in `root`.
-pub(crate) fn parts(root: &Path) -> [Option<PathBuf>; 2] {
-    let find = |names: &[&str]| names.iter().map(|name| root.join(name)).find(|path| path.is_dir());
-    [find(&["train"]), find(&["test", "val"])]
-}
-
-/// Two folders of images with the same classes: the given ones, or those of the training folder.
-pub(crate) fn pair(
-    name: &str,
-    train: &Path,
-    test: &Path,
+/// The folders `train`, `val` and `test` of images in `root`, if any is there, with the same classes: the given ones,
+/// else those of the training folder, else all that the others have.
+pub(crate) fn find_parts(
+    name: &'static str,
+    root: &Path,
     classes: Option<Vec<String>>,
     source: &Source,
-) -> Result<Splits, DataError> {
-    let train = ImageFolder::search(train, classes, source)?;
-    let test = ImageFolder::search(test, Some(train.classes.clone()), source)?;
-    Ok(Splits { name: name.to_owned(), train: Arc::new(train), test: Arc::new(test) })
+) -> Result<Option<Parts>, DataError> {
+    let places = ["train", "val", "test"].map(|part| Some(root.join(part)).filter(|path| path.is_dir()));
+    let Some(first) = places.iter().flatten().next() else { return Ok(None) };
+    // Beside other classes, one may well be called `test`.
+    if classes.is_none() && places[0].is_none() && folders(root)?.len() > places.iter().flatten().count() {
+        return Ok(None);
+    }
+    let classes = match (classes, &places[0]) {
+        (Some(classes), _) => classes,
+        (None, Some(train)) => folders(train)?.into_iter().map(|(_, class)| class).collect(),
+        (None, None) => {
+            let found = places.iter().flatten().map(|place| folders(place)).collect::<Result<Vec<_>, _>>()?;
+            let all: BTreeSet<_> = found.into_iter().flatten().map(|(_, class)| class).collect();
+            all.into_iter().collect()
+        }
+    };
+    // A training folder alone is split, and errors tell of it.
+    let path = if places.iter().flatten().count() == 1 { first.clone() } else { root.to_path_buf() };
+    let open = |place: Option<PathBuf>| -> Result<Option<Arc<dyn Dataset>>, DataError> {
+        let open = |path: PathBuf| ImageFolder::search(&path, Some(classes.clone()), source);
+        Ok(place.map(open).transpose()?.map(|images| Arc::new(images) as _))
+    };
+    let [train, val, test] = places.map(open);
+    let (hold_out, seed) = (HoldOut::OfEachClass, source.split_seed);
+    Ok(Some(Parts { name, path, train: train?, val: val?, test: test?, hold_out, seed }))
 }
 
 /// The folders in `root` and their names as classes, sorted, without those that systems hide in archives.

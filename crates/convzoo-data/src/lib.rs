@@ -23,6 +23,7 @@ mod idx;
 mod image;
 mod mnist;
 mod operation;
+mod part;
 mod preprocess;
 mod readable;
 mod shown;
@@ -30,14 +31,16 @@ mod source;
 mod split;
 
 pub use augment::{Augment, ColorJitter, RandAugment};
-pub use dataset::{Cached, Dataset, InMemory, Sample, Splits, Subset};
+pub use dataset::{Cached, Dataset, InMemory, Relabelled, Sample, Splits, Subset};
 pub use decode::{EXTENSIONS, Orientation, decode, decode_oriented, load_image, load_image_oriented};
 pub use error::DataError;
 pub use file::read as read_file;
 pub use folder::ImageFolder;
 pub use image::{Filter, Image};
 pub use operation::Operation;
+pub use part::{Part, Selection};
 pub use preprocess::{Fit, Preprocess};
+pub use readable::readable;
 pub use shown::{escaped, shown};
 pub use source::Source;
 pub use split::Split;
@@ -49,21 +52,32 @@ pub fn names() -> &'static [&'static str] {
     NAMES
 }
 
-/// Opens the data set called `name`.
+/// Opens the data set called `name`, in two parts.
 pub fn open(name: &str, source: &Source) -> Result<Splits, DataError> {
+    find(name, source)?.splits()
+}
+
+/// Some images of the data set called `name`, to measure a network on. Of a data set without images to test on these
+/// are, for [`Part::Test`], those that [`open`] holds out.
+pub fn select(name: &str, source: &Source, part: Part) -> Result<Selection, DataError> {
+    find(name, source)?.select(part)
+}
+
+fn find(name: &str, source: &Source) -> Result<part::Parts, DataError> {
     match name {
-        "digits" => digits::open(name, source.split_seed),
-        "mnist" => mnist::MNIST.open(source),
-        "fashion-mnist" => mnist::FASHION_MNIST.open(source),
-        "cifar10" => cifar::CIFAR10.open(source),
-        "cifar100" => cifar::CIFAR100.open(source),
-        "folder" => folder::open(source),
+        "digits" => Ok(digits::find(source.split_seed)),
+        "mnist" => mnist::MNIST.find(source),
+        "fashion-mnist" => mnist::FASHION_MNIST.find(source),
+        "cifar10" => cifar::CIFAR10.find(source),
+        "cifar100" => cifar::CIFAR100.find(source),
+        "folder" => folder::find(source),
         _ => {
             let distance = |known: &str| strsim::damerau_levenshtein(&name.to_lowercase(), known);
             // Half of the letters wrong is another word, not a slip.
             let nearest = NAMES.iter().copied().min_by_key(|known| distance(known));
             let nearest = nearest.filter(|known| 2 * distance(known) <= known.len());
-            Err(DataError::Unknown { name: name.to_owned(), nearest, known: NAMES })
+            let folder = std::path::Path::new(name).is_dir();
+            Err(DataError::Unknown { name: name.to_owned(), nearest, known: NAMES, folder })
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::dataset::{InMemory, Splits};
+use crate::dataset::InMemory;
 use crate::download::{self, Remote};
 use crate::error::DataError;
 use crate::idx;
+use crate::part::Parts;
 use crate::source::Source;
 
 /// A data set in MNIST's format.
@@ -95,13 +96,13 @@ pub(crate) const FASHION_MNIST: Mnist = Mnist {
 };
 
 /// For training and for testing, the files of images and of labels.
-type Parts = [Option<[PathBuf; 2]>; 2];
+type Files = [Option<[PathBuf; 2]>; 2];
 
 impl Mnist {
     /// The data set from the user's folder, else from the cache, where what is missing is downloaded to.
-    pub(crate) fn open(&self, source: &Source) -> Result<Splits, DataError> {
+    pub(crate) fn find(&self, source: &Source) -> Result<Parts, DataError> {
         let (folder, found) = match &source.data_dir {
-            Some(folder) => (folder.clone(), self.find(folder)?),
+            Some(folder) => (folder.clone(), self.find_in(folder)?),
             None => self.cached(source)?,
         };
         let mut parts = [None, None];
@@ -109,16 +110,17 @@ impl Mnist {
             *part = paths.as_ref().map(|paths| self.read(paths)).transpose()?;
         }
         let [train, test] = parts;
-        Splits::of_parts(self.name, train, test, source.split_seed, &folder).unwrap_or_else(|| {
-            Err(DataError::MissingFiles {
+        if train.is_none() && test.is_none() {
+            return Err(DataError::MissingFiles {
                 looked_for: self.files.as_flattened().iter().map(|file| spellings(file.name).join(" or ")).collect(),
                 folder,
-            })
-        })
+            });
+        }
+        Ok(Parts::of(self.name, folder, train, test, source.split_seed))
     }
 
     /// For training and for testing the files of images and labels, where both are there.
-    fn find(&self, folder: &Path) -> Result<Parts, DataError> {
+    fn find_in(&self, folder: &Path) -> Result<Files, DataError> {
         if !folder.is_dir() {
             return Err(DataError::MissingFolder { path: folder.to_path_buf() });
         }
@@ -143,7 +145,7 @@ impl Mnist {
     }
 
     /// The same in the cache, completed by downloads.
-    fn cached(&self, source: &Source) -> Result<(PathBuf, Parts), DataError> {
+    fn cached(&self, source: &Source) -> Result<(PathBuf, Files), DataError> {
         let folder = source.cache_dir()?.join(self.name);
         let missing: Vec<&File> = (self.files.as_flattened().iter())
             .filter(|file| find_file(std::slice::from_ref(&folder), file.name).is_none())
@@ -163,7 +165,7 @@ impl Mnist {
             };
             download::fetch(&remote, &folder, source.progress)?;
         }
-        let found = self.find(&folder)?;
+        let found = self.find_in(&folder)?;
         Ok((folder, found))
     }
 

@@ -19,7 +19,7 @@ impl Splits {
 }
 
 /// The samples of `data` whose images are whole, and why the others are not.
-fn readable(data: Arc<dyn Dataset>) -> Result<(Arc<dyn Dataset>, Vec<DataError>), DataError> {
+pub fn readable(data: Arc<dyn Dataset>) -> Result<(Arc<dyn Dataset>, Vec<DataError>), DataError> {
     if data.in_memory() {
         return Ok((data, Vec::new()));
     }

@@ -10,7 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Noise, gzip, shared};
-use convzoo_data::{Cached, DataError, Dataset, Fit, ImageFolder, Preprocess, Source, Splits, open};
+use convzoo_data::{
+    Cached, DataError, Dataset, Fit, ImageFolder, Part, Preprocess, Selection, Source, Splits, open, select,
+};
 use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
@@ -76,6 +78,38 @@ fn folders_of_classes_alone_are_split_in_proportion() {
     };
     assert_eq!(held_out(0), held_out(0));
     assert_ne!(held_out(0), held_out(1));
+}
+
+#[test]
+fn parts_are_chosen_by_name() {
+    let chosen = |root: &TempDir, part| {
+        let Selection { data, which, held_out_of } = select("folder", &Source::folder(root.path()), part).unwrap();
+        (data.len(), data.classes().len(), which, held_out_of)
+    };
+    let part = |images, classes, which: &str| (images, classes, which.to_owned(), None);
+    let root =
+        tree(&["train/a/1.png", "train/a/2.png", "train/b/1.png", "val/b/1.png", "test/a/1.png", "test/b/2.png"]);
+    assert_eq!(chosen(&root, Part::All), part(6, 2, "all images"));
+    assert_eq!(chosen(&root, Part::Train), part(3, 2, "training images"));
+    assert_eq!(chosen(&root, Part::Val), part(1, 2, "validation images"));
+    assert_eq!(chosen(&root, Part::Test), part(2, 2, "test images"));
+    let all = select("folder", &Source::folder(root.path()), Part::All).unwrap().data;
+    let labels: Vec<_> = (0..6).map(|index| all.label(index).unwrap()).collect();
+    assert_eq!((labels, all.file(3).unwrap()), (vec![0, 0, 1, 1, 0, 1], &*root.path().join("val/b/1.png")));
+    assert!(matches!(all.get(6), Err(DataError::OutOfRange { index: 6, len: 6 })));
+
+    // Images to test on need none to train on, nor all the classes.
+    let root = tree(&["test/b/1.png"]);
+    assert_eq!(chosen(&root, Part::Test), part(1, 1, "test images"));
+    assert!(folder(&root).unwrap_err().to_string().contains("none to train on"), "{:?}", folder(&root));
+    assert!(select("folder", &Source::folder(root.path()), Part::Val).is_err());
+
+    // A folder in one part says which of its images it gives; a class may be called `test`.
+    let names = ["test", "other"].map(|class| (0..5).map(|i| format!("{class}/{i}.png")).collect::<Vec<_>>()).concat();
+    let root = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(chosen(&root, Part::All), part(10, 2, "all images"));
+    assert_eq!(chosen(&root, Part::Test), (2, 2, "the fifth held out for testing by seed 0".to_owned(), Some(10)));
+    assert_eq!(chosen(&root, Part::Train).0, 8);
 }
 
 #[test]

@@ -1,0 +1,141 @@
+//! A data set's parts as they are found, and which of its images are trained on or measured.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::dataset::{Dataset, Joined, Splits, Subset};
+use crate::error::DataError;
+use crate::split::Split;
+
+/// Which images of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All there are.
+    All,
+    /// Those to train on.
+    Train,
+    /// Those to choose by while training, where the data set has such.
+    Val,
+    /// Those to test on.
+    Test,
+}
+
+/// Some images of a data set, and which they are.
+#[derive(Clone)]
+pub struct Selection {
+    /// The images.
+    pub data: Arc<dyn Dataset>,
+    /// Which of the data set's they are, in words: `test images`.
+    pub which: String,
+    /// How many images the data set has in all, where these are those that a split has held out of them.
+    pub held_out_of: Option<usize>,
+}
+
+/// How a fifth of a data set that comes in one part is held out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HoldOut {
+    /// The last fifth in the order of the files, unless a seed is given.
+    Last,
+    /// A fifth chosen by the seed, 0 unless it is given.
+    Shuffled,
+    /// The same, of each class.
+    OfEachClass,
+}
+
+/// What was found of a data set.
+pub(crate) struct Parts {
+    pub name: &'static str,
+    /// Where, for errors.
+    pub path: PathBuf,
+    /// The images to train on; all of them where there are none to test on.
+    pub train: Option<Arc<dyn Dataset>>,
+    pub val: Option<Arc<dyn Dataset>>,
+    pub test: Option<Arc<dyn Dataset>>,
+    pub hold_out: HoldOut,
+    /// The split's seed, where one was given.
+    pub seed: Option<u64>,
+}
+
+impl Parts {
+    /// The parts of a data set that may come with one of them only, which then is split.
+    pub fn of(
+        name: &'static str,
+        path: PathBuf,
+        train: Option<impl Dataset + 'static>,
+        test: Option<impl Dataset + 'static>,
+        seed: Option<u64>,
+    ) -> Self {
+        let shared = |data| Arc::new(data) as Arc<dyn Dataset>;
+        let (train, test) = match (train, test) {
+            (None, Some(whole)) => (Some(Arc::new(whole) as Arc<dyn Dataset>), None),
+            (train, test) => (train.map(shared), test.map(|data| Arc::new(data) as Arc<dyn Dataset>)),
+        };
+        Self { name, path, train, val: None, test, hold_out: HoldOut::Last, seed }
+    }
+
+    /// Both parts to train and test with; a fifth of the only one is held out.
+    pub fn splits(self) -> Result<Splits, DataError> {
+        let (name, train) = (self.name.to_owned(), self.train.clone());
+        let Some(train) = train else {
+            let problem = "it has images to test on and none to train on".to_owned();
+            return Err(DataError::Classes { folder: self.path, problem });
+        };
+        if let Some(test) = self.test.or(self.val) {
+            return Ok(Splits { name, train, test });
+        }
+        if let ([class], HoldOut::OfEachClass) = (train.classes(), self.hold_out) {
+            let class = crate::escaped(class);
+            let problem = format!("its only class is `{class}`; is the data in {}/{class}?", self.path.display());
+            return Err(DataError::Classes { folder: self.path, problem });
+        }
+        let split = split(&*train, self.hold_out, self.seed)?;
+        if split.train.is_empty() || split.test.is_empty() {
+            return Err(DataError::TooFew { path: self.path, images: train.len() });
+        }
+        let part = |indices| Arc::new(Subset::new(Arc::clone(&train), indices));
+        Ok(Splits { name, train: part(split.train), test: part(split.test) })
+    }
+
+    /// The images of `part`.
+    pub fn select(self, part: Part) -> Result<Selection, DataError> {
+        let chosen = |data, which: &str| Ok(Selection { data, which: which.to_owned(), held_out_of: None });
+        let Self { train, val, test, .. } = &self;
+        match (part, train, val, test) {
+            (Part::All, ..) => {
+                chosen(Joined::of([train, val, test].into_iter().flatten().cloned().collect()), "all images")
+            }
+            (Part::Train, Some(train), val, test) if val.is_some() || test.is_some() => {
+                chosen(Arc::clone(train), "training images")
+            }
+            (Part::Val, _, Some(val), _) | (Part::Test, _, Some(val), None) => {
+                chosen(Arc::clone(val), "validation images")
+            }
+            (Part::Val, _, None, _) => Err(DataError::NoPart { name: self.name, path: self.path }),
+            (Part::Test, _, _, Some(test)) => chosen(Arc::clone(test), "test images"),
+            (Part::Train | Part::Test, train, _, _) => {
+                let seed = match (self.seed, self.hold_out) {
+                    (None, HoldOut::Last) => String::new(),
+                    (seed, _) => format!(" by seed {}", seed.unwrap_or(0)),
+                };
+                let held_out_of = train.as_ref().map(|train| train.len());
+                let splits = self.splits()?;
+                let (data, which) = match part {
+                    Part::Train => (splits.train, "the four fifths chosen for training"),
+                    _ => (splits.test, "the fifth held out for testing"),
+                };
+                Ok(Selection { data, which: format!("{which}{seed}"), held_out_of })
+            }
+        }
+    }
+}
+
+fn split(data: &dyn Dataset, hold_out: HoldOut, seed: Option<u64>) -> Result<Split, DataError> {
+    Ok(match hold_out {
+        HoldOut::Last => Split::fifth(data.len(), seed),
+        HoldOut::Shuffled => Split::fifth(data.len(), Some(seed.unwrap_or(0))),
+        HoldOut::OfEachClass => {
+            let labels = (0..data.len()).map(|index| data.label(index)).collect::<Result<Vec<_>, _>>()?;
+            Split::stratified(&labels, seed.unwrap_or(0))
+        }
+    })
+}
