@@ -13,10 +13,15 @@ pub struct Bars {
     groups: Vec<(String, Vec<Option<f64>>)>,
 }
 
-const WIDTH: i32 = 760;
-const BAR: i32 = 16;
-const GAP: i32 = 14;
+const WIDTH: i32 = 480;
+const BAR: i32 = 18;
+const GAP: i32 = 10;
 const TOP: i32 = 44;
+/// Height of a group's name, which stands above its bars.
+const NAME: i32 = 20;
+/// Room for the number after the longest bar.
+const NUMBER: i32 = 66;
+const LEFT: i32 = 14;
 
 impl Bars {
     /// No groups yet; `unit` stands under the title and `series` names the bars of each group.
@@ -38,13 +43,31 @@ impl Bars {
     }
 
     fn group_height(&self) -> i32 {
-        BAR * self.series.len().max(1) as i32 + GAP
+        NAME + BAR * self.series.len().max(1) as i32 + GAP
     }
 
-    fn legend_height(&self) -> i32 {
-        if self.series.len() > 1 { 26 } else { 0 }
+    /// Where each series' name stands in the legend, in rows as wide as the chart, and how high they are.
+    fn legend(&self) -> (Vec<(i32, i32)>, i32) {
+        if self.series.len() < 2 {
+            return (Vec::new(), 0);
+        }
+        let (mut x, mut y) = (LEFT, 0);
+        let places = self.series.iter().map(|name| {
+            let width = 17 + text_width(name, 14) + 18;
+            if x > LEFT && x + width > WIDTH {
+                (x, y) = (LEFT, y + LEGEND);
+            }
+            let place = (x, y);
+            x += width;
+            place
+        });
+        let places: Vec<_> = places.collect();
+        (places, y + LEGEND)
     }
 }
+
+/// Height of a row of the legend.
+const LEGEND: i32 = 24;
 
 impl Chart for Bars {
     fn title(&self) -> &str {
@@ -52,42 +75,38 @@ impl Chart for Bars {
     }
 
     fn size(&self) -> (u32, u32) {
-        let height = TOP + 20 + self.legend_height() + self.group_height() * self.groups.len() as i32 + 12;
+        let (_, legend) = self.legend();
+        let height = TOP + 14 + legend + self.group_height() * self.groups.len() as i32 + 8;
         (WIDTH as u32, height as u32)
     }
 
     fn draw<DB: DrawingBackend>(&self, surface: &DrawingArea<DB, Shift>) -> Drawn<DB> {
-        surface.draw(&Text::new(self.title.as_str(), (14, 12), font(18)))?;
-        surface.draw(&Text::new(self.unit.as_str(), (14, 36), font(13)))?;
-        let mut x = 14;
-        if self.series.len() > 1 {
-            for (index, name) in self.series.iter().enumerate() {
-                let y = TOP + 24;
-                surface.draw(&Rectangle::new([(x, y - 5), (x + 12, y + 6)], colour(index).filled()))?;
-                surface.draw(&Text::new(name.as_str(), (x + 17, y), anchored(13, HPos::Left)))?;
-                x += 17 + text_width(name, 13) + 18;
-            }
+        surface.draw(&Text::new(self.title.as_str(), (LEFT, 12), font(18)))?;
+        surface.draw(&Text::new(self.unit.as_str(), (LEFT, 36), font(14)))?;
+        let (places, legend) = self.legend();
+        for (index, (name, (x, y))) in self.series.iter().zip(places).enumerate() {
+            let y = TOP + 22 + y;
+            surface.draw(&Rectangle::new([(x, y - 5), (x + 12, y + 6)], colour(index).filled()))?;
+            surface.draw(&Text::new(name.as_str(), (x + 17, y), anchored(14, HPos::Left)))?;
         }
-        let names = self.groups.iter().map(|(name, _)| text_width(name, 14)).max().unwrap_or(0).min(WIDTH / 3);
-        let (left, right) = (names + 26, WIDTH - 70);
         let largest =
             self.groups.iter().flat_map(|(_, values)| values).flatten().fold(f64::MIN_POSITIVE, |a, b| a.max(*b));
-        let top = TOP + 20 + self.legend_height();
+        let top = TOP + 14 + legend;
         for (index, (name, values)) in self.groups.iter().enumerate() {
             let y = top + index as i32 * self.group_height();
-            let middle = y + (self.group_height() - GAP) / 2;
-            surface.draw(&Text::new(name.as_str(), (left - 10, middle), anchored(14, HPos::Right)))?;
+            surface.draw(&Text::new(name.as_str(), (LEFT, y + NAME / 2), anchored(15, HPos::Left)))?;
             for (index, value) in values.iter().enumerate() {
-                let y = y + index as i32 * BAR;
+                let y = y + NAME + index as i32 * BAR;
+                let room = f64::from(WIDTH - NUMBER - LEFT);
                 let (end, label) = match value {
-                    Some(value) => (left + ((right - left) as f64 * value / largest).round() as i32, short(*value)),
-                    None => (left, "–".to_owned()),
+                    Some(value) => (LEFT + (room * value / largest).round() as i32, short(*value)),
+                    None => (LEFT, "–".to_owned()),
                 };
-                surface.draw(&Rectangle::new([(left, y + 1), (end, y + BAR - 1)], colour(index).filled()))?;
-                surface.draw(&Text::new(label, (end + 5, y + BAR / 2), anchored(12, HPos::Left)))?;
+                surface.draw(&Rectangle::new([(LEFT, y + 1), (end, y + BAR - 1)], colour(index).filled()))?;
+                surface.draw(&Text::new(label, (end + 5, y + BAR / 2), anchored(14, HPos::Left)))?;
             }
         }
         let bottom = top + self.group_height() * self.groups.len() as i32 - GAP / 2;
-        surface.draw(&PathElement::new([(left, top - 4), (left, bottom)], FAINT))
+        surface.draw(&PathElement::new([(LEFT, top), (LEFT, bottom)], FAINT))
     }
 }

@@ -1,6 +1,7 @@
 use std::sync::Once;
 
 use image::RgbImage;
+use maud::html;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -45,7 +46,7 @@ pub trait Chart {
             let drawn = surface.fill(&WHITE).and_then(|()| self.draw(&surface)).and_then(|()| surface.present());
             drawn.map_err(|problem| self.refused(problem))?;
         }
-        Ok(file::printable(text))
+        Ok(file::printable(titled(&text, self.title())))
     }
 
     /// The chart as pixels.
@@ -68,6 +69,16 @@ pub trait Chart {
     #[doc(hidden)]
     fn refused(&self, problem: impl std::fmt::Display) -> ReportError {
         ReportError::Draw { title: self.title().to_owned(), problem: problem.to_string() }
+    }
+}
+
+/// An SVG element as a picture that has a title, for those who hear pages rather than see them.
+fn titled(svg: &str, title: &str) -> String {
+    let title = html! { title { (title) } }.into_string();
+    let picture = svg.replacen("<svg ", "<svg role=\"img\" ", 1);
+    match picture.split_once('>') {
+        Some((opening, rest)) => format!("{opening}>{title}{rest}"),
+        None => picture,
     }
 }
 
@@ -113,13 +124,27 @@ pub(crate) fn colour(index: usize) -> RGBColor {
         RGBColor(110, 84, 160),
         RGBColor(120, 120, 120),
         RGBColor(150, 90, 40),
-        RGBColor(60, 60, 60),
+        RGBColor(150, 150, 40),
     ];
     TEN.get(index).copied().unwrap_or_else(|| {
         // The golden angle puts each hue far from the ones before it.
         let (red, green, blue) = HSLColor((index as f64 * 0.381_966).fract(), 0.6, 0.45).rgb();
         RGBColor(red, green, blue)
     })
+}
+
+/// At most `most` round numbers from `low` to `high`, as ticks of an axis: multiples of one, two or five times a power of
+/// ten, and of one at least where they are to be whole.
+pub(crate) fn ticks(low: f64, high: f64, most: usize, whole: bool) -> Vec<f64> {
+    let span = high - low;
+    if !span.is_finite() || span <= 0.0 {
+        return vec![low];
+    }
+    let power = 10_f64.powf((span / most as f64).log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0, 20.0].map(|step| step * power);
+    let fits = |step: &f64| (high / step).floor() - (low / step).ceil() < most as f64 && (!whole || *step >= 1.0);
+    let step = steps.into_iter().find(fits).unwrap_or(if whole { 1.0 } else { steps[4] });
+    ((low / step).ceil() as i64..=(high / step).floor() as i64).map(|at| at as f64 * step).collect()
 }
 
 /// A number as short as it can be read: `0.125`, `14.2`, `1437`.
@@ -139,7 +164,20 @@ pub(crate) fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::short;
+    use super::{short, ticks};
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        assert_eq!(ticks(0.9, 3.1, 10, true), [1.0, 2.0, 3.0]);
+        assert_eq!(ticks(0.6, 20.4, 10, true), [2.0, 4.0, 6.0, 8.0, 10.0, 12.0, 14.0, 16.0, 18.0, 20.0]);
+        assert_eq!(ticks(0.0, 1.0, 6, false), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(ticks(10.0, 10.0, 6, false), [10.0]);
+        assert_eq!(ticks(-3e5, 1e6, 4, false), [0.0, 5e5, 1e6]);
+        for (low, high) in [(1e-9, 3e-9), (-7.0, 1e12), (0.1, 0.10001)] {
+            let ticks = ticks(low, high, 8, false);
+            assert!((1..=8).contains(&ticks.len()), "{low} to {high}: {ticks:?}");
+        }
+    }
 
     #[test]
     fn numbers_are_short() {

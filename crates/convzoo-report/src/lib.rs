@@ -27,6 +27,7 @@ pub use chart::{Chart, Surface};
 pub use error::ReportError;
 pub use file::{is_report, write_svg};
 pub use grid::{Grid, write_png};
+pub use image::RgbImage;
 pub use lines::Lines;
 pub use matrix::Matrix;
 pub use page::Page;

@@ -32,14 +32,14 @@ impl Matrix {
 
     fn cell(&self) -> i32 {
         match self.values.len() as i32 {
-            ..=12 => 44,
+            ..=12 => 38,
             count @ 13..=100 => (1000 / count).max(READABLE),
             count => (1200 / count).max(1),
         }
     }
 
     fn margin(&self) -> i32 {
-        let widest = self.labels.iter().map(|label| text_width(label, 13)).max().unwrap_or(0);
+        let widest = self.labels.iter().map(|label| text_width(label, 14)).max().unwrap_or(0);
         if self.cell() < READABLE { 40 } else { 40 + widest.min(220) }
     }
 }
@@ -58,7 +58,7 @@ impl Chart for Matrix {
         let (cell, margin, count) = (self.cell(), self.margin(), self.values.len() as i32);
         let (left, top) = (margin, 40 + margin);
         surface.draw(&Text::new(self.title.as_str(), (14, 12), font(18)))?;
-        surface.draw(&Text::new(format!("rows: {}; columns: {}", self.rows, self.columns), (14, 38), font(13)))?;
+        surface.draw(&Text::new(format!("rows: {}; columns: {}", self.rows, self.columns), (14, 38), font(14)))?;
         for (y, row) in (0..).zip(&self.values) {
             let total: f64 = row.iter().sum();
             for (x, &value) in (0..).zip(row) {
@@ -72,9 +72,9 @@ impl Chart for Matrix {
                 let style = shade.mix(share.sqrt()).filled();
                 surface.draw(&Rectangle::new([corner, (corner.0 + cell, corner.1 + cell)], style))?;
                 let number = short(value);
-                if value != 0.0 && text_width(&number, 12) + 2 <= cell {
+                if value != 0.0 && text_width(&number, 13) + 2 <= cell {
                     let ink = if share > 0.3 { WHITE } else { INK };
-                    let style = anchored(12, HPos::Center).color(&ink);
+                    let style = anchored(13, HPos::Center).color(&ink);
                     surface.draw(&Text::new(number, (corner.0 + cell / 2, corner.1 + cell / 2), style))?;
                 }
             }
@@ -82,8 +82,8 @@ impl Chart for Matrix {
         if cell >= READABLE {
             for (index, label) in (0..).zip(&self.labels) {
                 let middle = index * cell + cell / 2;
-                surface.draw(&Text::new(label.as_str(), (left - 7, top + middle), anchored(13, HPos::Right)))?;
-                let upwards = font(13).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Left, VPos::Center));
+                surface.draw(&Text::new(label.as_str(), (left - 7, top + middle), anchored(14, HPos::Right)))?;
+                let upwards = font(14).transform(FontTransform::Rotate270).pos(Pos::new(HPos::Left, VPos::Center));
                 surface.draw(&Text::new(label.as_str(), (left + middle, top - 7), upwards))?;
             }
         }

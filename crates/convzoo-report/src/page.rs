@@ -15,19 +15,31 @@ pub struct Page {
     body: Vec<String>,
 }
 
+/// Charts are drawn in ink on white; where the page is dark their ground and ink are the page's.
 const STYLE: &str = "
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #d0d4d9; --ground: #fff; --band: #f6f7f8; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e4e7ea; --faint: #444b52; --ground: #16191c; --band: #1f2428; } }
+* { box-sizing: border-box; }
 body { font: 16px/1.55 system-ui, sans-serif; color: var(--ink); background: var(--ground);
-       max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+       max-width: 84rem; margin: 1.5rem auto; padding: 0 1rem; }
+h1, h2, p, figcaption { overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.25; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-figure { margin: 1.2rem 0; } figure svg, figure img { max-width: 100%; height: auto; border-radius: 6px; background: #fff; }
+p { max-width: 46rem; }
+figure { margin: 1.2rem 0; overflow-x: auto; } figure img { max-width: 100%; height: auto; }
+figure svg { width: 100%; height: auto; display: block; }
+figure svg rect[fill='#FFFFFF'] { fill: var(--ground); }
+figure svg [fill='#1F2328'] { fill: var(--ink); } figure svg [stroke='#1F2328'] { stroke: var(--ink); }
+figure svg [fill='#D0D4D9'] { fill: var(--faint); } figure svg [stroke='#D0D4D9'] { stroke: var(--faint); }
 figure img.pixels { image-rendering: pixelated; }
 figcaption { font-size: .9rem; opacity: .8; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures figure { margin: 0; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); gap: 1rem; }
+.charts figure { margin: 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem; } .figures figure { margin: 0; max-width: 100%; }
+.thumbnails { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: .8rem; }
+.thumbnails figure { margin: 0; } .thumbnails img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 .scroll { overflow-x: auto; margin: 1rem 0; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--faint); white-space: nowrap; }
-td.number, th.number { text-align: right; } th { background: var(--band); }
+th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--faint); vertical-align: top; }
+td.number, th.number { text-align: right; white-space: nowrap; } th { background: var(--band); white-space: nowrap; }
 pre { overflow-x: auto; background: var(--band); padding: .7rem; border-radius: 6px; }
 ";
 
@@ -78,7 +90,17 @@ impl Page {
 
     /// A drawing, as [`Chart::svg`](crate::Chart::svg) gives it, which is put into the page as it stands.
     pub fn svg(self, svg: &str, caption: &str) -> Self {
-        self.push(html! { figure { (PreEscaped(svg)) (self::caption(caption)) } })
+        self.push(drawing(svg, caption))
+    }
+
+    /// Drawings side by side, as many as can be read in a row.
+    pub fn svgs<'a>(self, svgs: impl IntoIterator<Item = &'a str>) -> Self {
+        self.push(html! { div.charts { @for svg in svgs { (drawing(svg, "")) } } })
+    }
+
+    /// Small pictures in rows, each with what is to be said of it.
+    pub fn thumbnails<'a>(self, images: impl IntoIterator<Item = (&'a RgbImage, &'a str)>) -> Self {
+        self.push(html! { div.thumbnails { @for (image, caption) in images { (figure(image, caption)) } } })
     }
 
     /// A picture.
@@ -119,11 +141,26 @@ impl Page {
     }
 }
 
+/// A drawing no larger than one and a half times as it was drawn, and no smaller than its text can be read in: there it
+/// is scrolled.
+fn drawing(svg: &str, caption: &str) -> Markup {
+    let width = svg.split_once(" width=\"").and_then(|(_, rest)| rest.split_once('"')?.0.parse::<u32>().ok());
+    let bounds = width.map(|width| format!("min-width: {}px; max-width: {}px", width * 7 / 10, width * 3 / 2));
+    let svg = match &bounds {
+        Some(bounds) => svg.replacen("<svg ", &format!("<svg style=\"{bounds}\" "), 1),
+        None => svg.to_owned(),
+    };
+    html! { figure { (PreEscaped(svg)) (self::caption(caption)) } }
+}
+
 fn caption(text: &str) -> Markup {
     html! { @if !text.is_empty() { figcaption { (text) } } }
 }
 
+/// A picture, scrolled where it would be so small that its labels could not be read.
 fn figure(image: &RgbImage, caption: &str) -> Markup {
     let data = format!("data:image/png;base64,{}", STANDARD.encode(png(image)));
-    html! { figure { img src=(data) alt=(caption) width=(image.width()) height=(image.height()); (self::caption(caption)) } }
+    let (width, height) = (image.width(), image.height());
+    let least = format!("min-width: {}px", width * 7 / 10);
+    html! { figure { img src=(data) alt=(caption) width=(width) height=(height) style=(least); (self::caption(caption)) } }
 }

@@ -32,7 +32,27 @@ fn lines_show_every_series_and_its_name() {
         assert!(svg.contains(text), "the drawing lacks `{text}`");
     }
     assert!(count(&image, FIRST) > 300, "the first curve is not drawn");
+    assert!(svg.starts_with("<svg role=\"img\"") && svg.contains("<title>Loss</title>"), "{}", &svg[..200]);
     draw("logarithmic", &chart.logarithmic());
+}
+
+/// The numbers that stand at a chart's axes.
+fn labels(chart: &Lines) -> Vec<String> {
+    let svg = chart.svg().unwrap();
+    let texts = svg.split("<text").skip(1).filter_map(|text| text.split('>').nth(1)?.split('<').next());
+    texts.map(|text| text.trim().to_owned()).filter(|text| text.parse::<f64>().is_ok()).collect()
+}
+
+#[test]
+fn axes_have_ticks_at_round_numbers_and_at_whole_epochs() {
+    let lines = |points: &[(f64, f64)]| Lines::new("Curve", "epoch", "%").series("", points.iter().copied());
+    let three = labels(&lines(&[(1.0, 10.0), (2.0, 50.0), (3.0, 95.0)]));
+    assert_eq!(three, ["20", "40", "60", "80", "100", "1", "2", "3"]);
+    // Within a decade of its logarithm, and over many.
+    let narrow = labels(&lines(&[(1.0, 110.0), (8.0, 190.0)]).logarithmic());
+    assert!(narrow.iter().filter(|label| label.parse::<f64>().unwrap() >= 100.0).count() >= 3, "{narrow:?}");
+    let wide = labels(&lines(&[(1.0, 1e-3), (8.0, 2e4)]).logarithmic());
+    assert!(["0.01", "1", "100", "10000"].iter().all(|tick| wide.iter().any(|label| label == tick)), "{wide:?}");
 }
 
 #[test]
@@ -52,9 +72,9 @@ fn a_legend_stands_where_no_curve_is() {
         })
     };
     let [x, y] = place(&draw("falling", &chart(-1.0)).0);
-    assert!(x < 360 && y > 200, "beside falling curves it stands at {x}, {y}");
+    assert!(x < 240 && y > 160, "beside falling curves it stands at {x}, {y}");
     let [x, y] = place(&draw("rising", &chart(1.0)).0);
-    assert!(x > 360 && y > 200, "beside a rising curve it stands at {x}, {y}");
+    assert!(x > 240 && y > 160, "beside a rising curve it stands at {x}, {y}");
 }
 
 #[test]
@@ -76,7 +96,7 @@ fn bars_are_as_long_as_their_values() {
     let (svg, image) = draw("bars", &chart);
     assert!(svg.contains("resnet18") && svg.contains("ndarray") && svg.contains('–'));
     let lengths: Vec<_> = (0..image.height())
-        .map(|y| (40..image.width()).filter(|&x| image.get_pixel(x, y).0 == FIRST).count())
+        .map(|y| (14..image.width()).filter(|&x| image.get_pixel(x, y).0 == FIRST).count())
         .collect();
     let longest = *lengths.iter().max().unwrap() as f64;
     let quarter = lengths.iter().filter(|&&length| (length as f64 / longest - 0.25).abs() < 0.05).count();

@@ -23,8 +23,23 @@ pub struct Evaluation {
     pub loss: f64,
     /// Images by class (row) and predicted class (column): the confusion matrix.
     pub confusion: Vec<Vec<usize>>,
+    /// The images whose most probable class is not theirs.
+    pub mistakes: Vec<Mistake>,
     /// Time of the whole pass, loading included.
     pub seconds: f64,
+}
+
+/// An image that is classified wrongly.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mistake {
+    /// Its index in the data set.
+    pub image: usize,
+    /// Its class.
+    pub class: usize,
+    /// Its most probable class.
+    pub predicted: usize,
+    /// That class's probability, 0 to 1.
+    pub probability: f32,
 }
 
 impl Evaluation {
@@ -84,6 +99,7 @@ pub fn evaluate<N: Predict>(
         correct_top5: 0,
         loss: 0.0,
         confusion: vec![vec![0; classes]; classes],
+        mistakes: Vec::new(),
         seconds: 0.0,
     };
     for batch in loader.iter() {
@@ -114,6 +130,10 @@ pub fn evaluate<N: Predict>(
             evaluation.correct_top5 += usize::from(stronger < 5 && valid);
             evaluation.loss -= f64::from(row[target]);
             evaluation.confusion[target][first] += 1;
+            if first != target {
+                let (image, probability) = (evaluation.images, row[first].exp());
+                evaluation.mistakes.push(Mistake { image, class: target, predicted: first, probability });
+            }
             evaluation.images += 1;
         }
         progress(evaluation.images);

@@ -31,6 +31,10 @@ pub struct RunRecord {
     pub test_images: usize,
     /// Where it stands.
     pub status: RunStatus,
+    /// Time of the frozen backbone's passes over all images, where their features are kept: before the epochs, once and
+    /// each time the run is resumed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub backbone_seconds: f64,
     /// Epoch by epoch.
     pub epochs: Vec<Epoch>,
     /// The epoch whose weights are in `best.safetensors`.
@@ -89,6 +93,10 @@ pub struct Measures {
     pub accuracy: f64,
 }
 
+fn is_zero(seconds: &f64) -> bool {
+    *seconds == 0.0
+}
+
 /// JSON has no word for NaN, and says null.
 fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
@@ -133,6 +141,11 @@ impl RunRecord {
         }
         write_whole(&folder.join("metrics.jsonl"), &lines)?;
         write_whole(&folder.join("metrics.csv"), &table.into_inner().expect(memory))
+    }
+
+    /// Time of the whole run: the backbone's passes and all epochs with their tests.
+    pub fn seconds(&self) -> f64 {
+        self.backbone_seconds + self.epochs.iter().map(|epoch| epoch.seconds).sum::<f64>()
     }
 
     /// The best epoch so far, by what the recipe monitors; the first of equals, since later ones only saw the training
@@ -198,6 +211,7 @@ mod tests {
             train_images: 10,
             test_images: 5,
             status: RunStatus::Running,
+            backbone_seconds: 0.0,
             epochs: vec![epoch(1, f64::NAN, 0.25)],
             best_epoch: Some(1),
         };

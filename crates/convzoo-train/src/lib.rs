@@ -31,11 +31,11 @@ mod trainer;
 mod transfer;
 
 pub use error::TrainError;
-pub use evaluate::{Evaluation, Views, evaluate};
+pub use evaluate::{Evaluation, Mistake, Views, evaluate};
 pub use history::{Epoch, Measures, RunRecord, RunStatus};
 pub use loader::{Batch, Loader, Partners};
 pub use mix::Mix;
-pub use named::recipe_names;
+pub use named::{recipe_names, recipe_text};
 pub use optimizer::Optimizer;
 pub use progress::{Event, Progress};
 pub use recipe::{Monitor, Precision, Recipe};

@@ -56,10 +56,15 @@ pub fn recipe_names() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|(name, _)| *name)
 }
 
+/// The file of the recipe of this name that comes with the crate, comments and all.
+pub fn recipe_text(name: &str) -> Option<&'static str> {
+    RECIPES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
+
 impl Recipe {
     /// The recipe of this name that comes with the crate.
     pub fn named(name: &str) -> Result<Self, TrainError> {
-        let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) else {
+        let Some(text) = recipe_text(name) else {
             let near = recipe_names().map(|known| (strsim::normalized_damerau_levenshtein(name, known), known));
             let nearest = near.filter(|(similarity, _)| *similarity > 0.5).max_by(|a, b| a.0.total_cmp(&b.0));
             return Err(TrainError::UnknownRecipe {

@@ -2,11 +2,20 @@
 
 use std::path::Path;
 
-use convzoo_report::{Chart, Lines, Page};
+use convzoo_data::{Dataset, Filter, Image};
+use convzoo_report::{Chart, Lines, Page, RgbImage};
 use toml::Value;
 
 use crate::history::write_whole;
-use crate::{Epoch, Evaluation, Measures, RunRecord, TrainError};
+use crate::{Epoch, Evaluation, Measures, Mistake, RunRecord, TrainError};
+
+/// Mistaken images that the page shows, and their longest side in pixels.
+const MISTAKES: usize = 24;
+const THUMBNAIL: usize = 128;
+
+/// What the figures of the best weights are worth.
+const CHOSEN: &str = "The best epoch was chosen by how it does on these same images, which flatters its figures a little: \
+    of images that nobody has chosen by, somewhat fewer will be right. The last epoch's figures, above, were not chosen.";
 
 /// Most frequent confusions that the page lists.
 const CONFUSED: usize = 20;
@@ -15,9 +24,10 @@ const CONFUSED: usize = 20;
 pub(crate) fn write(
     record: &RunRecord,
     evaluation: &Evaluation,
-    classes: &[String],
+    data: &dyn Dataset,
     folder: &Path,
 ) -> Result<(), TrainError> {
+    let classes = data.classes();
     let curves = curves(&[("", record)]).iter().map(Chart::svg).collect::<Result<Vec<_>, _>>()?;
     for (name, svg) in ["loss.svg", "accuracy.svg", "learning-rate.svg"].iter().zip(&curves) {
         write_whole(&folder.join(name), svg.as_bytes())?;
@@ -26,14 +36,13 @@ pub(crate) fn write(
     write_whole(&folder.join("confusion.svg"), confusion.as_bytes())?;
 
     let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
-    for svg in &curves {
-        page = page.svg(svg, "");
-    }
-    page = page.heading("Test images, by the best weights").svg(&confusion, "");
+    page = page.svgs(curves.iter().map(String::as_str));
+    page = page.heading("Test images, by the best weights").text(CHOSEN).svg(&confusion, "");
     let confused = confused(evaluation, classes);
     if !confused.is_empty() {
         page = page.heading("Most confused").table(&["images", "of class", "predicted as"], &confused);
     }
+    page = mistakes(page, evaluation, data)?;
     let accuracies = evaluation.class_accuracy();
     let rows = classes.iter().zip(&evaluation.confusion).zip(accuracies).map(|((class, row), accuracy)| {
         let images: usize = row.iter().sum();
@@ -49,14 +58,44 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// The images that were mistaken with the highest probability, with what they are and were taken for.
+fn mistakes(page: Page, evaluation: &Evaluation, data: &dyn Dataset) -> Result<Page, TrainError> {
+    let mut mistakes: Vec<_> = evaluation.mistakes.iter().collect();
+    mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.image.cmp(&b.image)));
+    mistakes.truncate(MISTAKES);
+    if mistakes.is_empty() {
+        return Ok(page);
+    }
+    let classes = data.classes();
+    let thumbnails = mistakes.into_iter().map(|mistake| {
+        let Mistake { image, class, predicted, probability } = mistake;
+        let caption = format!("{} as {}, {:.0}%", classes[*class], classes[*predicted], 100.0 * probability);
+        Ok((thumbnail(&data.get(*image)?.image), caption))
+    });
+    let thumbnails = thumbnails.collect::<Result<Vec<_>, TrainError>>()?;
+    let shown = thumbnails.iter().map(|(image, caption)| (image, caption.as_str()));
+    Ok(page.heading("Mistaken with the highest probability").thumbnails(shown))
+}
+
+/// An image no larger than a thumbnail is shown.
+fn thumbnail(image: &Image) -> RgbImage {
+    let longest = image.width.max(image.height);
+    let side = |side: usize| (side * THUMBNAIL / longest).max(1);
+    let small = match longest <= THUMBNAIL {
+        true => image.to_rgb(),
+        false => image.resize(side(image.width), side(image.height), Filter::Bilinear).to_rgb(),
+    };
+    let (width, height) = (small.width as u32, small.height as u32);
+    RgbImage::from_raw(width, height, small.pixels).unwrap_or_default()
+}
+
 /// A page that compares runs, each with a name: figures, what their recipes differ in, and curves over each other.
 pub fn comparison(runs: &[(&str, &RunRecord)]) -> Result<Page, TrainError> {
     let names: Vec<_> = runs.iter().map(|(name, _)| *name).collect();
     let headers: Vec<_> = std::iter::once("").chain(names).collect();
     let mut page = Page::new("Runs compared").table(&headers, &compared(runs));
-    for chart in curves(runs) {
-        page = page.svg(&chart.svg()?, "");
-    }
+    let curves = curves(runs).iter().map(Chart::svg).collect::<Result<Vec<_>, _>>()?;
+    page = page.svgs(curves.iter().map(String::as_str));
     Ok(page)
 }
 
@@ -76,7 +115,7 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
         row("best test accuracy", &|record| best(record, &|epoch| percent(epoch.test.accuracy))),
         row("its test loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.test.loss))),
         row("its train loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.train.loss))),
-        row("seconds", &|record| format!("{:.1}", seconds(record))),
+        row("seconds", &|record| format!("{:.1}", record.seconds())),
         row("images per second", &|record| format!("{:.0}", images_per_second(record))),
         row("seed", &|record| record.seed.to_string()),
     ];
@@ -145,8 +184,9 @@ fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
         ("top-1", percent(evaluation.top1())),
         ("top-5", percent(evaluation.top5())),
         ("test loss", format!("{:.4}", evaluation.loss)),
+        ("top-1 of the last epoch", record.epochs.last().map_or("–".to_owned(), |last| percent(last.test.accuracy))),
         ("images", format!("{} to train on, {} to test on", record.train_images, record.test_images)),
-        ("time", format!("{:.1} s", seconds(record))),
+        ("time", time(record)),
         ("images per second", format!("{:.0}", images_per_second(record))),
         ("device", record.device.clone()),
         ("seed", record.seed.to_string()),
@@ -154,6 +194,14 @@ fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
         ("versions", versions.join(", ")),
     ];
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
+}
+
+/// The whole run's time, and what of it came before the epochs.
+fn time(record: &RunRecord) -> String {
+    match record.backbone_seconds {
+        0.0 => format!("{:.1} s", record.seconds()),
+        backbone => format!("{:.1} s, {backbone:.1} s of them the frozen backbone's pass", record.seconds()),
+    }
 }
 
 /// The most frequent mistakes.
@@ -184,11 +232,6 @@ fn settings(record: &RunRecord) -> Vec<(String, String)> {
 
 fn percent(share: f64) -> String {
     format!("{:.2}%", 100.0 * share)
-}
-
-/// Time of all epochs.
-pub fn seconds(record: &RunRecord) -> f64 {
-    record.epochs.iter().map(|epoch| epoch.seconds).sum()
 }
 
 fn images_per_second(record: &RunRecord) -> f64 {

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use burn::data::dataloader::DataLoader;
 use burn::module::{Module, ModuleDisplay};
@@ -62,7 +62,7 @@ impl Job {
         let Begun { folder, checkpoints, mut record, state, plan } = begun;
         report(Event::Folder(folder.path()));
         let resumed_between_epochs = state.position.batches == 0 && !state.position.epochs.is_empty();
-        let (train, test, state) = self.loaders(preprocess, &folder, &record, state, &mut report)?;
+        let (train, test, state) = self.loaders(preprocess, &folder, &mut record, state, &mut report)?;
         record.epochs.clone_from(&state.position.epochs);
         let mut fit = Fit {
             batches: train.batches(),
@@ -176,6 +176,7 @@ impl Job {
             train_images: self.data.train.len(),
             test_images: self.data.test.len(),
             status: RunStatus::Running,
+            backbone_seconds: 0.0,
             epochs: Vec::new(),
             best_epoch: None,
         }
@@ -187,7 +188,7 @@ impl Job {
         &self,
         preprocess: &Preprocess,
         folder: &RunFolder,
-        record: &RunRecord,
+        record: &mut RunRecord,
         state: State<N>,
         report: &mut Report,
     ) -> Result<(Loader, Loader, State<N>), TrainError> {
@@ -202,7 +203,10 @@ impl Job {
             true => {
                 // It may take minutes, and be killed meanwhile.
                 record.write(folder.path())?;
-                self.features([&loader(&self.data.train, size, &self.device), &test], &state, report)?
+                let started = Instant::now();
+                let features = self.features([&loader(&self.data.train, size, &self.device), &test], &state, report)?;
+                record.backbone_seconds += started.elapsed().as_secs_f64();
+                features
             }
             false => None,
         };
@@ -275,6 +279,6 @@ impl Job {
         let network = weights::load(fit.tested().network, &fit.folder.join("best.safetensors"))?;
         let (test, batch) = (Arc::clone(&self.data.test), self.recipe.batch_size);
         let evaluation = evaluate(&network, test, preprocess, Views::Centre, batch, &self.device, |_| {})?;
-        report::write(&fit.record, &evaluation, self.data.classes(), &fit.folder)
+        report::write(&fit.record, &evaluation, &*self.data.test, &fit.folder)
     }
 }

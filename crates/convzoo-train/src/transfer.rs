@@ -53,7 +53,7 @@ impl Transfer {
     }
 
     /// Whether all before the head is frozen throughout.
-    pub(crate) fn freezes_backbone(&self) -> bool {
+    pub fn freezes_backbone(&self) -> bool {
         self.freeze.as_deref() == Some(BACKBONE) && self.unfreeze_every.is_none()
     }
 

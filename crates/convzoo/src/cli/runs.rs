@@ -31,6 +31,10 @@ pub struct Args {
     json: bool,
 }
 
+pub const EXAMPLES: &str = "Examples:
+  convzoo runs
+  convzoo runs --compare lenet5-digits lenet5-digits-2 --html runs.html";
+
 /// A run, as `--json` tells it.
 #[derive(Serialize)]
 struct Document<'a> {
@@ -69,7 +73,7 @@ impl<'a> Document<'a> {
             of_epochs: record.recipe.epochs,
             best: record.best(),
             started: record.started,
-            seconds: report::seconds(record),
+            seconds: record.seconds(),
             seed: record.seed,
             device: &record.device,
         }
