@@ -90,7 +90,8 @@ impl Listing {
         for (verb, files) in [("added", new.difference(&old)), ("removed", old.difference(&new))] {
             let files: Vec<_> = files.cloned().collect();
             if !files.is_empty() {
-                changes.push(format!("{} images were {verb}: {}", files.len(), listed(&files)));
+                let images = if files.len() == 1 { "image was" } else { "images were" };
+                changes.push(format!("{} {images} {verb}: {}", files.len(), listed(&files)));
             }
         }
         if changes.is_empty() && *self != *before {
@@ -183,9 +184,9 @@ mod tests {
             (
                 &["a/1.png", "a/2.png", "b/1.png", "b/3.png", "b/9.png"],
                 &["a/4.png", "b/4.png"],
-                "1 images were added: b/9.png",
+                "1 image was added: b/9.png",
             ),
-            (&["a/1.png", "b/1.png", "b/3.png"], &["a/4.png", "b/4.png"], "1 images were removed: a/2.png"),
+            (&["a/1.png", "b/1.png", "b/3.png"], &["a/4.png", "b/4.png"], "1 image was removed: a/2.png"),
             (&["a/1.png", "a/2.png", "c/1.png", "c/3.png"], &["a/4.png", "c/4.png"], "the class 'b' is called 'c'"),
             (
                 &["a/1.png", "a/2.png", "b/1.png", "b/3.png", "c/7.png"],

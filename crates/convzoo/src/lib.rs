@@ -1,4 +1,4 @@
-//! The classic convolutional networks on every Burn backend.
+//! The classic convolutional networks on Burn's backends.
 //!
 //! [`create`] makes a network by name on a device that is chosen at run time ([`device`]), [`create_pretrained`] one with
 //! published weights, [`classify`] classifies an image; [`weights`] brings what PyTorch users have.

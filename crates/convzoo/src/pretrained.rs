@@ -11,13 +11,16 @@
 //! ```
 
 use std::ffi::OsStr;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use convzoo_data::download::{Remote, fetch};
 use convzoo_data::{DataError, Source};
 use convzoo_models::weights::{Checkpoint, WeightsError};
-use convzoo_models::{ModelError, Network, Options, Published, SERVER, create_from, published, variant};
+use convzoo_models::{
+    ModelError, Network, Options, Published, SERVER, create_from, imagenet, published, variant, variants,
+};
 use thiserror::Error;
 
 /// `best.safetensors` of `convzoo train --device flex`.
@@ -50,7 +53,7 @@ pub enum PretrainedError {
         source: DataError,
     },
     /// The file cannot be opened.
-    #[error("opening the weights '{weights}' (published for {model}: {})", published_names(.model))]
+    #[error("{}", opening(.model, .weights, .source))]
     Open {
         /// The network.
         model: &'static str,
@@ -60,20 +63,30 @@ pub enum PretrainedError {
         source: Box<WeightsError>,
     },
     /// The file does not hold weights of this network.
-    #[error("loading {} into {model}", .path.display())]
+    #[error("loading {} into {model}{}", .path.display(), .of.as_ref().map(|of| format!(" (the file says that it is of {of})")).unwrap_or_default())]
     Load {
         /// The network.
         model: &'static str,
         /// The file.
         path: PathBuf,
+        /// The other network that the file says its weights are of, if it does.
+        of: Option<String>,
         /// What went wrong.
         source: Box<WeightsError>,
     },
 }
 
-fn published_names(model: &str) -> String {
+/// What was tried with the weights that cannot be opened. What is no file was perhaps meant as a name.
+fn opening(model: &str, weights: &str, source: &WeightsError) -> String {
+    let is_missing = matches!(source, WeightsError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound);
     let names: Vec<_> = published(model).map(|weights| weights.name).collect();
-    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+    match names.as_slice() {
+        _ if !is_missing => format!("opening the weights '{weights}'"),
+        [] => format!("'{weights}' is no file, and no weights are published for {model}"),
+        names => {
+            format!("'{weights}' is neither a file nor among the weights published for {model}: {}", names.join(", "))
+        }
+    }
 }
 
 /// The network `model` with weights that are published under the name `weights`, such as `imagenet1k_v1`; it knows the
@@ -89,7 +102,8 @@ pub fn create_pretrained(model: &str, weights: &str, device: &Device) -> Result<
 /// The network `model` with the weights in a file or, where there is no such file, with those published under this
 /// name. A file that bears the name of a published one and was not written by convzoo counts as it.
 ///
-/// Classes and channels are taken from the weights where `options` leaves them open.
+/// Classes and channels are taken from the weights where `options` leaves them open. A thousand classes for which
+/// another program's file has no names are ImageNet's.
 pub fn load(
     model: &str,
     weights: impl AsRef<OsStr>,
@@ -110,11 +124,28 @@ pub fn load(
         PretrainedError::Open { model, weights, source }
     };
     let checkpoint = Checkpoint::open(path).map_err(open)?;
-    if let (None, Some(published)) = (checkpoint.metadata(), Published::of_file(model, path)) {
+    let foreign = checkpoint.metadata().is_none();
+    if let (true, Some(published)) = (foreign, Published::of_file(model, path)) {
         return load_published(published, path.to_owned(), options, device);
     }
-    let load = |source| PretrainedError::Load { model, path: path.to_owned(), source: Box::new(source) };
-    create_from(model, checkpoint, options, device).map_err(load)
+    let of = checkpoint.metadata().map(|metadata| metadata.model.clone()).filter(|of| of != model);
+    let load = |source| PretrainedError::Load { model, path: path.to_owned(), of, source: Box::new(source) };
+    let network = create_from(model, checkpoint, options, device).map_err(load)?;
+    let classes = imagenet::class_names();
+    Ok(match foreign && network.classes() == classes.len() && network.variant().classes == classes.len() {
+        true => network.with_labels(classes)?,
+        false => network,
+    })
+}
+
+/// The network that the weights in a file are of, where the file knows: convzoo wrote it, or it bears the name of a
+/// published one.
+pub fn model_of(path: &Path) -> Result<Option<&'static str>, WeightsError> {
+    if let Some(metadata) = Checkpoint::open(path)?.metadata() {
+        return Ok(Some(variant(&metadata.model)?.name));
+    }
+    let of_file = |model: &&'static str| Published::of_file(model, path).is_some();
+    Ok(variants().map(|variant| variant.name).find(of_file))
 }
 
 fn load_published(
@@ -124,7 +155,7 @@ fn load_published(
     device: &Device,
 ) -> Result<Network, PretrainedError> {
     let network = published.load(&path, options, device);
-    network.map_err(|source| PretrainedError::Load { model: published.model, path, source: Box::new(source) })
+    network.map_err(|source| PretrainedError::Load { model: published.model, path, of: None, source: Box::new(source) })
 }
 
 /// The file of published weights in the cache's folder `weights`, fetched from [`SERVER`], or from the mirror of

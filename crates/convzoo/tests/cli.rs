@@ -37,6 +37,101 @@ fn list_names_every_network_with_its_size() {
 }
 
 #[test]
+fn one_thing_has_one_name_and_older_ones_are_still_taken() {
+    let folder = temp();
+    let path = folder.path();
+    let help = |command: &str| String::from_utf8(convzoo(path, &[command, "--help"]).stdout).unwrap();
+    for command in [
+        "list",
+        "summary",
+        "train",
+        "recipes",
+        "runs",
+        "eval",
+        "predict",
+        "visualize",
+        "embed",
+        "forward",
+        "convert",
+        "bench",
+    ] {
+        let text = help(command);
+        assert!(text.contains("Example"), "{command} has no example: {text}");
+        for older in ["--devices", "--batch-size", "--output", "--model", "--plain"] {
+            assert!(!text.contains(older), "{command} shows {older}: {text}");
+        }
+    }
+    assert!(help("train").contains("Network options:"));
+    // What an error that comes later shows is taken.
+    let taken = |arguments: &[&str], told: &str| {
+        let error = error(path, arguments);
+        assert!(error.contains(told), "{arguments:?} told {error}");
+    };
+    let none = "reading none";
+    taken(&["train", "--batch-size", "0"], "batch_size must be");
+    taken(&["train", "--devices", "gpu"], "wgpu[:N]");
+    taken(&["predict", "--model", "lenet6", "--batch-size", "4", "--devices", "flex", "x.png"], "did you mean lenet5");
+    taken(&["eval", "--model", "lenet6", "--weights", "x", "--data", "digits"], "did you mean lenet5");
+    taken(&["forward", "lenet5", "--weights", "x", "--input", "none", "--output", "y"], "none");
+    taken(&["bench", "lenet6", "--devices", "flex", "--batch", "1"], "did you mean lenet5");
+    taken(&["runs", "none"], none.trim_start_matches("reading "));
+}
+
+#[test]
+fn recipes_are_listed_and_printed_so_that_they_can_be_trained_by() {
+    let folder = temp();
+    let text = String::from_utf8(convzoo(folder.path(), &["recipes"]).stdout).unwrap();
+    assert!(text.contains("transfer_head") && text.contains("SqueezeNet"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let names = json(folder.path(), &["recipes", "--json"]);
+    assert!(names.as_array().unwrap().iter().any(|recipe| recipe["name"] == "cifar10"));
+    let printed = convzoo(folder.path(), &["recipes", "lenet"]).stdout;
+    fs::write(folder.path().join("own.toml"), printed).unwrap();
+    let run = json(folder.path(), &["train", "--recipe", "own.toml", "--epochs", "1", "--json", "--out", "own"]);
+    let mut own = run["recipe"].clone();
+    own["epochs"] = 20.into();
+    assert_eq!(own, json(folder.path(), &["recipes", "lenet", "--json"]));
+}
+
+#[test]
+fn shells_complete_names_and_manuals_are_written() {
+    let folder = temp();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = convzoo(folder.path(), &["completions", shell]);
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && script.contains("convzoo"), "{shell}: {script}");
+        if ["bash", "zsh", "fish"].contains(&shell) {
+            // Fish is told of options alone.
+            let positional = if shell == "fish" { &[][..] } else { &["squeezenet1_0"] };
+            for name in ["transfer_head", "cifar100", "gradcam"].iter().chain(positional) {
+                assert!(script.contains(name), "{shell} does not complete {name}");
+            }
+        }
+    }
+    assert!(convzoo(folder.path(), &["man-pages", "man"]).status.success());
+    let pages = entries(&folder.path().join("man"));
+    assert!(pages.iter().any(|page| page.ends_with("convzoo-train.1")), "{pages:?}");
+}
+
+#[test]
+fn tables_leave_out_columns_where_the_terminal_has_no_room() {
+    let folder = temp();
+    let shown = |arguments: &[&str], columns: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
+        command.args(arguments).current_dir(folder.path()).env_remove("COLUMNS");
+        columns.into_iter().for_each(|columns| _ = command.env("COLUMNS", columns));
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap();
+    for arguments in [&["list"][..], &["summary", "densenet201"], &["summary", "inception_v3"], &["summary", "vgg16"]] {
+        let (all, some) = (shown(arguments, None), shown(arguments, Some("100")));
+        assert!(widest(&all) > 100 && !all.contains("left out"), "{arguments:?}: {all}");
+        assert!(widest(&some) <= 100 && some.contains("left out"), "{arguments:?}: {} columns", widest(&some));
+    }
+    assert_eq!(shown(&["summary", "lenet5"], Some("100")), shown(&["summary", "lenet5"], None));
+}
+
+#[test]
 fn summary_shows_lenets_table() {
     let folder = temp();
     let summary = json(folder.path(), &["summary", "lenet5", "--input", "3x32x32", "--json"]);
@@ -191,6 +286,13 @@ fn mistakes_give_one_error_and_leave_nothing() {
         (&["summary", "vgg11", "--classes", "0"], "at least one class"),
         (&["summary", "vgg11", "--input", "0x32x32"], "at least one input channel"),
         (&["summary", "vgg11", "--input", "3x32"], "CHANNELSxHEIGHTxWIDTH"),
+        (&["summary", "vgg11", "--input", "224x224x3"], "3x224x224 was meant?"),
+        (&["train", "--dashboard"], "standard output is none"),
+        (&["train", "--weights", "none"], "there is no file none, and no weights of this name are published"),
+        (&["bench", "resnot*"], "no network's name is like resnot*"),
+        (&["recipes", "resnet_cifr"], "did you mean resnet_cifar?"),
+        (&["predict", "lenet5"], "name images"),
+        (&["convert", "lenet5", "none.pth", "own.safetensors", "--model", "lenet5"], "[MODEL] IN OUT"),
         (&["summary", "vgg11", "--classes", "4294967295"], "at most 1048576 classes, not 4294967295"),
         (&["summary", "vgg11", "--input", "1000000x32x32"], "at most 4096 channels"),
         (&["summary", "vgg11", "--input", "4096x16384x16384"], "805306368 values in all"),

@@ -28,6 +28,9 @@ const TRAIN: [&str; 11] =
     ["train", "lenet5", "--json", "--device", "flex", "--epochs", "2", "--batch-size", "64", "--checkpoint-every", "5"];
 const RESUME: [&str; 6] = ["train", "--json", "--checkpoint-every", "5", "--resume", "killed"];
 
+/// What a frozen backbone is to have learned.
+const WEIGHTS: [&str; 2] = ["--weights", concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors")];
+
 /// Options beside the recipes: every optimizer and schedule, and all that groups parameters, averages, mixes or freezes.
 /// Several devices are not among them: their gradients are added in the order in which they arrive, so that two
 /// undisturbed runs differ in the last bits too.
@@ -60,13 +63,14 @@ const OPTIONS: [&str; 25] = [
 ];
 
 fn cases() -> Vec<Case> {
+    let from = |frozen| if frozen { &WEIGHTS[..] } else { &[] };
     let recipes = recipe_names().map(|name| Case {
         name: format!("--recipe {name}"),
-        options: vec!["--recipe", name],
+        options: [&["--recipe", name], from(name == "transfer_head")].concat(),
         again: Vec::new(),
     });
     let options = OPTIONS.map(|text| {
-        let options: Vec<_> = text.split(' ').collect();
+        let options: Vec<_> = text.split(' ').chain(from(text.contains("backbone")).iter().copied()).collect();
         // The use of the machine is not remembered.
         let machine = options.windows(2).filter(|pair| ["--cache", "--workers", "--keep"].contains(&pair[0]));
         Case { name: text.to_owned(), again: machine.flatten().copied().collect(), options }

@@ -350,5 +350,5 @@ fn a_test_loss_that_is_no_number_fails_the_run() {
 fn a_step_that_memory_cannot_hold_is_refused_before_it_starts() {
     let folder = temp();
     let told = error(folder.path(), &["train", "vgg16", "--device", "flex", "--batch-size", "100000", "--out", "run"]);
-    assert!(told.contains("of memory") && told.contains("--batch-size"), "{told}");
+    assert!(told.contains("of memory") && told.contains("a smaller --batch needs"), "{told}");
 }

@@ -110,7 +110,7 @@ const ENDLESS: [&str; 7] = ["train", "--device", "flex", "--epochs", "100000", "
 #[test]
 fn ctrl_c_in_the_dashboard_ends_the_run_after_the_step() {
     let folder = temp();
-    let mut session = Session::start(folder.path(), &ENDLESS);
+    let mut session = Session::start(folder.path(), &[&ENDLESS[..], &["--dashboard"]].concat());
     session.wait_for_dashboard();
     session.press_ctrl_c();
     assert_eq!(end(&mut session.child).code(), Some(130));
@@ -122,8 +122,19 @@ fn ctrl_c_in_the_dashboard_ends_the_run_after_the_step() {
 fn a_second_ctrl_c_in_the_dashboard_ends_it_at_once() {
     let folder = temp();
     // All batches of an epoch make one step, which takes longer than a user waits.
-    let slow =
-        ["train", "resnet56_cifar", "--device", "flex", "--set", "accumulation=1000", "--epochs", "9", "--out", "run"];
+    let slow = [
+        "train",
+        "resnet56_cifar",
+        "--dashboard",
+        "--device",
+        "flex",
+        "--set",
+        "accumulation=1000",
+        "--epochs",
+        "9",
+        "--out",
+        "run",
+    ];
     let mut session = Session::start(folder.path(), &slow);
     session.wait_for_dashboard();
     session.press_ctrl_c();
@@ -138,21 +149,21 @@ fn a_second_ctrl_c_in_the_dashboard_ends_it_at_once() {
 
 #[test]
 fn a_closed_terminal_leaves_a_checkpoint_and_an_interrupted_run() {
-    for plain in [false, true] {
+    for dashboard in [false, true] {
         let folder = temp();
         let run = folder.path().join("run");
-        let arguments = if plain { [&ENDLESS[..], &["--plain"]].concat() } else { ENDLESS.to_vec() };
+        let arguments = if dashboard { [&ENDLESS[..], &["--dashboard"]].concat() } else { ENDLESS.to_vec() };
         let session = Session::start(folder.path(), &arguments);
         wait("the run", || run.join("run.json").exists());
         session.close();
-        assert_eq!(status(&run), "interrupted", "plain: {plain}");
+        assert_eq!(status(&run), "interrupted", "dashboard: {dashboard}");
         let checkpoints = fs::read_dir(run.join("checkpoints")).unwrap().count();
-        assert!(checkpoints > 0, "plain: {plain}");
+        assert!(checkpoints > 0, "dashboard: {dashboard}");
     }
 }
 
 /// A run of three epochs, which ends by itself.
-const SHORT: [&str; 8] = ["train", "--device", "flex", "--epochs", "3", "--plain", "--out", "run"];
+const SHORT: [&str; 7] = ["train", "--device", "flex", "--epochs", "3", "--out", "run"];
 
 #[test]
 fn a_run_outlives_the_reader_of_its_lines() {
@@ -162,9 +173,9 @@ fn a_run_outlives_the_reader_of_its_lines() {
     let mut child = command.spawn().unwrap();
     // As `2>&1 | head -1` does.
     let mut first = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut first).unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.contains("images to train on"), "{first}");
-    drop(child.stdout.take());
+    drop(child.stderr.take());
     assert!(end(&mut child).success());
     assert_eq!(status(&folder.path().join("run")), "finished");
 }
@@ -185,9 +196,9 @@ fn a_run_without_a_reader_stops_and_resumes() {
     let folder = temp();
     let run = folder.path().join("run");
     let mut command = Command::new(env!("CARGO_BIN_EXE_convzoo"));
-    command.args(ENDLESS).arg("--plain").current_dir(folder.path()).stderr(Stdio::piped()).stdout(Stdio::null());
+    command.args(ENDLESS).current_dir(folder.path()).stderr(Stdio::piped()).stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    drop(child.stderr.take());
+    drop((child.stdout.take(), child.stderr.take()));
     wait("the run", || run.join("run.json").exists());
     signal(&child, "INT");
     assert_eq!(end(&mut child).code(), Some(130));

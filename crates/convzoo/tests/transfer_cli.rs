@@ -48,6 +48,77 @@ fn weights_for_other_classes_get_a_new_head_and_keep_what_is_frozen() {
     assert!(told.contains("did you mean c5"), "{told}");
 }
 
+/// Text on standard output and standard error of a command that succeeds.
+fn told(folder: &Path, arguments: &[&str]) -> [String; 2] {
+    let output = convzoo(folder, arguments);
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    assert!(output.status.success(), "{arguments:?}: {err}");
+    [out, err]
+}
+
+#[test]
+fn eval_says_which_images_it_measures_and_finds_their_classes_by_name() {
+    let folder = temp();
+    photos(folder.path());
+    let train = ["train", "lenet5", "--data", "folder", "--data-dir", "photos", "--epochs", "1", "--out", "run"];
+    let [lines, _] = told(folder.path(), &train);
+    assert!(
+        lines.contains("16 images to train on, 4 to test on, 1 epoch,") && lines.contains("epoch   1/1"),
+        "{lines}"
+    );
+    // The network's name is the weights' to know, whether it is given or not.
+    let weights = ["eval", "--weights", "run/last.safetensors", "--data", "folder", "--data-dir"];
+    let eval = |data: &str, more: &[&str]| told(folder.path(), &[&weights[..], &[data], more].concat());
+    let [line, note] = eval("photos", &[]);
+    assert!(line.contains("the fifth held out for testing by seed 0: ") && line.contains(" of 4 right"), "{line}");
+    assert!(note.contains("--split all measures all 20"), "{note}");
+    let [line, note] = eval("photos", &["--split", "all"]);
+    assert!(line.contains("all images: ") && line.contains(" of 20 right") && note.is_empty(), "{line} {note}");
+
+    // Images to test on alone, of one of the classes: those of b are still those of b.
+    bmp(&folder.path().join("alone/test/b/1.bmp"), 3);
+    let alone = json(folder.path(), &[&weights[..], &["alone", "--json"]].concat());
+    let accuracies: Vec<_> = alone["classes"].as_array().unwrap().iter().map(|class| &class["accuracy"]).collect();
+    assert_eq!((alone["images"].as_u64(), accuracies[0].is_null()), (Some(1), true), "{alone}");
+    assert_eq!(alone["confusion"][0], serde_json::json!([0, 0]), "an image of b counts as one of a");
+    assert!(error(folder.path(), &[&weights[..], &["alone", "--split", "val"]].concat()).contains("no folder val"));
+
+    // Other classes are an error that shows both lists, also where there are as many.
+    fs::rename(folder.path().join("photos/b"), folder.path().join("photos/c")).unwrap();
+    let told = error(folder.path(), &[&weights[..], &["photos"]].concat());
+    assert!(told.contains("'folder' has 2: a, c") && told.contains("the weights know 2: a, b"), "{told}");
+    let digits = ["train", "lenet5", "--json", "--epochs", "1", "--out", "digits"];
+    json(folder.path(), &digits);
+    let told = error(folder.path(), &["eval", "--weights", "digits/last.safetensors", "--data", "photos"]);
+    assert!(told.contains("--data folder --data-dir photos"), "{told}");
+}
+
+#[test]
+fn weights_bring_a_recipe_for_transfer_and_a_frozen_random_backbone_is_refused() {
+    let folder = temp();
+    photos(folder.path());
+    let path = folder.path();
+    json(path, &["train", "--json", "--epochs", "1", "--out", "digits"]);
+    let data = ["--data", "folder", "--data-dir", "photos", "--epochs", "2", "--json", "--out"];
+    let train = |weights: &str, out| json(path, &[&["train", "--weights", weights][..], &data, &[out]].concat());
+    let head = train("digits/best.safetensors", "head");
+    assert_eq!((&head["recipe_name"], &head["setup"]["model"]), (&"transfer_head".into(), &"lenet5".into()));
+    // The pass of the backbone is a part of the time, which the list of runs tells.
+    let backbone = head["backbone_seconds"].as_f64().unwrap();
+    let epochs: f64 = head["epochs"].as_array().unwrap().iter().map(|epoch| epoch["seconds"].as_f64().unwrap()).sum();
+    let runs = json(path, &["runs", ".", "--json"]);
+    let listed = runs.as_array().unwrap().iter().find(|run| run["run"] == "./head").unwrap();
+    let seconds = listed["seconds"].as_f64().unwrap();
+    assert!(backbone > 0.0 && (seconds - backbone - epochs).abs() < 1e-9, "{seconds} of {backbone} and {epochs}");
+    let report = fs::read_to_string(path.join("head/report.html")).unwrap();
+    assert!(report.contains("the frozen backbone") && report.contains("chosen by how it does on these same images"));
+
+    let whole = train("head/best.safetensors", "whole");
+    assert_eq!(whole["recipe_name"], "transfer", "the head knows these classes already");
+    let told = error(path, &["train", "lenet5", "--recipe", "transfer_head"]);
+    assert!(told.contains("without --weights they are random"), "{told}");
+}
+
 #[test]
 fn damaged_images_stop_a_run_or_are_left_out_and_named() {
     let folder = temp();
@@ -113,10 +184,10 @@ fn images_that_changed_are_told_when_a_run_is_resumed() {
     let told = || error(folder.path(), &["train", "--plain", "--resume", "run"]);
 
     bmp(&at("a/new.bmp"), 77);
-    assert!(told().contains("1 images were added: a/new.bmp"), "{}", told());
+    assert!(told().contains("1 image was added: a/new.bmp"), "{}", told());
     fs::remove_file(at("a/new.bmp")).unwrap();
     fs::rename(at("b/3.bmp"), folder.path().join("3.bmp")).unwrap();
-    assert!(told().contains("1 images were removed: b/3.bmp"), "{}", told());
+    assert!(told().contains("1 image was removed: b/3.bmp"), "{}", told());
     fs::rename(folder.path().join("3.bmp"), at("b/3.bmp")).unwrap();
     fs::rename(at("b"), at("c")).unwrap();
     assert!(told().contains("the class 'b' is called 'c'"), "{}", told());

@@ -131,6 +131,65 @@ fn published_weights_are_found_in_the_cache_and_name_their_classes() {
 }
 
 #[test]
+fn the_network_is_read_from_weights_that_know_it() {
+    let folder = temp();
+    let path = folder.path();
+    image(&path.join("photo.png"));
+    let network = create("squeezenet1_1", &Options::default().with_classes(3), &Device::flex()).unwrap();
+    weights::save(&network, &path.join("own.safetensors")).unwrap();
+    let own = ["--weights", "own.safetensors"];
+    let classes = |arguments: &[&str]| {
+        let answer = json(path, &[arguments, &own, &["--json", "--device", "flex"]].concat());
+        answer[0]["top"].as_array().unwrap().len()
+    };
+    // Positional, by option, or not at all.
+    assert_eq!(classes(&["predict", "photo.png"]), 3);
+    assert_eq!(classes(&["predict", "squeezenet1_1", "photo.png"]), 3);
+    assert_eq!(classes(&["predict", "photo.png", "--model", "squeezenet1_1"]), 3);
+    let model = |arguments: &[&str]| json(path, &[arguments, &own, &["--json"]].concat())["model"].clone();
+    assert_eq!(model(&["embed", "photo.png"]), "squeezenet1_1");
+    assert_eq!(model(&["visualize", "photo.png", "--what", "saliency"]), "squeezenet1_1");
+    assert!(convzoo(path, &["convert", "own.safetensors", "own.bpk"]).status.success());
+    assert!(convzoo(path, &["convert", "squeezenet1_1", "own.bpk", "again.safetensors"]).status.success());
+    assert_eq!(fs::read(path.join("own.safetensors")).unwrap(), fs::read(path.join("again.safetensors")).unwrap());
+
+    // Another network's name is told beside what does not fit; a word that is neither name nor file is told as both.
+    let told = error(path, &[&["predict", "resnet18", "photo.png"][..], &own].concat());
+    assert!(told.contains("the file says that it is of squeezenet1_1"), "{told}");
+    let told = error(path, &["predict", "squeezenet1_O", "photo.png"]);
+    assert!(told.contains("is no image and no folder") && told.contains("did you mean squeezenet1_0"), "{told}");
+    let told = error(path, &["predict", "photo.png", "--weights", "imagenet1k_v2"]);
+    assert!(told.contains("name the network") && told.contains("resnet50"), "{told}");
+    let told = error(path, &["predict", "resnet50", "photo.png"]);
+    assert!(told.contains("imagenet1k_v1, imagenet1k_v2"), "{told}");
+    // Digits are what it is for without any of it.
+    let output = convzoo(path, &["predict", "photo.png"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("lenet5 for handwritten digits"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_thousand_classes_without_names_are_imagenets() {
+    let Some(weights) = shared("data/weights/squeezenet1_0-imagenet.safetensors") else { return };
+    let Some(photos) = shared("data/photos") else { return };
+    let folder = temp();
+    let barn = photos.join("n02793495_barn.jpg");
+    let predict =
+        ["predict", "squeezenet1_0", barn.to_str().unwrap(), "--weights", weights.to_str().unwrap(), "--json"];
+    assert_eq!(json(folder.path(), &predict)[0]["top"][0]["label"], "barn");
+    // Images whose folders have some of their names are measured on those.
+    for (class, file) in [("barn", &barn), ("lakeside", &photos.join("n09332890_lakeside.jpg"))] {
+        let folder = folder.path().join("new/test").join(class);
+        fs::create_dir_all(&folder).unwrap();
+        fs::copy(file, folder.join("1.jpg")).unwrap();
+    }
+    let eval =
+        ["eval", "squeezenet1_0", "--weights", weights.to_str().unwrap(), "--data", "folder", "--data-dir", "new"];
+    let measured = json(folder.path(), &[&eval[..], &["--json"]].concat());
+    assert_eq!((measured["images"].as_u64(), measured["correct"].as_u64()), (Some(2), Some(2)), "{}", measured["top1"]);
+}
+
+#[test]
 fn confusion_is_drawn() {
     let folder = temp();
     let weights = lenet(folder.path());
@@ -175,7 +234,8 @@ fn one_broken_image_does_not_stop_the_others() {
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
     assert_eq!(output.status.code(), Some(1));
     assert!(out.contains("a.bmp") && out.contains("d.bmp") && !out.contains("b.png"), "{out}");
-    assert!(err.contains("error: images/b.png") && err.contains("error: images/c.jpg"), "{err}");
+    assert!(err.lines().all(|line| line.matches("images/").count() == 1 || line.starts_with("note:")), "{err}");
+    assert!(err.contains("images/b.png") && err.contains("images/c.jpg"), "{err}");
 
     // From standard input, beside a file that is not there.
     let output = convzoo_fed(path, &["predict", "-", "nowhere.png", "--json", "--top", "1"], &bitmap);

@@ -15,29 +15,34 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use convzoo::device::{self, DeviceName};
-use convzoo::{Options, Variant, create, variant};
+use convzoo::{Options, Variant, create, variant, variants};
 
 use self::job::{Job, Mode, Precision};
 use self::row::{Outcome, Row};
 use self::runner::{Limits, by_turns};
 use super::claim::{Kind, claim};
-use super::output::{bytes, print, print_json, progress, told};
+use super::list::{is_pattern, matches};
+use super::names::MODELS;
+use super::output::{bytes, print, print_json, progress, tell, told};
 use super::select::{Linear, Switch};
 use super::summary::InputSize;
 
 /// Arguments of `bench`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The networks [default: resnet18]
+    /// The networks: names, or patterns such as 'resnet*' [default: resnet18]
+    #[arg(value_name = "MODEL", value_parser = MODELS, hide_possible_values = true)]
     models: Vec<String>,
+    #[arg(long = "model", hide = true, value_delimiter = ',')]
+    named: Vec<String>,
     /// Where to run: flex, ndarray, tch, wgpu[:N], cuda[:N], ws://HOST:PORT [default: all that are present]
-    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    #[arg(long = "device", alias = "devices", value_name = "A,B", value_delimiter = ',')]
     devices: Vec<DeviceName>,
     /// What to do for each reading
     #[arg(long, value_name = "infer,train", value_delimiter = ',', default_value = "infer")]
     mode: Vec<Mode>,
     /// Batch sizes
-    #[arg(long, value_name = "N,M", value_delimiter = ',', default_value = "1",
+    #[arg(long, alias = "batch-size", value_name = "N,M", value_delimiter = ',', default_value = "1",
         value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: Vec<u32>,
     /// Size of the images, channels first [default: each network's own]
@@ -81,6 +86,11 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo bench resnet18 --device flex,ndarray --batch 1,8
+  convzoo bench 'squeezenet*' lenet5 --mode infer,train --html bench.html
+  convzoo bench resnet50 --profile";
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.01..=86400.0).contains(seconds));
@@ -168,10 +178,13 @@ impl Engine {
 
 /// Measures.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let models: Vec<_> = match args.models.is_empty() {
-        true => vec![variant("resnet18")?],
-        false => args.models.iter().map(|name| variant(name)).collect::<Result<_, _>>()?,
-    };
+    let mut models = Vec::new();
+    for name in args.models.iter().chain(&args.named) {
+        models.extend(named(name)?);
+    }
+    if models.is_empty() {
+        models.push(variant("resnet18")?);
+    }
     let old = args.compare.as_deref().map(row::read).transpose()?;
     let engines = args.engines()?;
     if let Some(folder) = args.html.as_deref().and_then(Path::parent)
@@ -212,7 +225,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(path) = &args.html {
         report::page(&rows)?.write(path)?;
     }
+    if let Some(note) = report::busy(&rows) {
+        tell(&format!("note: {note}"));
+    }
     Ok(if rows.iter().any(|row| row.figures().is_some()) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The network of this name or, of a pattern, all whose names are like it.
+fn named(name: &str) -> Result<Vec<&'static Variant>> {
+    if !is_pattern(name) {
+        return Ok(vec![variant(name)?]);
+    }
+    let named: Vec<_> = variants().filter(|variant| matches(name, variant.name)).collect();
+    if named.is_empty() {
+        bail!("no network's name is like {name}; `convzoo list` shows them all");
+    }
+    Ok(named)
 }
 
 impl Args {

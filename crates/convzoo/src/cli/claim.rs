@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use convzoo::report::is_report;
 use convzoo::weights::Checkpoint;
 
+use super::output::tell;
+
 /// A kind of file that convzoo writes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -87,6 +89,9 @@ pub fn claim(option: &str, path: &Path, kind: Kind) -> Result<()> {
             "{option}: {} is there already and is no {kind} that convzoo wrote; name another file, or remove it first",
             path.display()
         );
+    }
+    if kind == Kind::Page && metadata.len() > 0 {
+        tell(&format!("note: {} of an earlier run is replaced; {option} names another place", path.display()));
     }
     Ok(())
 }

@@ -1,27 +1,27 @@
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use convzoo::weights::{self, Precision};
-use convzoo::{Classifier, check_classes, variant};
+use convzoo::{Classifier, check_classes};
 
 use super::claim::{Kind, claim};
 use super::output::print;
-use super::select::{NetworkArgs, load};
+use super::select::{NetworkArgs, load, model_of};
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network whose weights they are
-    model: String,
-    /// Weights of any format: PyTorch's .pth/.pt/.th, safetensors or Burn's pack, or the name of published ones
-    #[arg(value_name = "IN")]
-    input: OsString,
-    /// File to write: NAME.safetensors in the reference's names, or NAME.bpk for Burn
-    #[arg(value_name = "OUT")]
-    output: PathBuf,
+    /// The network whose weights they are [default: what the weights say]; IN, weights of any format: PyTorch's
+    /// .pth/.pt/.th, safetensors or Burn's pack, or the name of published ones; OUT, the file to write:
+    /// NAME.safetensors in the reference's names, or NAME.bpk for Burn
+    #[arg(required = true, num_args = 2..=3, value_names = ["[MODEL] IN", "OUT"],
+        value_hint = clap::ValueHint::FilePath)]
+    files: Vec<OsString>,
+    #[arg(long, hide = true)]
+    model: Option<String>,
     /// Never download
     #[arg(long)]
     offline: bool,
@@ -35,25 +35,36 @@ pub struct Args {
     network: NetworkArgs,
 }
 
+pub const EXAMPLES: &str = "Examples:
+  convzoo convert resnet50 resnet50-11ad3fa6.pth resnet50.safetensors
+  convzoo convert resnet50 imagenet1k_v2 resnet50.safetensors --f16
+  convzoo convert best.safetensors best.bpk";
+
 /// Reads weights in one format and writes them in another.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let extension = args.output.extension().and_then(|extension| extension.to_str());
-    let Some(format @ ("safetensors" | "bpk")) = extension else {
-        bail!("{} must end in .safetensors or .bpk", args.output.display());
+    let (model, input, output) = match args.files.as_slice() {
+        [model, input, output] if args.model.is_none() => (model.to_str(), input, Path::new(output)),
+        [input, output] => (args.model.as_deref(), input, Path::new(output)),
+        _ => bail!("expected [MODEL] IN OUT"),
     };
+    let extension = output.extension().and_then(|extension| extension.to_str());
+    let Some(format @ ("safetensors" | "bpk")) = extension else {
+        bail!("{} must end in .safetensors or .bpk", output.display());
+    };
+    let model = model_of(model, input)?;
     if let Some(classes) = args.replace_head {
-        check_classes(variant(&args.model)?.name, classes)?;
+        check_classes(model, classes)?;
     }
-    claim("OUT", &args.output, Kind::Weights)?;
-    let mut network = load(&args.model, &args.input, args.offline, &args.network.options(), &Device::default())?;
+    claim("OUT", output, Kind::Weights)?;
+    let mut network = load(model, input, args.offline, &args.network.options(), &Device::default())?;
     if let Some(classes) = args.replace_head {
         network = network.replace_head(classes);
     }
     let precision = if args.f16 { Precision::Half } else { Precision::Full };
     match format {
-        "bpk" => weights::save_pack(&network, &args.output, precision)?,
-        _ => weights::save_as(&network, &args.output, precision)?,
+        "bpk" => weights::save_pack(&network, output, precision)?,
+        _ => weights::save_as(&network, output, precision)?,
     }
-    print(&format!("{} for {} classes in {}", network.name(), network.classes(), args.output.display()))?;
+    print(&format!("{} for {} classes in {}", network.name(), network.classes(), output.display()))?;
     Ok(ExitCode::SUCCESS)
 }

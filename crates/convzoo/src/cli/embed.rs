@@ -4,37 +4,40 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
+use convzoo::Network;
 use convzoo::data::{Image, shown};
 use convzoo::embed::{FeatureFile, FeatureRows, Plane, embed, project};
 use convzoo::visualize::View;
-use convzoo::{Network, variant};
 use convzoo_report::{Chart, Page, Scatter, write_png};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{print, print_json, progress, tell_wrong, told};
-use super::select::TrainedArgs;
+use super::select::{TrainedArgs, split_model};
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network
-    model: String,
-    /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
-    #[arg(required = true, value_name = "IMAGE|DIR")]
+    /// The network [default: what the weights say], then images: files, folders of images, patterns such as
+    /// 'photos/*.jpg', or - for standard input
+    #[arg(required = true, value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
+    #[arg(long, hide = true)]
+    model: Option<String>,
     #[command(flatten)]
     trained: TrainedArgs,
     /// File to write the features to, [images, features]: .safetensors or .npy
-    #[arg(long, value_name = "FILE", default_value = "features.safetensors")]
+    #[arg(short, long, alias = "output", value_name = "FILE", default_value = "features.safetensors",
+        value_hint = clap::ValueHint::FilePath)]
     out: PathBuf,
     /// Also draw the plane in which the features differ most (PCA), coloured by class, as a PNG and a page beside the
     /// file. The class is the folder that an image lies in, if images lie in several, else the predicted one
     #[arg(long)]
     plot: bool,
     /// Images per batch
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long = "batch", alias = "batch-size", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
     #[command(flatten)]
     orientation: OrientationArgs,
@@ -42,6 +45,10 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo embed squeezenet1_1 photos --weights imagenet1k_v1 --plot
+  convzoo embed 'photos/*.jpg' --weights best.safetensors --out features.npy";
 
 #[derive(Serialize)]
 struct Document<'a> {
@@ -70,14 +77,14 @@ enum Answer {
 
 /// Writes penultimate features.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let known = variant(&args.model)?;
+    let (model, images) = split_model(args.model.as_deref(), &args.images)?;
     claim("--out", &args.out, Kind::Features)?;
     if args.plot {
         claim("--plot", &args.out.with_extension("png"), Kind::Png)?;
         claim("--plot", &args.out.with_extension("html"), Kind::Page)?;
     }
-    let sources = expand(&args.images, args.orientation)?;
-    let network = args.trained.network(known.name)?;
+    let sources = expand(images, args.orientation)?;
+    let network = args.trained.network(model)?;
     let folders = folders(&sources);
 
     let bar = progress(sources.len(), "images");

@@ -3,28 +3,40 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
-use convzoo::Classifier;
+use anyhow::{Context, Result, bail};
+use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped};
 use convzoo::report::{Chart, write_png};
 use convzoo::train::{Evaluation, Views, evaluate};
+use convzoo::{Classifier, Network};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
-use super::output::{print, print_json, progress, table};
-use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, preprocess};
+use super::names::{DATA, MODELS};
+use super::output::{print, print_json, progress, table, tell};
+use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, model_of, preprocess, with_labels};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network
-    model: String,
+    /// The network [default: what the weights say]
+    #[arg(value_parser = MODELS, hide_possible_values = true)]
+    model: Option<String>,
+    #[arg(long = "model", hide = true, conflicts_with = "model")]
+    named: Option<String>,
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
     weights: OsString,
-    /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder; its test part is used
-    #[arg(long, value_name = "DATASET")]
+    /// Names of the classes, where the weights' file has none: a file with a line each, or `imagenet` for those of
+    /// ImageNet [default: the weights' own; without any, class n of the data is output n]
+    #[arg(long, value_name = "FILE|imagenet", value_hint = clap::ValueHint::FilePath)]
+    labels: Option<PathBuf>,
+    /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder
+    #[arg(long, value_name = "DATASET", value_parser = DATA, hide_possible_values = true)]
     data: String,
+    /// Which of its images. Of a data set without test images, `test` is the fifth that training holds out
+    #[arg(long, value_enum, default_value_t = SplitArg::Test)]
+    split: SplitArg,
     #[command(flatten)]
     source: DataArgs,
     #[command(flatten)]
@@ -34,7 +46,8 @@ pub struct Args {
     #[command(flatten)]
     linear: LinearArgs,
     /// Images per batch
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long = "batch", alias = "batch-size", value_name = "N", default_value_t = 32,
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
     /// Average the probabilities over ten crops of each image: corners and centre, and their mirror images
     #[arg(long)]
@@ -43,17 +56,48 @@ pub struct Args {
     #[arg(long)]
     confusion: bool,
     /// Draw the confusion matrix, as a PNG file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     confusion_png: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
+pub const EXAMPLES: &str = "Examples:
+  convzoo eval --weights runs/lenet5-digits/best.safetensors --data digits --confusion
+  convzoo eval --weights best.safetensors --data folder --data-dir new --split all
+  convzoo eval resnet50 --weights imagenet1k_v2 --data folder --data-dir imagenet";
+
+/// `--split`.
+#[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum SplitArg {
+    /// All images
+    All,
+    /// Those to train on
+    Train,
+    /// Those in the folder `val`
+    Val,
+    /// Those to test on
+    Test,
+}
+
+impl SplitArg {
+    fn part(self) -> Part {
+        match self {
+            Self::All => Part::All,
+            Self::Train => Part::Train,
+            Self::Val => Part::Val,
+            Self::Test => Part::Test,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Document<'a> {
     model: &'a str,
     data: &'a str,
+    split: SplitArg,
     images: usize,
     correct: usize,
     top1: f64,
@@ -70,7 +114,7 @@ struct Class<'a> {
     accuracy: Option<f64>,
 }
 
-/// Measures a network on the test part of a data set.
+/// Measures a network on images of a data set.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(folder) = args.confusion_png.as_ref().and_then(|path| path.parent())
         && !folder.as_os_str().is_empty()
@@ -82,21 +126,23 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         claim("--confusion-png", path, Kind::Png)?;
     }
     let (_, device) = args.device.open()?;
-    let network = load(&args.model, &args.weights, args.source.offline, &args.network.options(), &device)?;
+    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
+    let network = load(model, &args.weights, args.source.offline, &args.network.options(), &device)?;
+    let network = match &args.labels {
+        Some(labels) => with_labels(network, labels)?,
+        None => network,
+    };
     let inference = args.linear.for_inference(network)?;
     let network = inference.network();
-    let data = args.source.open(&args.data)?;
-    let classes = data.classes();
-    if classes.len() != network.classes() {
-        let (own, name) = (network.classes(), &args.data);
-        bail!("the weights have {own} classes and '{name}' has {}", classes.len());
-    }
-    let preprocess = preprocess(network, &network.preprocessing(), &*data.test)?;
-    let bar = progress(data.test.len(), "images");
+    let Selection { data, which, held_out_of } = args.source.select(&args.data, args.split.part())?;
+    let test = with_classes_of(network, data, &args.data)?;
+    let classes = test.classes();
+    let preprocess = preprocess(network, &network.preprocessing(), &*test)?;
+    let bar = progress(test.len(), "images");
     let count = |images: usize| bar.set_position(images as u64);
     let views = if args.ten_crop { Views::TenCrops } else { Views::Centre };
-    let (test, batch_size) = (Arc::clone(&data.test), args.batch_size as usize);
-    let evaluation = evaluate(&inference, test, &preprocess, views, batch_size, &device, count)?;
+    let batch_size = args.batch_size as usize;
+    let evaluation = evaluate(&inference, Arc::clone(&test), &preprocess, views, batch_size, &device, count)?;
     bar.finish_and_clear();
 
     if let Some(path) = &args.confusion_png {
@@ -109,6 +155,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         print_json(&Document {
             model: network.name(),
             data: &args.data,
+            split: args.split,
             images: evaluation.images,
             correct: evaluation.correct,
             top1: evaluation.top1(),
@@ -121,7 +168,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     } else {
         let rate = evaluation.images as f64 / evaluation.seconds;
         print(&format!(
-            "{} on {}: {} of {} right, top-1 {:.2}%, top-5 {:.2}%, loss {:.4} ({:.1} s, {rate:.0} images/s)",
+            "{} on {}, {which}: {} of {} right, top-1 {:.2}%, top-5 {:.2}%, loss {:.4} ({:.1} s, {rate:.0} images/s)",
             network.name(),
             args.data,
             evaluation.correct,
@@ -134,13 +181,74 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         if args.confusion {
             print(&confusion(&evaluation, classes))?;
         }
+        if let (Some(all), "folder") = (held_out_of.filter(|_| args.source.split_seed.is_none()), args.data.as_str()) {
+            tell(&format!(
+                "note: the folder has no test images of its own, so these are {which}; if the network was trained on none \
+                 of its images, --split all measures all {all}"
+            ));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The images of `data`, each with the label that its class has in `network`, found by name where the network knows
+/// its classes' names.
+fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) -> Result<Arc<dyn Dataset>> {
+    let (own, theirs) = (network.labels(), data.classes());
+    // Folders called by WordNet's numbers, sorted, are ImageNet's classes in their order.
+    let is_number = |class: &String| class.len() == 9 && class.starts_with('n') && class[1..].parse::<u32>().is_ok();
+    if own.is_empty() || theirs.len() == own.len() && theirs.iter().all(is_number) {
+        if theirs.len() != network.classes() {
+            bail!(
+                "the weights have {} classes without names, and '{name}' has {}; --labels FILE names them",
+                network.classes(),
+                theirs.len()
+            );
+        }
+        if own.is_empty() {
+            tell("note: the weights do not name their classes; class n of the data is taken as output n");
+        }
+        return Ok(data);
+    }
+    if own == theirs {
+        return Ok(data);
+    }
+    let labels = theirs.iter().map(|class| own.iter().position(|own| alike(own, class))).collect::<Vec<_>>();
+    let unknown: Vec<_> = theirs.iter().zip(&labels).filter(|(_, at)| at.is_none()).map(|(class, _)| class).collect();
+    if let Some(first) = unknown.first() {
+        bail!(
+            "'{name}' has the class '{}', which the weights do not know\n  '{name}' has {}: {}\n  the weights know {}: {}",
+            escaped(first),
+            theirs.len(),
+            listed(theirs),
+            own.len(),
+            listed(own),
+        );
+    }
+    let labels = labels.into_iter().flatten().collect();
+    Ok(Arc::new(Relabelled::new(data, own.to_vec(), labels).context("each class has a label")?))
+}
+
+/// Whether two names of a class differ at most in case and in what stands between words.
+fn alike(a: &str, b: &str) -> bool {
+    let plain = |name: &str| name.to_lowercase().replace(['_', '-'], " ");
+    a == b || plain(a) == plain(b)
+}
+
+/// The first names of a list.
+fn listed(names: &[String]) -> String {
+    const SHOWN: usize = 20;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    let names: Vec<_> = names.iter().take(SHOWN).map(|name| escaped(name)).collect();
+    names.join(", ") + more
+}
+
 /// Per class: its accuracy, and the classes that its images are most often confused with.
 fn confusion(evaluation: &Evaluation, classes: &[String]) -> String {
+    // Of more classes, those without images are left out.
+    const MOST_ROWS: usize = 100;
     let rows = evaluation.class_accuracy().into_iter().zip(&evaluation.confusion).enumerate();
+    let rows = rows.filter(|(_, (accuracy, _))| accuracy.is_some() || classes.len() <= MOST_ROWS);
     let rows = rows.map(|(class, (accuracy, row))| {
         let mut mistaken: Vec<_> = (0..row.len()).filter(|&other| other != class && row[other] > 0).collect();
         mistaken.sort_by_key(|&other| std::cmp::Reverse(row[other]));

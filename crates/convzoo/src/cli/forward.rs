@@ -6,26 +6,30 @@ use anyhow::Result;
 use convzoo::{Classifier, tensor_file};
 
 use super::claim::{Kind, claim};
+use super::names::MODELS;
 use super::output::{print, print_json};
-use super::select::{DeviceArgs, NetworkArgs, load};
+use super::select::{DeviceArgs, NetworkArgs, load, model_of};
 
 /// Arguments of `forward`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network
-    model: String,
+    /// The network [default: what the weights say]
+    #[arg(value_parser = MODELS, hide_possible_values = true)]
+    model: Option<String>,
+    #[arg(long = "model", hide = true, conflicts_with = "model")]
+    named: Option<String>,
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache
-    #[arg(long, value_name = "FILE|NAME")]
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
     weights: OsString,
     /// Never download
     #[arg(long)]
     offline: bool,
     /// Safetensors file with the tensor `input`, [N, C, H, W]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     input: PathBuf,
     /// Safetensors file to write the tensor `logits`, [N, classes], to
-    #[arg(long, value_name = "FILE")]
+    #[arg(short, long = "out", alias = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: PathBuf,
     #[command(flatten)]
     network: NetworkArgs,
@@ -36,12 +40,16 @@ pub struct Args {
     json: bool,
 }
 
+pub const EXAMPLES: &str = "Example:
+  convzoo forward resnet18 --weights resnet18.pth --input x.safetensors --out y.safetensors";
+
 /// Runs tensors through a network.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    claim("--output", &args.output, Kind::Logits)?;
+    claim("--out", &args.output, Kind::Logits)?;
     let (_, device) = args.device.open()?;
     let input = tensor_file::read(&args.input, "input", &device)?;
-    let network = load(&args.model, &args.weights, args.offline, &args.network.options(), &device)?;
+    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
+    let network = load(model, &args.weights, args.offline, &args.network.options(), &device)?;
     let [images, channels, height, width] = input.dims();
     network.check_input([channels, height, width])?;
     let logits = network.forward(input);

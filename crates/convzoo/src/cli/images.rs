@@ -74,6 +74,9 @@ impl Source {
 /// Folders become the images in them or, where there are none, in their folders; patterns what they match; all else
 /// stays what was typed.
 pub fn expand(arguments: &[OsString], orientation: OrientationArgs) -> Result<Vec<Source>> {
+    if arguments.is_empty() {
+        bail!("name images, or a folder of them");
+    }
     let orientation = orientation.orientation.library();
     let of_file = |file: PathBuf| Source { file: Some(file), orientation };
     let mut sources = Vec::new();
@@ -89,7 +92,11 @@ pub fn expand(arguments: &[OsString], orientation: OrientationArgs) -> Result<Ve
                 }
             }
             if files.is_empty() {
-                bail!("{} holds no image ({})", path.display(), EXTENSIONS.join(", "));
+                bail!(
+                    "{} holds no image ({}), nor do the folders directly in it",
+                    path.display(),
+                    EXTENSIONS.join(", ")
+                );
             }
             sources.extend(files.into_iter().map(of_file));
         } else if let Some(pattern) = argument.to_str().filter(|text| text.contains(['*', '?', '[']))

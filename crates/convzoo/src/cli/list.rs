@@ -5,15 +5,16 @@ use burn::tensor::Device;
 use convzoo::{Options, Variant, create, published, variants};
 use serde::Serialize;
 
-use super::output::{print, print_json, short, table, thousands};
+use super::names::FAMILIES;
+use super::output::{fitted, print, print_json, short, thousands};
 
 /// Arguments of `list`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Show only names that contain this; `*` stands for anything
+    /// Show only names that contain this or, with `*` for anything and `?` for a character, that are like this
     pattern: Option<String>,
     /// Show only this family
-    #[arg(long)]
+    #[arg(long, value_parser = FAMILIES, hide_possible_values = true)]
     family: Option<String>,
     /// Show only networks of at most this many parameters (5e6, 5000000)
     #[arg(long, value_name = "N")]
@@ -122,6 +123,11 @@ fn sort(rows: &mut [Row], column: Column) {
     }
 }
 
+pub const EXAMPLES: &str = "Examples:
+  convzoo list 'resnet*'
+  convzoo list --family densenet --max-params 8e6
+  convzoo list --json";
+
 /// Lists what the registry has, measured by a pass on shapes alone.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(family) = &args.family
@@ -153,19 +159,20 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("no network is like that; `convzoo list` shows them all");
     } else {
         let header = ["name", "family", "year", "parameters", "multiply-adds", "input", "top-1", "weights"];
-        print(&table(&header, &[3, 4, 6, 7], rows.iter().map(Row::cells).collect()))?;
+        print(&fitted(&header, &[3, 4, 6, 7], &[5, 1], rows.iter().map(Row::cells).collect()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether `name` contains `pattern`, whose parts between `*` come in this order.
-fn matches(pattern: &str, name: &str) -> bool {
-    let mut rest = name;
-    pattern.split('*').all(|part| match rest.find(part) {
-        Some(at) => {
-            rest = &rest[at + part.len()..];
-            true
-        }
-        None => false,
-    })
+/// Whether a text is a pattern of names, not a name or a part of one.
+pub fn is_pattern(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// Whether `name` is like `pattern` or, where that is none, contains it.
+pub fn matches(pattern: &str, name: &str) -> bool {
+    match glob::Pattern::new(pattern) {
+        Ok(pattern) if is_pattern(pattern.as_str()) => pattern.matches(name),
+        _ => name.contains(pattern),
+    }
 }

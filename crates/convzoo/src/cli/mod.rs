@@ -2,6 +2,7 @@
 
 mod bench;
 mod claim;
+mod completions;
 mod convert;
 mod devices;
 mod embed;
@@ -9,8 +10,10 @@ mod eval;
 mod forward;
 mod images;
 mod list;
+mod names;
 mod output;
 mod predict;
+mod recipes;
 mod runs;
 mod select;
 mod serve;
@@ -24,11 +27,17 @@ mod visualize;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
-/// The classic convolutional networks on every Burn backend.
+const EXAMPLES: &str = "Begin with:
+  convzoo train                                            LeNet-5 on handwritten digits, in seconds
+  convzoo predict squeezenet1_1 photo.jpg --weights imagenet1k_v1
+  convzoo list 'resnet*'
+  convzoo help train";
+
+/// The classic convolutional networks on Burn's backends.
 #[derive(Parser)]
-#[command(name = "convzoo", version, arg_required_else_help = true)]
+#[command(name = "convzoo", version, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -37,35 +46,57 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// List the networks: family, year, parameters, multiply-adds, input size
+    #[command(after_help = list::EXAMPLES)]
     List(list::Args),
     /// Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory
+    #[command(after_help = summary::EXAMPLES)]
     Summary(summary::Args),
     /// Train a network; without arguments LeNet-5 on the embedded digits
+    #[command(after_help = train::EXAMPLES)]
     Train(Box<train::Args>),
+    /// List the recipes that training goes by, or print one
+    #[command(after_help = recipes::EXAMPLES)]
+    Recipes(recipes::Args),
     /// List training runs, or compare some
+    #[command(after_help = runs::EXAMPLES)]
     Runs(runs::Args),
     /// Measure a network on a data set
+    #[command(after_help = eval::EXAMPLES)]
     Eval(eval::Args),
     /// Classify images
+    #[command(after_help = predict::EXAMPLES)]
     Predict(predict::Args),
     /// Visualize a network: features, filters, deconvnet, Grad-CAM, saliency, occlusion
+    #[command(after_help = visualize::EXAMPLES)]
     Visualize(Box<visualize::Args>),
     /// Write the penultimate features of images
+    #[command(after_help = embed::EXAMPLES)]
     Embed(embed::Args),
     /// Run tensors through a network
+    #[command(after_help = forward::EXAMPLES)]
     Forward(forward::Args),
     /// Read weights in one format and write them in another
+    #[command(after_help = convert::EXAMPLES)]
     Convert(convert::Args),
     /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
+    #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::Args>),
     /// Measure one network on one device for `bench`, which asks on standard input
     #[command(hide = true)]
     BenchWorker,
     /// Convolution arithmetic: the output size of a sliding window, and the padding that keeps a size
+    #[command(after_help = shape::EXAMPLES)]
     Shape(shape::Args),
     /// Show what this build can run on, and what is present
     Devices(devices::Args),
+    /// Print a script by which a shell completes commands, options and names
+    #[command(after_help = completions::EXAMPLES)]
+    Completions(completions::Args),
+    /// Write manual pages, for who packs the program
+    #[command(hide = true)]
+    ManPages(completions::ManArgs),
     /// Offer devices to other machines, which name them ws://HOST:PORT
+    #[command(after_help = serve::EXAMPLES)]
     Serve(serve::Args),
 }
 
@@ -77,6 +108,7 @@ pub fn run() -> ExitCode {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),
         Command::Train(args) => train::run(&args),
+        Command::Recipes(args) => recipes::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Predict(args) => predict::run(&args),
@@ -88,6 +120,8 @@ pub fn run() -> ExitCode {
         Command::BenchWorker => bench::worker::run(),
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
+        Command::Completions(args) => completions::run(&args, &mut Cli::command()),
+        Command::ManPages(args) => completions::man_pages(&args, Cli::command()),
         Command::Serve(args) => serve::run(&args),
     };
     match result {

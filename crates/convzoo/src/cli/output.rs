@@ -1,6 +1,7 @@
 //! What commands print.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::path::Path;
 
 use anyhow::{Context, Error, Result};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -43,6 +44,36 @@ pub fn table(header: &[&str], numbers: &[usize], rows: Vec<Vec<String>>) -> Stri
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
+/// How many columns of text there is room for: as many as the terminal has or `COLUMNS` says; in a pipe any number.
+fn room() -> usize {
+    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
+    let own = || Some(usize::from(terminal_size::terminal_size_of(io::stdout())?.0.0));
+    said().or_else(own).unwrap_or(usize::MAX)
+}
+
+/// [`table`], without as many of the columns `less_needed`, in this order, as there is no room for; they are named below
+/// it.
+pub fn fitted(header: &[&str], numbers: &[usize], less_needed: &[usize], rows: Vec<Vec<String>>) -> String {
+    let widest = |text: &str| text.lines().map(|line| line.chars().count()).max().unwrap_or(0);
+    let without = |without: &[usize]| {
+        let shown: Vec<_> = (0..header.len()).filter(|column| !without.contains(column)).collect();
+        let header: Vec<_> = shown.iter().map(|&column| header[column]).collect();
+        let numbers: Vec<_> = (0..shown.len()).filter(|&at| numbers.contains(&shown[at])).collect();
+        let rows = rows.iter().map(|row| shown.iter().map(|&column| row[column].clone()).collect());
+        table(&header, &numbers, rows.collect())
+    };
+    let room = room();
+    let mut tables = (0..less_needed.len()).map(|count| (count, without(&less_needed[..count])));
+    match tables.find(|(_, table)| widest(table) <= room) {
+        Some((0, table)) => table,
+        found => {
+            let (count, table) = found.unwrap_or_else(|| (less_needed.len(), without(less_needed)));
+            let names: Vec<_> = less_needed[..count].iter().map(|&column| header[column]).collect();
+            format!("{table}\n{} left out for want of room: a wider terminal or a pipe shows them\n", names.join(", "))
+        }
+    }
+}
+
 /// 61706 as `61,706`.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
@@ -67,6 +98,21 @@ pub fn short(number: usize) -> String {
     }
 }
 
+/// `1 image`, `2 images`.
+pub fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// A path as a shell takes it for one word.
+pub fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |character: char| character.is_alphanumeric() || "/._-+=:@%,".contains(character);
+    match text.chars().all(plain) && !text.is_empty() {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// Bytes in binary units.
 pub fn bytes(bytes: usize) -> String {
     let bytes = bytes as f64;
@@ -86,10 +132,9 @@ pub fn progress(total: usize, what: &'static str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(total as u64), target).with_style(style).with_message(what)
 }
 
-/// A bar on standard error for a run's epochs, where it is `wanted` and that is a terminal.
-pub fn training_progress(wanted: bool) -> ProgressBar {
-    let shown = wanted && io::stderr().is_terminal();
-    let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+/// A bar on standard error for a run's epochs, where that is a terminal.
+pub fn training_progress() -> ProgressBar {
+    let target = if io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let style = ProgressStyle::with_template("{prefix} [{wide_bar}] {human_pos}/{human_len}  {msg}")
         .expect("a template without mistakes")
         .progress_chars("=> ");
@@ -106,9 +151,13 @@ pub fn told(error: &Error) -> String {
     text.split('\n').map(escaped).collect::<Vec<_>>().join("\n")
 }
 
-/// Tells the errors of single images, which stop no others.
+/// Tells the errors of single images, which stop no others. Most name the image themselves.
 pub fn tell_wrong<'a>(wrong: impl IntoIterator<Item = (&'a str, &'a str)>) {
     for (image, error) in wrong {
-        eprintln!("error: {}: {error}", escaped(image));
+        let image = escaped(image);
+        match error.contains(&*image) {
+            true => tell(&format!("error: {error}")),
+            false => tell(&format!("error: {image}: {error}")),
+        }
     }
 }

@@ -10,18 +10,19 @@ use serde::Serialize;
 
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{print, print_json, progress, table, tell_wrong, told};
-use super::select::{LinearArgs, TrainedArgs};
+use super::select::{LinearArgs, TrainedArgs, split_model};
 #[cfg(unix)]
 use super::terminal;
 
 /// Arguments of `predict`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Images, folders of images, patterns such as 'photos/*.jpg', or - for standard input
-    #[arg(required = true, value_name = "IMAGE|DIR")]
+    /// The network [default: what the weights say; without weights lenet5 for digits], then images: files, folders
+    /// (the images in them or, where there are none, in the folders directly in them), patterns such as
+    /// 'photos/*.jpg', or - for standard input
+    #[arg(required = true, value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
-    /// The network [default: lenet5, with the digits' weights that come with the program]
-    #[arg(long)]
+    #[arg(long, hide = true)]
     model: Option<String>,
     #[command(flatten)]
     trained: TrainedArgs,
@@ -29,7 +30,8 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
     /// Images per batch
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long = "batch", alias = "batch-size", value_name = "N", default_value_t = 8,
+        value_parser = clap::value_parser!(u32).range(1..=4096))]
     batch_size: u32,
     /// Average over ten crops of each image
     #[arg(long)]
@@ -46,6 +48,11 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo predict digit.png                                handwritten digits
+  convzoo predict squeezenet1_1 photos --weights imagenet1k_v1
+  convzoo predict photo.jpg --weights runs/lenet5-folder/best.safetensors --json";
 
 #[derive(Serialize)]
 #[serde(untagged)]
@@ -65,8 +72,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.show && !io::stdout().is_terminal() {
         bail!("--show draws in a terminal, and standard output is none");
     }
-    let network = args.trained.network(args.model.as_deref().unwrap_or("lenet5"))?;
-    let images = expand(&args.images, args.orientation)?;
+    let (model, images) = split_model(args.model.as_deref(), &args.images)?;
+    let network = args.trained.network(model)?;
+    let images = expand(images, args.orientation)?;
     let network = args.linear.for_inference(network)?;
     let config = args.show.then(show_config);
     let bar = progress(images.len(), "images");

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
-use convzoo::data::{Source, Splits};
+use convzoo::data::{Part, Selection, Source, Splits, readable};
 use convzoo::device::{self, DeviceName};
 use convzoo::{
-    Inference, LinearPrecision, Network, Options, Preprocessing, create, data, imagenet, pretrained, variant,
+    Inference, LinearPrecision, Network, Options, Preprocessing, create, data, imagenet, pretrained, published,
+    variant, variants,
 };
 use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
@@ -22,7 +23,7 @@ use super::output::tell;
 #[derive(clap::Args, Clone)]
 pub struct DeviceArgs {
     /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N] [default: the best one present]
-    #[arg(long, value_name = "DEVICE")]
+    #[arg(long, alias = "devices", value_name = "DEVICE")]
     pub device: Option<DeviceName>,
     #[command(flatten)]
     pub kernels: KernelsArgs,
@@ -122,7 +123,7 @@ fn best() -> Result<DeviceName> {
 pub struct DevicesArgs {
     /// Where to compute: flex, ndarray, tch, wgpu[:N], cuda[:N] or ws://HOST:PORT[#N], or several with commas between
     /// [default: the best one present]
-    #[arg(long, value_name = "DEVICE,…", value_delimiter = ',')]
+    #[arg(long, alias = "devices", value_name = "DEVICE,…", value_delimiter = ',')]
     pub device: Vec<DeviceName>,
     #[command(flatten)]
     pub kernels: KernelsArgs,
@@ -138,23 +139,26 @@ impl DevicesArgs {
     }
 }
 
+/// Where help lists what not every network has.
+const NETWORK: &str = "Network options";
+
 /// How a network shall differ from its variant.
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
 pub struct NetworkArgs {
-    /// Activation of LeNet's layers
-    #[arg(long, value_enum)]
+    /// Activation of LeNet's layers [default: tanh]
+    #[arg(long, value_enum, help_heading = NETWORK)]
     pub activation: Option<ActivationArg>,
-    /// Whether to use batch normalization, where reference and paper differ
-    #[arg(long, value_name = "true|false")]
+    /// Whether to use batch normalization, where reference and paper differ [default: as the reference]
+    #[arg(long, value_name = "true|false", help_heading = NETWORK)]
     pub batch_norm: Option<bool>,
-    /// Probability of dropping a feature before the classifier
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    /// Probability of dropping a feature before the classifier [default: the reference's]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = NETWORK)]
     pub dropout: Option<f64>,
-    /// Probability of dropping a residual or fractal path
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    /// Probability of dropping a residual or fractal path [default: the paper's]
+    #[arg(long, value_name = "P", allow_negative_numbers = true, help_heading = NETWORK)]
     pub drop_path: Option<f64>,
-    /// Whether to recompute rather than keep what dense blocks concatenate
-    #[arg(long, value_name = "true|false")]
+    /// Whether to recompute rather than keep what dense blocks concatenate [default: false]
+    #[arg(long, value_name = "true|false", help_heading = NETWORK)]
     pub memory_efficient: Option<bool>,
 }
 
@@ -232,7 +236,7 @@ pub struct TrainedArgs {
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
     /// starts from [default for lenet5: the digits' weights that come with the program]
-    #[arg(long, value_name = "FILE|NAME|random")]
+    #[arg(long, value_name = "FILE|NAME|random", value_hint = clap::ValueHint::FilePath)]
     weights: Option<OsString>,
     /// Never download
     #[arg(long)]
@@ -248,35 +252,91 @@ pub struct TrainedArgs {
 }
 
 impl TrainedArgs {
-    /// Makes the network.
-    pub fn network(&self, model: &str) -> Result<Network> {
+    /// What to call the weights.
+    pub fn weights_name(&self) -> String {
+        let given = self.weights.as_deref().map(|weights| data::escaped(&weights.to_string_lossy()).into_owned());
+        given.unwrap_or_else(|| "of the digits".to_owned())
+    }
+
+    /// Makes the network `model` or, without a name, the one that its weights know themselves to be of.
+    pub fn network(&self, model: Option<&str>) -> Result<Network> {
         let (_, device) = self.device.open()?;
         let options = self.options.options();
-        let network = match self.weights.as_deref() {
-            Some(weights) if weights == "random" && !Path::new("random").exists() => {
+        let network = match (self.weights.as_deref(), model) {
+            (Some(weights), _) if weights == "random" && !Path::new("random").exists() => {
                 device.seed(0);
-                create(model, &options, &device)?
+                create(model.unwrap_or(DIGITS), &options, &device)?
             }
-            Some(weights) => load(model, weights, self.offline, &options, &device)?,
-            None if model == "lenet5" => {
+            (Some(weights), _) => load(model_of(model, weights)?, weights, self.offline, &options, &device)?,
+            (None, None | Some(DIGITS)) => {
                 if options != Options::default() {
                     bail!("options of the network need --weights: the digits' weights were trained without them");
                 }
+                if model.is_none() {
+                    tell(
+                        "note: without --weights, this is lenet5 for handwritten digits; for photographs name a network \
+                         and its weights: squeezenet1_1 --weights imagenet1k_v1",
+                    );
+                }
                 pretrained::lenet5_digits(&device)?
             }
-            None => {
-                variant(model)?;
-                bail!("{model} needs --weights FILE; only lenet5 comes with weights of its own")
-            }
+            (None, Some(model)) => bail!(needs_weights(variant(model)?.name)),
         };
         match &self.labels {
-            Some(name) if name == Path::new("imagenet") && !name.exists() => {
-                Ok(network.with_labels(imagenet::class_names())?)
-            }
-            Some(file) => with_labels(network, file),
+            Some(labels) => with_labels(network, labels),
             None => Ok(network),
         }
     }
+}
+
+/// The network that comes with weights of its own.
+const DIGITS: &str = "lenet5";
+
+fn needs_weights(model: &str) -> String {
+    let names: Vec<_> = published(model).map(|weights| weights.name).collect();
+    let published = match names.as_slice() {
+        [] => String::new(),
+        names => format!(" or the name of published ones ({}, downloaded once)", names.join(", ")),
+    };
+    format!("{model} needs --weights: a file{published}; only {DIGITS} comes with weights of its own")
+}
+
+/// The network's name: the given one, else the one that the weights know.
+pub fn model_of(model: Option<&str>, weights: &OsStr) -> Result<&'static str> {
+    if let Some(model) = model {
+        return Ok(variant(model)?.name);
+    }
+    let path = Path::new(weights);
+    if !path.exists() {
+        let of: Vec<_> = variants()
+            .map(|variant| variant.name)
+            .filter(|model| published(model).any(|published| weights == published.name))
+            .collect();
+        match of.as_slice() {
+            [] => bail!("there is no file {}, and no weights of this name are published", path.display()),
+            models => bail!("name the network, too: {} are published for {}", path.display(), models.join(", ")),
+        }
+    }
+    pretrained::model_of(path)?.with_context(|| {
+        format!("{} does not say which network's weights it holds; name the network (`convzoo list`)", path.display())
+    })
+}
+
+/// Takes the network's name off the front of what was typed as `[MODEL] IMAGE…`, unless it was `named` apart: the first
+/// argument is one if a network is called so and other arguments follow. What is neither that nor there is an error.
+pub fn split_model<'a>(named: Option<&'a str>, typed: &'a [OsString]) -> Result<(Option<&'a str>, &'a [OsString])> {
+    let Some((first, rest)) = typed.split_first().filter(|_| named.is_none()) else { return Ok((named, typed)) };
+    let Some(name) = first.to_str() else { return Ok((None, typed)) };
+    if variant(name).is_ok() && (!rest.is_empty() || !Path::new(name).exists()) {
+        return Ok((Some(name), rest));
+    }
+    // Images have extensions, patterns stars; a bare word that is not there was meant as a name.
+    if !name.contains(['.', '/', '\\', '*', '?', '[']) && name != "-" && !Path::new(name).exists() {
+        if let Err(error) = variant(name) {
+            bail!("'{name}' is no image and no folder, and {error}");
+        }
+    }
+    Ok((None, typed))
 }
 
 /// Where data comes from.
@@ -288,7 +348,7 @@ pub struct DataArgs {
     /// Never download
     #[arg(long)]
     pub offline: bool,
-    /// Seed of the held-out fifth, for data that comes in one part
+    /// Seed of the held-out fifth, for data that comes in one part [default: 0; of MNIST's kind the last fifth]
     #[arg(long, value_name = "N")]
     pub split_seed: Option<u64>,
     /// Read all images first, and leave out those that are damaged, forbidden or links to nowhere
@@ -303,9 +363,8 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// Opens the data set called `name`.
-    pub fn open(&self, name: &str) -> Result<Splits> {
-        let source = Source {
+    fn source(&self) -> Source {
+        Source {
             data_dir: self.data_dir.clone(),
             offline: self.offline,
             split_seed: self.split_seed,
@@ -313,21 +372,42 @@ impl DataArgs {
             orientation: self.orientation.library(),
             keep_unreadable: self.skip_corrupt,
             ..Source::default()
-        };
+        }
+    }
+
+    /// Opens the data set called `name`, to train and test.
+    pub fn open(&self, name: &str) -> Result<Splits> {
         let opening = || format!("opening the data set '{name}'");
-        let splits = data::open(name, &source).with_context(opening)?;
+        let splits = data::open(name, &self.source()).with_context(opening)?;
         if !self.skip_corrupt {
             return Ok(splits);
         }
         let images = splits.train.len() + splits.test.len();
         let (splits, damaged) = splits.readable().with_context(opening)?;
-        for problem in &damaged {
-            tell(&format!("left out: {problem}"));
-        }
-        if !damaged.is_empty() {
-            tell(&format!("left out {} of {images} images", damaged.len()));
-        }
+        tell_left_out(&damaged, images);
         Ok(splits)
+    }
+
+    /// The images of `part` of the data set called `name`.
+    pub fn select(&self, name: &str, part: Part) -> Result<Selection> {
+        let opening = || format!("opening the data set '{name}'");
+        let selection = data::select(name, &self.source(), part).with_context(opening)?;
+        if !self.skip_corrupt {
+            return Ok(selection);
+        }
+        let images = selection.data.len();
+        let (data, damaged) = readable(selection.data).with_context(opening)?;
+        tell_left_out(&damaged, images);
+        Ok(Selection { data, ..selection })
+    }
+}
+
+fn tell_left_out(damaged: &[data::DataError], images: usize) {
+    for problem in damaged {
+        tell(&format!("left out: {problem}"));
+    }
+    if !damaged.is_empty() {
+        tell(&format!("left out {} of {images} images", damaged.len()));
     }
 }
 
@@ -353,8 +433,11 @@ pub fn load(
     Ok(pretrained::load(model, weights, options, &source, device)?)
 }
 
-/// The network with the names of its classes, a line each in a file.
-fn with_labels(network: Network, path: &Path) -> Result<Network> {
+/// The network with the names of its classes: a line each in a file, or ImageNet's by the word `imagenet`.
+pub fn with_labels(network: Network, path: &Path) -> Result<Network> {
+    if path == Path::new("imagenet") && !path.exists() {
+        return Ok(network.with_labels(imagenet::class_names())?);
+    }
     let labels = lines(path)?;
     if labels.len() != network.classes() {
         bail!("{} names {} classes and the weights have {}", path.display(), labels.len(), network.classes());

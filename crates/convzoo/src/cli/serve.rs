@@ -19,6 +19,10 @@ pub struct Args {
     token: Option<String>,
 }
 
+pub const EXAMPLES: &str = "Examples:
+  convzoo serve --device flex --listen 0.0.0.0:3000 --token SECRET
+  convzoo eval --weights best.safetensors --data digits --device ws://HOST:3000     on the other machine";
+
 /// Serves until it is stopped.
 pub fn run(args: &Args) -> Result<ExitCode> {
     args.devices.kernels.apply()?;

@@ -33,6 +33,9 @@ pub struct Args {
     json: bool,
 }
 
+pub const EXAMPLES: &str = "Example:
+  convzoo shape 224 --kernel 7 --stride 2 --padding 3";
+
 #[derive(Serialize)]
 struct Document {
     input: usize,

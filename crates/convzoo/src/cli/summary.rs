@@ -6,14 +6,18 @@ use burn::tensor::Device;
 use convzoo::{MOST_CHANNELS, Summary, create, variant};
 use serde::Serialize;
 
-use super::output::{bytes, print, print_json, short, table, thousands};
+use super::names::MODELS;
+use super::output::{bytes, fitted, print, print_json, short, thousands};
 use super::select::NetworkArgs;
 
 /// Arguments of `summary`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The network
-    model: String,
+    #[arg(value_parser = MODELS, hide_possible_values = true, required_unless_present = "named")]
+    model: Option<String>,
+    #[arg(long = "model", hide = true, conflicts_with = "model")]
+    named: Option<String>,
     /// Size of the images, channels first [default: the network's own]
     #[arg(long, value_name = "CxHxW")]
     input: Option<InputSize>,
@@ -21,7 +25,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     classes: Option<usize>,
     /// Images per batch, for the estimates of memory
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(long, alias = "batch-size", value_name = "N", default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch: u32,
     #[command(flatten)]
     network: NetworkArgs,
@@ -29,6 +34,10 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo summary lenet5
+  convzoo summary resnet18 --input 1x64x64 --classes 10 --batch 32";
 
 /// The longest side of images that networks are made for here: sixteen times the longest that any is published for.
 const MOST_SIDE: usize = 1 << 14;
@@ -47,6 +56,11 @@ impl FromStr for InputSize {
         let sizes: Vec<usize> = text.split('x').map_while(|size| size.parse().ok()).collect();
         let most = format!("{MOST_CHANNELS} channels, sides of at most {MOST_SIDE}, {MOST_VALUES} values in all");
         match sizes[..] {
+            // No network has so many channels of images a few pixels wide.
+            [height, width, channels @ (1 | 3 | 4)] if height >= 16 && width >= 16 => Err(format!(
+                "channels come first, so this is {height} channels of {width}×{channels} pixels; \
+                 {channels}x{height}x{width} was meant?"
+            )),
             [channels, height, width] if text.split('x').count() == 3 => {
                 let sides_fit = height.max(width) <= MOST_SIDE && channels <= MOST_CHANNELS;
                 // Of numbers so small, none of the products overflows.
@@ -70,7 +84,7 @@ struct Document<'a> {
 
 /// Shows a network layer by layer.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let known = variant(&args.model)?;
+    let known = variant(args.model.as_deref().or(args.named.as_deref()).unwrap_or_default())?;
     let InputSize(input) = args.input.unwrap_or(InputSize(known.input));
     let mut options = args.network.options();
     options.classes = args.classes;
@@ -106,7 +120,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         "{} for images of {channels}x{height}x{width}\n\n{}\nparameters     {:>14}\nmultiply-adds  {:>14}  ({} per image)\n\
          inference      {:>14}  (batch {batch}, at least)\ntraining       {:>14}  (batch {batch}, with momentum, at least)",
         known.name,
-        table(&header, &[3, 4, 5, 6, 7, 8], rows.collect()),
+        fitted(&header, &[3, 4, 5, 6, 7, 8], &[7, 6, 8, 1], rows.collect()),
         thousands(summary.params),
         thousands(summary.macs),
         short(summary.macs),

@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,17 +16,21 @@ use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 
 use super::bench::machine::available_bytes;
-use super::output::{bytes, print, print_json, tell, training_progress};
-use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, preprocess};
+use super::names::{DATA, MODELS, RECIPES};
+use super::output::{bytes, count, print, print_json, quoted, tell, training_progress};
+use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, model_of, preprocess};
 use super::signals::stop_on_signal;
 
 /// Arguments of `train`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network [default: lenet5]
+    /// The network [default: what --weights say, else lenet5]
+    #[arg(value_parser = MODELS, hide_possible_values = true)]
     model: Option<String>,
+    #[arg(long = "model", hide = true, conflicts_with = "model")]
+    named: Option<String>,
     /// The data set: digits, mnist, fashion-mnist, cifar10, cifar100 or folder [default: digits]
-    #[arg(long, value_name = "DATASET")]
+    #[arg(long, value_name = "DATASET", value_parser = DATA, hide_possible_values = true)]
     data: Option<String>,
     #[command(flatten)]
     source: DataArgs,
@@ -35,11 +40,11 @@ pub struct Args {
     devices: DevicesArgs,
     /// Weights to start from: a file, or the name of published ones; for other classes than the data's, the network
     /// gets a new head [default: initialized as in the paper]
-    #[arg(long, value_name = "FILE|NAME")]
-    weights: Option<String>,
-    /// How to train: a recipe's name, or a file in TOML; the options below override it [default: that of the network's
-    /// family, which the papers trained it by]
-    #[arg(long, value_name = "NAME|FILE")]
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
+    weights: Option<OsString>,
+    /// How to train: a recipe's name (`convzoo recipes` lists them), or a file in TOML; the options below override it
+    /// [default: that of the network's paper; with --weights transfer_head if the head is new, else transfer]
+    #[arg(long, value_name = "NAME|FILE", value_parser = RECIPES, hide_possible_values = true)]
     recipe: Option<String>,
     #[command(flatten)]
     overrides: Overrides,
@@ -47,16 +52,16 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
     /// Folder of the run [default: a new one under runs/]
-    #[arg(long, value_name = "DIR")]
+    #[arg(short, long, alias = "output", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     out: Option<PathBuf>,
     /// Resume the run in this folder, which remembers all but the device and the four options below
-    #[arg(long, value_name = "DIR", conflicts_with_all = [
-        "model", "data", "data_dir", "offline", "split_seed", "skip_corrupt", "activation", "batch_norm", "dropout",
+    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
+        "model", "named", "data", "data_dir", "offline", "split_seed", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate",
         "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out",
     ])]
     resume: Option<PathBuf>,
-    /// Write a checkpoint every so many steps, besides those at the epochs' ends
+    /// Write a checkpoint every so many steps, besides those at the epochs' ends [default: none]
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<usize>,
     /// Keep the last so many checkpoints
@@ -68,51 +73,67 @@ pub struct Args {
     /// Memory for decoded images, or for a frozen backbone's features of them, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 1024)]
     cache: u32,
-    /// Print the run's record as JSON at the end, and no dashboard
+    /// Show burn-train's dashboard in the terminal while it trains, in place of a line per epoch
+    #[arg(long, conflicts_with = "json")]
+    dashboard: bool,
+    // What is the default now had to be asked for.
+    #[arg(long, hide = true, conflicts_with = "dashboard")]
+    plain: bool,
+    /// Print the run's record as JSON at the end, and the lines on standard error
     #[arg(long)]
     json: bool,
-    /// Print a line per epoch instead of the dashboard
-    #[arg(long)]
-    plain: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo train                                            LeNet-5 on the digits of the program
+  convzoo train resnet20_cifar --data cifar10 --recipe cifar10
+  convzoo train lenet5 --data folder --data-dir photos     a folder for each class
+  convzoo train squeezenet1_1 --weights imagenet1k_v1 --data folder --data-dir photos
+                                                           fine-tune: a new head on a trained network
+  convzoo train --weights runs/squeezenet1_1-folder/best.safetensors --data folder --data-dir photos
+                                                           then all of it
+  convzoo train --resume runs/lenet5-digits";
+
+/// Where help lists what a recipe has a value for.
+const RECIPE: &str = "Options that override the recipe";
 
 /// What overrides the recipe.
 #[derive(clap::Args)]
 struct Overrides {
     /// Passes over the training images
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = RECIPE)]
     epochs: Option<usize>,
     /// Images per batch
-    #[arg(long, value_name = "N")]
+    #[arg(long = "batch", alias = "batch-size", value_name = "N", help_heading = RECIPE)]
     batch_size: Option<usize>,
     /// The optimizer: sgd, adam, adamw or rmsprop
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", help_heading = RECIPE)]
     optimizer: Option<String>,
     /// The highest learning rate
-    #[arg(long, visible_alias = "lr", value_name = "RATE", allow_negative_numbers = true)]
+    #[arg(long, visible_alias = "lr", value_name = "RATE", allow_negative_numbers = true, help_heading = RECIPE)]
     learning_rate: Option<f64>,
     /// The learning-rate schedule: constant, step, multi-step, cosine, linear, one-cycle or plateau
-    #[arg(long, value_name = "KIND")]
+    #[arg(long, value_name = "KIND", help_heading = RECIPE)]
     schedule: Option<String>,
     /// Momentum of sgd or rmsprop
-    #[arg(long, value_name = "M", allow_negative_numbers = true)]
+    #[arg(long, value_name = "M", allow_negative_numbers = true, help_heading = RECIPE)]
     momentum: Option<f64>,
     /// L2 penalty, or adamw's decoupled decay
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = RECIPE)]
     weight_decay: Option<f64>,
     /// Label smoothing: the share of the target spread over all classes
-    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", allow_negative_numbers = true, help_heading = RECIPE)]
     label_smoothing: Option<f64>,
     /// Weight of each auxiliary classifier's loss
-    #[arg(long, value_name = "W", allow_negative_numbers = true)]
+    #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = RECIPE)]
     auxiliary_weight: Option<f64>,
     /// Freeze the weights up to this layer or block, named as `convzoo summary` names it, or `backbone` for all
     /// before the head
-    #[arg(long, value_name = "LAYER")]
+    #[arg(long, value_name = "LAYER", help_heading = RECIPE)]
     freeze: Option<String>,
     /// Any field of the recipe, as in its file: `ema=0.999`, `schedule.milestones=[30,60]`, `augment.random_crop=4`;
     /// `none` takes the default. May be given often
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value, help_heading = RECIPE)]
     set: Vec<(String, String)>,
 }
 
@@ -146,10 +167,6 @@ impl Overrides {
     }
 }
 
-fn shows_dashboard(args: &Args) -> bool {
-    !args.json && !args.plain && io::stdout().is_terminal()
-}
-
 /// What makes the same network and data again.
 #[derive(Clone, Serialize, Deserialize)]
 struct Setup {
@@ -171,52 +188,84 @@ struct Pretrained {
 /// A run that can start, and what is said of it.
 struct Prepared {
     trainer: Trainer<Network>,
-    model: &'static str,
     /// All that the first line tells but the folder.
     opening: String,
 }
 
 /// Trains, or resumes a training.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.dashboard && !io::stdout().is_terminal() {
+        bail!("--dashboard draws in a terminal, and standard output is none");
+    }
     args.devices.kernels.apply()?;
     make_threads()?;
     let interrupter = Interrupter::new();
-    let Prepared { trainer, model, opening } = match &args.resume {
+    let Prepared { trainer, opening } = match &args.resume {
         Some(folder) => resumed(args, folder)?,
         None => fresh(args)?,
     };
-    let dashboard = shows_dashboard(args);
-    stop_on_signal(&interrupter, dashboard)?;
-    let trainer = trainer.interrupter(interrupter).dashboard(dashboard);
-    let bar = training_progress(!dashboard);
-    let report = reporter(bar.clone(), dashboard, opening);
+    stop_on_signal(&interrupter, args.dashboard)?;
+    let trainer = trainer.interrupter(interrupter).dashboard(args.dashboard);
+    let bar = training_progress();
+    let lines = Lines { bar: bar.clone(), dashboard: args.dashboard, json: args.json };
+    let report = move |event: Event| lines.tell(&event, &opening);
     let outcome = if args.resume.is_some() { trainer.resume(report) } else { trainer.start(report) };
     bar.finish_and_clear();
     let outcome = outcome?;
     if args.json {
         print_json(&outcome.record)?;
-    } else if let Err(error) = print(&closing(&outcome, model)) {
+    } else if let Err(error) = print(&closing(&outcome)) {
         // The run is whole without its last words.
         tell(&format!("{error:#}"));
     }
     Ok(if outcome.interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
 }
 
-/// Tells a run's events: a line for each epoch, and a bar, where no dashboard is shown.
-fn reporter(bar: ProgressBar, dashboard: bool, opening: String) -> impl FnMut(Event) + Send + 'static {
-    let line = move |bar: &ProgressBar, text: String| bar.suspend(|| tell(&text));
-    move |event: Event| match event {
-        Event::Folder(folder) if !dashboard => line(&bar, format!("{opening}, folder {}", folder.display())),
-        Event::Backbone(images, total) => {
-            bar.set_length(total as u64);
-            bar.set_position(images as u64);
-            bar.set_prefix("backbone");
+/// How a run is followed: a line for each epoch on standard output, or on standard error where a document is to stand
+/// there, and a bar.
+struct Lines {
+    bar: ProgressBar,
+    /// Whether a dashboard has the terminal as soon as the first epoch begins.
+    dashboard: bool,
+    json: bool,
+}
+
+impl Lines {
+    fn tell(&self, event: &Event, opening: &str) {
+        match event {
+            Event::Folder(folder) => self.line(&format!("{opening}, folder {}", folder.display())),
+            Event::Backbone(images, total) => self.backbone(*images as u64, *total as u64),
+            Event::Progress(progress) if !self.dashboard => show(&self.bar, progress),
+            Event::Epoch(epoch, record) if !self.dashboard => self.line(&epoch_line(epoch, record.recipe.epochs)),
+            Event::Damaged(error) => self.problem(&format!("{error}; resuming from the one before")),
+            Event::Unreported(error) => self.problem(&format!("the run is done but for its report: {error}")),
+            _ => {}
         }
-        Event::Progress(progress) => show(&bar, &progress),
-        Event::Epoch(epoch, record) if !dashboard => line(&bar, epoch_line(epoch, record.recipe.epochs)),
-        Event::Damaged(error) => line(&bar, format!("{error}; resuming from the one before")),
-        Event::Unreported(error) => line(&bar, format!("the run is done but for its report: {error}")),
-        _ => {}
+    }
+
+    /// A log that nobody reads, or that has no room, is no reason to stop.
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| match self.json {
+            true => tell(text),
+            false => _ = print(text),
+        });
+    }
+
+    fn problem(&self, text: &str) {
+        self.bar.suspend(|| tell(text));
+    }
+
+    /// A frozen backbone's pass, which comes before the epochs and may take longer than all of them.
+    fn backbone(&self, images: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(images);
+        self.bar.set_prefix("features of the frozen backbone");
+        let rate = images as f64 / self.bar.elapsed().as_secs_f64();
+        let left = HumanDuration(Duration::from_secs_f64(((total - images) as f64 / rate).min(1e9)));
+        self.bar.set_message(format!("{rate:.0} images/s, {left} left"));
+        if images == total && self.dashboard {
+            self.bar.finish_and_clear();
+        }
     }
 }
 
@@ -232,40 +281,91 @@ fn make_threads() -> Result<()> {
     }
 }
 
-/// The recipe that was asked for, else that of the network's family, and its name.
-fn recipe(asked: Option<&str>, variant: &Variant) -> Result<(Recipe, Option<String>)> {
+/// The recipe that was asked for, and its name; else the one for what is trained: of the paper that trained the network
+/// from scratch, or one for weights that have learned already, with or without a head of their own.
+fn recipe(asked: Option<&str>, variant: &Variant, start: Start) -> Result<(Recipe, Option<String>)> {
+    let default = match start {
+        Start::Scratch => Recipe::name_for(variant),
+        Start::NewHead => Some("transfer_head"),
+        Start::Trained => Some("transfer"),
+    };
     let recipe = match asked {
-        None => Recipe::name_for(variant).map_or(Ok(Recipe::default()), Recipe::named)?,
+        None => default.map_or(Ok(Recipe::default()), Recipe::named)?,
         Some(name) if recipe_names().any(|known| known == name) => Recipe::named(name)?,
         // What looks like a file is one.
         Some(file) if Path::new(file).exists() || file.contains(['.', '/', '\\']) => Recipe::read(Path::new(file))?,
         Some(name) => Recipe::named(name)?,
     };
-    Ok((recipe, asked.or_else(|| Recipe::name_for(variant)).map(str::to_owned)))
+    Ok((recipe, asked.or(default).map(str::to_owned)))
+}
+
+/// What a run starts from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// Random weights.
+    Scratch,
+    /// Weights that tell other classes apart: all but the head's.
+    NewHead,
+    /// Weights that tell the data's classes apart.
+    Trained,
+}
+
+impl Start {
+    fn of(pretrained: Option<&Network>, classes: &[String]) -> Self {
+        match pretrained {
+            None => Self::Scratch,
+            Some(network) if has_classes(network, classes) => Self::Trained,
+            Some(_) => Self::NewHead,
+        }
+    }
+}
+
+/// Whether a network tells these classes apart; one that does not know its classes' names, whether it has as many.
+fn has_classes(network: &Network, classes: &[String]) -> bool {
+    network.classes() == classes.len() && (network.labels().is_empty() || network.labels() == classes)
 }
 
 fn fresh(args: &Args) -> Result<Prepared> {
-    let variant = variant(args.model.as_deref().unwrap_or("lenet5"))?;
-    let (recipe, recipe_name) = recipe(args.recipe.as_deref(), variant)?;
-    let changes = args.overrides.changes(&args.network);
-    let recipe = recipe.with(changes.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
-    recipe.check()?;
-    let network = NetworkArgs { dropout: recipe.dropout, drop_path: recipe.drop_path, ..args.network.clone() };
+    let model = args.model.as_deref().or(args.named.as_deref());
+    let model = match (&args.weights, model) {
+        (Some(weights), model) => model_of(model, weights)?,
+        (None, model) => variant(model.unwrap_or("lenet5"))?.name,
+    };
     let mut setup = Setup {
-        model: variant.name.to_owned(),
+        model: model.to_owned(),
         data: args.data.clone().unwrap_or_else(|| "digits".to_owned()),
         source: args.source.clone(),
-        network,
+        network: args.network.clone(),
         pretrained: None,
     };
+    let changes = args.overrides.changes(&args.network);
+    let recipe_for = |start| -> Result<_> {
+        let (recipe, name) = recipe(args.recipe.as_deref(), variant(model)?, start)?;
+        let recipe = recipe.with(changes.iter().map(|(key, value)| (key.as_str(), value.as_str())))?;
+        recipe.check()?;
+        Ok((recipe, name))
+    };
+    // What is wrong with the recipe is told before weights and data are opened; the head decides on nothing that the
+    // network is made by.
+    let (recipe, _) = recipe_for(if args.weights.is_some() { Start::NewHead } else { Start::Scratch })?;
+    setup.network = NetworkArgs { dropout: recipe.dropout, drop_path: recipe.drop_path, ..setup.network };
+    if args.weights.is_none() && recipe.transfer.freezes_backbone() {
+        bail!(
+            "this recipe freezes all layers before the head, and without --weights they are random; name the weights to \
+             start from, or another recipe"
+        );
+    }
     let devices = Devices::open(args.devices.names()?)?;
+    let data = setup.source.open(&setup.data)?;
     let pretrained = match &args.weights {
         Some(weights) => {
-            let (offline, options) = (setup.source.offline, setup.network.options());
-            Some(load(&setup.model, weights, offline, &options, &devices.first.clone().autodiff())?)
+            let (offline, device) = (setup.source.offline, devices.first.clone().autodiff());
+            Some(load(model, weights, offline, &setup.network.options(), &device)?)
         }
         None => None,
     };
+    let (recipe, name) = recipe_for(Start::of(pretrained.as_ref(), data.classes()))?;
+    let how = How { recipe, name, seed: args.seed };
     if let Some(network) = &pretrained {
         setup.pretrained = Some(Pretrained { channels: network.input()[0], resize: network.preprocessing().resize });
         // What the file remembers of its network, a resumed run has to know without the file.
@@ -273,7 +373,7 @@ fn fresh(args: &Args) -> Result<Prepared> {
         setup.network = setup.network.or(&remembered);
     }
     let name = format!("{}-{}", setup.model, setup.data);
-    let prepared = prepare(args, devices, &setup, pretrained, recipe, args.seed, recipe_name)?;
+    let prepared = prepare(args, devices, data, &setup, pretrained, how)?;
     let trainer = match &args.out {
         Some(out) => prepared.trainer.out(out),
         None => prepared.trainer.out_in("runs", name),
@@ -290,7 +390,8 @@ fn resumed(args: &Args, folder: &Path) -> Result<Prepared> {
         names => names.to_vec(),
     };
     let devices = Devices::open(names)?;
-    let prepared = prepare(args, devices, &setup, None, recipe, seed, recipe_name)?;
+    let data = setup.source.open(&setup.data)?;
+    let prepared = prepare(args, devices, data, &setup, None, How { recipe, name: recipe_name, seed })?;
     Ok(Prepared { trainer: prepared.trainer.out(folder), ..prepared })
 }
 
@@ -320,31 +421,37 @@ impl Devices {
     }
 }
 
-/// The network and the data of `setup`, ready to be trained.
+/// How a network is trained.
+struct How {
+    recipe: Recipe,
+    /// The recipe's name or file.
+    name: Option<String>,
+    seed: u64,
+}
+
+/// The network of `setup` and the data, ready to be trained.
 fn prepare(
     args: &Args,
     devices: Devices,
+    data: Splits,
     setup: &Setup,
     pretrained: Option<Network>,
-    recipe: Recipe,
-    seed: u64,
-    recipe_name: Option<String>,
+    How { recipe, name, seed }: How,
 ) -> Result<Prepared> {
-    let data = setup.source.open(&setup.data)?;
     devices.first.seed(seed);
     let network = network(setup, pretrained, &data, &devices.first)?;
     check_memory(&network, &recipe, data.train.len(), devices.in_memory())?;
     let opening = format!(
-        "{} on {}: {} images to train on, {} to test on, {} epochs, recipe {}, device {}",
+        "{} on {}: {} to train on, {} to test on, {}, recipe {}, device {}",
         network.name(),
         data.name,
-        data.train.len(),
+        count(data.train.len(), "image"),
         data.test.len(),
-        recipe.epochs,
-        recipe_name.as_deref().unwrap_or("default"),
+        count(recipe.epochs, "epoch"),
+        name.as_deref().unwrap_or("default"),
         devices.name(),
     );
-    let (model, preprocess) = (network.name(), preprocess(&network, &network.preprocessing(), &*data.train)?);
+    let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
     let trainer = Trainer::new(network, data)
         .preprocess(preprocess)
         .recipe(recipe)
@@ -358,8 +465,8 @@ fn prepare(
             cache: (args.cache as usize) << 20,
         })
         .setup(serde_json::to_value(setup).context("writing down the run's setup")?);
-    let trainer = recipe_name.into_iter().fold(trainer, Trainer::recipe_name);
-    Ok(Prepared { trainer, model, opening })
+    let trainer = name.into_iter().fold(trainer, Trainer::recipe_name);
+    Ok(Prepared { trainer, opening })
 }
 
 /// The network of `setup` for the classes and the channels of `data`.
@@ -370,7 +477,7 @@ fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &D
     options.classes = Some(classes);
     options.channels = Some(setup.pretrained.as_ref().map_or(image.channels, |pretrained| pretrained.channels));
     let network = match pretrained {
-        Some(network) if network.classes() == classes => network,
+        Some(network) if has_classes(&network, data.classes()) => network,
         Some(network) => network.replace_head(classes),
         None => create(&setup.model, &options, &device.clone().autodiff())?,
     };
@@ -397,7 +504,7 @@ fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usiz
     let (needed, available) = (per_device.saturating_mul(devices), available_bytes());
     if needed > available {
         bail!(
-            "a step of {} on {batch} images needs at least {} of memory, and {} are free; a smaller --batch-size needs \
+            "a step of {} on {batch} images needs at least {} of memory, and {} are free; a smaller --batch needs \
              less, and --set accumulation=N makes a step of N of them",
             network.name(),
             bytes(needed),
@@ -432,29 +539,35 @@ fn show(bar: &ProgressBar, progress: &Progress) {
     bar.set_message(format!("{images_per_second:.0} images/s, {left} left"));
 }
 
-fn closing(outcome: &Outcome, model: &str) -> String {
+fn closing(outcome: &Outcome) -> String {
     let (mut text, out) = (String::new(), &outcome.folder);
+    let (weights, run) = (out.join("best.safetensors"), &outcome.record);
     if let Some(best) = &outcome.best {
+        let percent = |epoch: &Epoch| format!("{:.2}%", 100.0 * epoch.test.accuracy);
         text += &format!(
-            "best test accuracy {:.2}% in epoch {}, weights in {}\n",
-            100.0 * best.test.accuracy,
+            "best test accuracy {} in epoch {}, weights in {}\n",
+            percent(best),
             best.epoch,
-            out.join("best.safetensors").display(),
+            weights.display()
         );
+        if let Some(last) = run.epochs.last().filter(|last| last.epoch != best.epoch) {
+            text += &format!(
+                "chosen on the test images themselves, which flatters it a little; the last epoch has {}\n",
+                percent(last)
+            );
+        }
     }
-    let (epochs, recipe) = (outcome.record.epochs.len(), &outcome.record.recipe);
+    let (epochs, recipe) = (run.epochs.len(), &run.recipe);
     if let (false, Some(patience)) = (outcome.interrupted || epochs == recipe.epochs, recipe.early_stopping) {
-        text += &format!("stopped after {epochs} epochs, {patience} of them without a better one\n");
+        text += &format!("stopped after {}, {patience} of them without a better one\n", count(epochs, "epoch"));
     }
     if outcome.interrupted {
-        text += &format!("stopped; resume it with: convzoo train --resume {}\n", out.display());
-    } else {
-        let weights = out.join("best.safetensors");
-        let data = data_options(&outcome.record.setup);
-        text += &format!("curves and mistakes in {}\n", out.join("report.html").display());
-        text += &format!("measure it with: convzoo eval {model} --weights {} {data}\n", weights.display());
+        return text + &format!("stopped; resume it with: convzoo train --resume {}\n", quoted(out));
     }
-    text
+    let (weights, data) = (quoted(&weights), data_options(&run.setup));
+    text += &format!("curves and mistakes in {}\n", out.join("report.html").display());
+    text += &format!("measure it with: convzoo eval --weights {weights} {data}\n");
+    text + &format!("classify with it: convzoo predict IMAGE --weights {weights}\n")
 }
 
 /// The options that choose the same data again.
@@ -462,7 +575,7 @@ fn data_options(setup: &serde_json::Value) -> String {
     let Ok(Setup { data, source, .. }) = serde_json::from_value(setup.clone()) else { return String::new() };
     let mut options = format!("--data {data}");
     if let Some(folder) = source.data_dir {
-        options += &format!(" --data-dir {}", folder.display());
+        options += &format!(" --data-dir {}", quoted(&folder));
     }
     if let Some(seed) = source.split_seed {
         options += &format!(" --split-seed {seed}");

@@ -8,22 +8,23 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::{ValueEnum, value_parser};
-use convzoo::{Network, Prediction, variant};
+use convzoo::{Network, Prediction};
 use serde::Serialize;
 
 use self::sheet::Sheet;
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{print, print_json, tell_wrong, told};
-use super::select::TrainedArgs;
+use super::select::{TrainedArgs, split_model};
 
 /// Arguments of `visualize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network
-    model: String,
-    /// Images, folders of images, or patterns such as 'photos/*.jpg'; none for filters
-    #[arg(value_name = "IMAGE|DIR")]
+    /// The network [default: what the weights say], then images: files, folders of images, or patterns such as
+    /// 'photos/*.jpg'; none for filters
+    #[arg(value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
+    #[arg(long, hide = true)]
+    model: Option<String>,
     #[command(flatten)]
     trained: TrainedArgs,
     /// What to show
@@ -54,12 +55,18 @@ pub struct Args {
     #[arg(long)]
     raw: bool,
     /// Folder to write PNG files and the page WHAT.html to
-    #[arg(long, value_name = "DIR", default_value = "visualize")]
+    #[arg(short, long, alias = "output", value_name = "DIR", default_value = "visualize",
+        value_hint = clap::ValueHint::DirPath)]
     out: PathBuf,
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
+
+pub const EXAMPLES: &str = "Examples:
+  convzoo visualize squeezenet1_1 photo.jpg --weights imagenet1k_v1 --what gradcam
+  convzoo visualize lenet5 --what filters --layer c3
+  convzoo visualize photo.jpg --weights best.safetensors --what features --out features";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum What {
@@ -125,14 +132,13 @@ enum Answer {
 /// Visualizes a network.
 pub fn run(args: &Args) -> Result<ExitCode> {
     check(args)?;
-    let known = variant(&args.model)?;
-    let sources = match (args.what, args.images.is_empty()) {
+    let (model, images) = split_model(args.model.as_deref(), &args.images)?;
+    let sources = match (args.what, images.is_empty()) {
         (What::Filters, false) => bail!("filters are the weights': name no images"),
         (What::Filters, true) => Vec::new(),
-        (_, true) => bail!("name images to look at, or a folder of them"),
-        _ => expand(&args.images, args.orientation)?,
+        _ => expand(images, args.orientation)?,
     };
-    let network = args.trained.network(known.name)?;
+    let network = args.trained.network(model)?;
     let title = |what: &str| format!("{what} {}", network.name());
     let (answers, sheet) = match args.what {
         What::Features => channels::features(args, &network, &sources, &title("Feature maps of"))?,

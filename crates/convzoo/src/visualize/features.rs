@@ -98,7 +98,7 @@ impl Features {
     /// largest number.
     pub fn grid(&self, channels: &[usize]) -> Result<RgbImage, ReportError> {
         let side = if self.maps.first().is_some_and(|map| map.height as u32 > LARGE / 2) { LARGE } else { SMALL };
-        let label = |channel: usize| format!("{channel}: {}", short(self.maps[channel].range().1));
+        let label = |channel: usize| format!("ch {channel}: {}", short(self.maps[channel].range().1));
         let tile = |grid: Grid, &channel: &usize| grid.tile(label(channel), tile(&self.maps[channel].picture(), side));
         channels.iter().fold(Grid::new(columns(channels.len(), side)), tile).image()
     }
@@ -140,7 +140,7 @@ impl Glimpse {
     /// The strongest channels of many layers as one strip, wrapped into rows.
     pub fn strip(glimpses: &[Self]) -> Result<RgbImage, ReportError> {
         let strip = glimpses.iter().fold(Grid::new(columns(glimpses.len(), LARGE)), |grid, glimpse| {
-            grid.tile(glimpse.layer.name.as_str(), tile(&glimpse.map.picture(), LARGE))
+            grid.tile(format!("{} ch {}", glimpse.layer.name, glimpse.channel), tile(&glimpse.map.picture(), LARGE))
         });
         strip.image()
     }

@@ -95,6 +95,22 @@ impl Map {
     }
 }
 
+/// The colours of [`Map::picture`], from the smallest number on the left to the largest.
+pub fn scale_bar() -> RgbImage {
+    bar(&SCALE)
+}
+
+/// The colours of [`Map::over`], from cold on the left to hot.
+pub fn heat_bar() -> RgbImage {
+    bar(&HEAT)
+}
+
+fn bar(scale: &[[u8; 3]]) -> RgbImage {
+    const WIDTH: u32 = 320;
+    const HEIGHT: u32 = 14;
+    RgbImage::from_fn(WIDTH, HEIGHT, |x, _| Rgb(between(scale, x as f32 / (WIDTH - 1) as f32)))
+}
+
 /// The number that `share` of `values` are below.
 pub(super) fn quantile(mut values: Vec<f32>, share: f64) -> f32 {
     if values.is_empty() {

@@ -48,6 +48,6 @@ pub use filters::{Filters, filters};
 pub use grad_cam::{grad_cam, guided_grad_cam};
 pub use gradient::{gradient, saliency};
 pub use layers::{Patch, SeenLayer, find_layer, layers};
-pub use map::Map;
+pub use map::{Map, heat_bar, scale_bar};
 pub use occlusion::{Occluder, occlusion};
 pub use view::View;

@@ -5,12 +5,14 @@ use convzoo_report::{Bars, Chart, Lines, Page};
 
 use super::job::{Mode, Peak};
 use super::row::{Change, Outcome, Row, Verdict};
-use crate::cli::output::table;
+use crate::cli::output::{fitted, table};
 
 const HEADER: [&str; 11] =
     ["model", "mode", "batch", "device", "median ms", "min ms", "spread", "images/s", "GFLOP/s", "load ms", "first ms"];
 /// The columns of [`HEADER`] and [`LAST`] that hold numbers.
 const NUMBERS: [usize; 9] = [2, 4, 5, 6, 7, 8, 9, 10, 11];
+/// Columns left out first where a terminal has no room: from load to peak.
+const LESS_NEEDED: [usize; 4] = [9, 10, 11, 8];
 const LAST: [&str; 2] = ["peak MiB", "note"];
 const LAYERS: [&str; 7] = ["layer", "kind", "output", "ms", "at least", "share", "GFLOP/s"];
 const LAYERS_NUMBERS: [usize; 4] = [3, 4, 5, 6];
@@ -103,6 +105,21 @@ fn title(row: &Row) -> String {
     format!("{}, batch {}, on {}: {pass} {parts}", row.model, row.batch, row.engine())
 }
 
+/// A spread beyond which readings are no measurement of this program alone.
+const MOST_SPREAD: f64 = 0.2;
+
+/// What is to be said where readings differ more than those of an idle machine do.
+pub fn busy(rows: &[Row]) -> Option<String> {
+    let spread = |row: &Row| row.figures().map_or(0.0, |figures| figures.spread);
+    let worst = rows.iter().filter(|row| spread(row) > MOST_SPREAD).max_by(|a, b| spread(a).total_cmp(&spread(b)))?;
+    let (model, mode, batch, engine) = (&worst.model, worst.mode.name(), worst.batch, worst.engine());
+    Some(format!(
+        "the readings of {model} ({mode}, batch {batch}, {engine}) spread by {:.0}%, so something else was computing: measure \
+         again on an idle machine, or longer (--seconds), before you trust these figures",
+        100.0 * spread(worst)
+    ))
+}
+
 fn conditions(rows: &[Row]) -> String {
     let mut said: Vec<_> = rows.iter().map(|row| format!("{}; {} threads", row.machine, row.threads)).collect();
     said.dedup();
@@ -111,7 +128,11 @@ fn conditions(rows: &[Row]) -> String {
 
 /// For a terminal.
 pub fn terminal(rows: &[Row]) -> String {
-    let mut text = format!("{}\n\n{}", conditions(rows), table(&header(), &NUMBERS, rows.iter().map(cells).collect()));
+    let mut text = format!(
+        "{}\n\n{}",
+        conditions(rows),
+        fitted(&header(), &NUMBERS, &LESS_NEEDED, rows.iter().map(cells).collect())
+    );
     for row in rows {
         if let Some(layers) = layers(row) {
             text += &format!("\n{}\n\n{}", title(row), table(&LAYERS, &LAYERS_NUMBERS, layers));
@@ -147,13 +168,14 @@ fn markdown_table(header: &[&str], numbers: &[usize], rows: impl IntoIterator<It
 pub fn page(rows: &[Row]) -> Result<Page> {
     let table: Vec<_> = rows.iter().map(cells).collect();
     let mut page = Page::new("convzoo bench").text(&conditions(rows)).table(&header(), &table).text(LEGEND);
+    if let Some(note) = busy(rows) {
+        page = page.text(&format!("Note: {note}."));
+    }
     let charts = charts(rows)?;
     if !charts.is_empty() {
         page = page.heading("Charts");
     }
-    for svg in charts {
-        page = page.svg(&svg, "");
-    }
+    page = page.svgs(charts.iter().map(String::as_str));
     for row in rows {
         if let Some(layers) = layers(row) {
             page = page.heading(&title(row)).table(&LAYERS, &layers);

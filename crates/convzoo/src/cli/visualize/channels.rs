@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use burn::tensor::Tensor;
 use convzoo::visualize::{
     Cell, Found, Glimpse, Patch, SeenLayer, Strongest, View, VisualizeError, deconvnet as project, features as look,
-    filters as weights, find_layer, layers, overview, peaks, short,
+    filters as weights, find_layer, layers, overview, peaks, scale_bar, short,
 };
 use convzoo::{Network, classify};
 use convzoo_report::Grid;
@@ -33,15 +33,15 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
     }
     let introduction = match layer {
         Some(_) => {
-            "Each tile is a channel, stretched from its smallest number (violet) to its largest (yellow), which stands \
-             under it."
+            "Each tile is a channel (ch), stretched from its smallest number (violet) to its largest (yellow), which \
+             stands under it."
         }
         None => {
-            "Each tile is a layer's strongest channel, from its smallest number (violet) to its largest (yellow). \
+            "Each tile is a layer's strongest channel (ch), from its smallest number (violet) to its largest (yellow). \
              Maps get coarser, and their receptive fields larger, from layer to layer."
         }
     };
-    let mut sheet = Sheet::new(&args.out, title, introduction)?;
+    let mut sheet = Sheet::new(args, network, title, introduction)?;
     let bar = progress(sources.len(), "images");
     let mut answers = Vec::with_capacity(sources.len());
     for source in sources {
@@ -76,7 +76,10 @@ pub fn features(args: &Args, network: &Network, sources: &[Source], title: &str)
             }
         };
         sheet.picture(&format!("{name}-{}", layer.unwrap_or("features")), &grid)?;
-        sheet.section(|page| page.heading(&name).image(&photograph, "the network's input").image(&grid, &caption));
+        sheet.section(|page| {
+            let page = page.heading(&name).image(&photograph, "the network's input").image(&grid, &caption);
+            page.image(&scale_bar(), "the colours of a tile, from its smallest number to its largest")
+        });
         answers.push(Answer::Shown { image: source.name(), top: classify(network, &image, TOP)?, explained: None });
         bar.inc(1);
     }
@@ -92,7 +95,7 @@ pub fn filters(args: &Args, network: &Network, title: &str) -> Result<Sheet> {
     let chosen = chosen.unwrap_or_else(|| (0..filters.kernels.len()).collect());
     let introduction = "Each tile is a filter, with its number. Grey is a weight of zero; where a filter has more than \
                         three channels, its slices lie side by side, row by row.";
-    let mut sheet = Sheet::new(&args.out, title, introduction)?;
+    let mut sheet = Sheet::new(args, network, title, introduction)?;
     let grid = filters.grid(&chosen)?;
     let kernel = &filters.kernels[0];
     let (layer, all) = (&filters.layer, filters.kernels.len());
@@ -138,7 +141,7 @@ pub fn deconvnet(args: &Args, network: &Network, sources: &[Source], title: &str
         "What excites the channels of {name}: parts of images where a channel's activation is largest, and what of \
          them caused it, projected back to the pixels by a deconvnet (Zeiler and Fergus, 2013). Grey is zero."
     );
-    let mut sheet = Sheet::new(&args.out, title, &introduction)?;
+    let mut sheet = Sheet::new(args, network, title, &introduction)?;
     let (strongest, answers) = search(network, name, sources)?;
     let chosen = chosen(args, |count| strongest.channels_by_strength(count));
     let channels = chosen.unwrap_or_else(|| strongest.channels_by_strength(CHANNELS));

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use convzoo::visualize::{
-    Colours, Map, Occluder, View, VisualizeError, grad_cam, guided_grad_cam, occlusion, saliency,
+    Colours, Map, Occluder, View, VisualizeError, grad_cam, guided_grad_cam, heat_bar, occlusion, saliency, short,
 };
 use convzoo::{Network, Prediction, classify};
 use image::RgbImage;
@@ -42,7 +42,7 @@ pub fn explain(args: &Args, network: &Network, sources: &[Source], title: &str) 
         What::Occlusion => (occluder.positions(height, width)?, "positions"),
         _ => (1, "images"),
     };
-    let mut sheet = Sheet::new(&args.out, title, introduction(args.what))?;
+    let mut sheet = Sheet::new(args, network, title, introduction(args.what))?;
     let bar = progress(steps * sources.len(), unit);
     let mut answers = Vec::with_capacity(sources.len());
     for (index, source) in sources.iter().enumerate() {
@@ -105,11 +105,14 @@ fn show(
 ) -> Result<()> {
     let (what, name) = (args.what.name(), sheet.name(&source.name()));
     let photograph = magnified(&subject.view.picture());
-    let picture = match explanation {
+    let over = |map: &Map| {
+        (map.over(&photograph), Some(format!("0 (cold) to {} (hot): {}", short(map.range().1), unit(args.what))))
+    };
+    let (picture, scale) = match explanation {
         // What single pixels stand out of would show nothing else.
-        Explanation::Heat(map) if args.what == What::Saliency => map.clone().clipped(0.99).over(&photograph),
-        Explanation::Heat(map) => map.over(&photograph),
-        Explanation::Colours(colours) => magnified(&colours.clone().clipped(0.995).picture()),
+        Explanation::Heat(map) if args.what == What::Saliency => over(&map.clone().clipped(0.99)),
+        Explanation::Heat(map) => over(map),
+        Explanation::Colours(colours) => (magnified(&colours.clone().clipped(0.995).picture()), None),
     };
     sheet.picture(&format!("{name}-{what}"), &picture)?;
     if args.raw {
@@ -125,12 +128,25 @@ fn show(
     let caption = format!("{class}, probability {:.1}%", 100.0 * explained.probability);
     let rows: Vec<_> = subject.top.iter().map(row).collect();
     let figures: [(&RgbImage, &str); 2] = [(&photograph, "the network's input"), (&picture, &caption)];
-    sheet.section(|page| page.heading(&name).images(figures).table(&["class", "probability"], &rows));
+    sheet.section(|page| {
+        let page = page.heading(&name).images(figures);
+        let page = scale.iter().fold(page, |page, scale| page.image(&heat_bar(), scale));
+        page.table(&["class", "probability"], &rows)
+    });
     Ok(())
 }
 
 fn row(prediction: &Prediction) -> Vec<String> {
     vec![prediction.name(), format!("{:.2}%", 100.0 * prediction.probability)]
+}
+
+/// What the heat counts.
+fn unit(what: What) -> &'static str {
+    match what {
+        What::Occlusion => "probability lost",
+        What::Gradcam => "activation, weighted by its channels' mean gradient",
+        _ => "change of the score for a change of the pixel; the strongest hundredth of the pixels is cut off",
+    }
 }
 
 fn introduction(what: What) -> &'static str {

@@ -5,12 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use convzoo::Network;
 use convzoo::visualize::View;
 use convzoo_report::{Page, write_png};
 use image::RgbImage;
 use image::imageops::{FilterType, resize};
 use npyz::WriterBuilder;
 
+use super::Args;
 use crate::cli::claim::{Kind, claim};
 
 /// Images that a page shows; the pictures of more are files only, so that no folder is too large.
@@ -27,9 +29,11 @@ pub struct Sheet {
 
 impl Sheet {
     /// Begins a page. The folder is made here, so that one that cannot be is told of before anything is computed.
-    pub fn new(folder: &Path, title: &str, introduction: &str) -> Result<Self> {
-        let page = Page::new(title).text(introduction);
-        Ok(Self { folder: Folder::new(folder)?, page, files: Vec::new(), shown: 0, names: HashMap::new() })
+    pub fn new(args: &Args, network: &Network, title: &str, introduction: &str) -> Result<Self> {
+        let layer = args.layer.as_ref().map_or_else(String::new, |layer| format!(", layer {layer}"));
+        let of = format!("Network {}, weights {}{layer}.", network.name(), args.trained.weights_name());
+        let page = Page::new(title).text(introduction).text(&of);
+        Ok(Self { folder: Folder::new(&args.out)?, page, files: Vec::new(), shown: 0, names: HashMap::new() })
     }
 
     /// The name under which the files of an image go: its own, and a number where another has the same.
