@@ -46,11 +46,11 @@ bench() { # bench FILE MODEL ARGUMENTS…
 
 # The most telling first. In f32 Burn's fastest kernel on CUDA may multiply in TF32, so PyTorch runs with it too.
 for model in resnet50 vgg16 densenet121 squeezenet1_1; do
-    bench "$model-infer-f32" "$model" --devices cuda,wgpu --batch 32 "${eager[@]}" "${tf32[@]}" "${compiled[@]}"
-    bench "$model-train-f32" "$model" --devices cuda,wgpu --batch 32 --mode train "${eager[@]}" "${tf32[@]}"
-    bench "$model-infer-16" "$model" --devices cuda,wgpu --batch 32 --precision bf16,f16 "${eager[@]}"
-    bench "$model-infer-one" "$model" --devices cuda,wgpu --batch 1 "${tf32[@]}"
-    bench "$model-train-16" "$model" --devices cuda --batch 32 --mode train --precision bf16 "${eager[@]}"
+    bench "$model-infer-f32" "$model" --device cuda,wgpu --batch 32 "${eager[@]}" "${tf32[@]}" "${compiled[@]}"
+    bench "$model-train-f32" "$model" --device cuda,wgpu --batch 32 --mode train "${eager[@]}" "${tf32[@]}"
+    bench "$model-infer-16" "$model" --device cuda,wgpu --batch 32 --precision bf16,f16 "${eager[@]}"
+    bench "$model-infer-one" "$model" --device cuda,wgpu --batch 1 "${tf32[@]}"
+    bench "$model-train-16" "$model" --device cuda --batch 32 --mode train --precision bf16 "${eager[@]}"
 done
 
 "$python" - "$out" <<'PYTHON'

@@ -95,7 +95,7 @@ def check(binary, name, folder):
         images, expected = answers[batch, height, width]
         given, answer = folder / "input.safetensors", folder / "output.safetensors"
         safetensors.torch.save_file({"input": images}, given)
-        convzoo(binary, "forward", name, "--weights", file, "--input", given, "--output", answer)
+        convzoo(binary, "forward", name, "--weights", file, "--input", given, "--out", answer)
         logits = safetensors.torch.load_file(answer)["logits"]
         assert logits.shape == expected.shape, f"{tuple(logits.shape)}, and PyTorch {tuple(expected.shape)}"
         error = ((logits - expected).abs().max() / expected.abs().max()).item()

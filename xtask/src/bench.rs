@@ -174,7 +174,7 @@ fn peers(args: &Args) -> Result<()> {
             ([], own) => bench.args(own),
             (asked, _) => bench.args(asked),
         };
-        bench.args(group.options).args(["--devices", if group.slow { "flex,ndarray" } else { "flex" }]);
+        bench.args(group.options).args(["--device", if group.slow { "flex,ndarray" } else { "flex" }]);
         bench.args(["--kernels", if group.slow { "on,off" } else { "on" }]);
         bench.args(["--seconds", &seconds, "--timeout", TIMEOUT, "--json"]);
         for peer in tch.iter().cloned().chain(group.peers.iter().map(peer)) {

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{cargo, docs, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -58,6 +58,7 @@ pub fn run() -> Result<()> {
         let folder = tempfile::tempdir().context("making a temporary folder")?;
         succeed(Command::new(built("convzoo")?).arg("train").current_dir(folder.path()))
     })?;
+    step("the commands of the documentation", || docs::run(&docs::Args::default()))?;
     step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
         if let Err(error) = python() {
@@ -94,13 +95,13 @@ pub fn run() -> Result<()> {
 
 /// A program of the workspace as `cargo test --workspace` has built it, in the folder of this one: a release build would
 /// optimize Burn once more, for a quarter of an hour.
-fn built(name: &str) -> Result<PathBuf> {
+pub fn built(name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("looking for this program's folder")?;
     Ok(own.with_file_name(name).with_extension(EXE_EXTENSION))
 }
 
 /// The folder of data that are not in the repository.
-fn shared() -> PathBuf {
+pub fn shared() -> PathBuf {
     std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod ci;
 mod cross;
 mod dist;
+mod docs;
 mod goldens;
 mod kill;
 mod roofline;
@@ -68,6 +69,8 @@ enum Chore {
     Sanitize(sanitize::Args),
     /// Kill training runs at any moment, by every recipe and option, resume them and compare with undisturbed ones
     Kill(kill::Args),
+    /// Run the commands that READMEs and book show, and compare what they print
+    Docs(docs::Args),
     /// Check the targets of other machines, and run the kernels' tests and goldens on aarch64, emulated
     Cross(cross::Args),
     /// Pack the program for machines without a compiler: an archive, its checksum, completions, man pages, licenses
@@ -91,6 +94,7 @@ fn main() -> ExitCode {
         Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Kill(args) => kill::run(&args),
+        Chore::Docs(args) => docs::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Cross(args) => cross::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Dist(args) => dist::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),

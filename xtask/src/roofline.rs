@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
     };
     let mut bench = Command::new(args.binary.clone().map_or_else(|| release(&[]), Ok)?);
     let (batch, seconds) = (args.batch.to_string(), args.seconds.to_string());
-    bench.arg("bench").args(&models).args(["--devices", "flex", "--batch", &batch, "--seconds", &seconds]);
+    bench.arg("bench").args(&models).args(["--device", "flex", "--batch", &batch, "--seconds", &seconds]);
     let output = bench.args(["--profile", "--json"]).stderr(Stdio::inherit()).output().context("starting convzoo")?;
     ensure!(output.status.success(), "{bench:?} ended with {}", output.status);
     let rows: Vec<Value> = serde_json::from_slice(&output.stdout).context("reading what convzoo bench printed")?;
