@@ -205,7 +205,8 @@ fn check(block: &Block, binary: &Path, folder: &Path) -> Result<(String, Vec<Com
         // `cd` is for all that follows.
         let script = commands().collect::<Vec<_>>().join("\n");
         let printed = succeed(Command::new("sh").arg("-ec").arg(&script).current_dir(root()))?;
-        let shown = block.commands.iter().filter_map(|(command, shown)| Some((command.clone(), shown.clone()?))).last();
+        let shown =
+            block.commands.iter().filter_map(|(command, shown)| Some((command.clone(), shown.clone()?))).next_back();
         let compared = shown.map(|(command, shown)| Compared { shown, command, printed });
         return Ok(("run by a shell".to_owned(), compared.into_iter().collect()));
     }

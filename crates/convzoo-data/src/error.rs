@@ -154,12 +154,10 @@ pub enum DataError {
     },
 
     /// The data set has no images to choose by.
-    #[error("{name} has no validation images: there is no folder val in {}", told(path))]
+    #[error("{name} has no validation images; only folders of images have, in a folder val beside train and test")]
     NoPart {
         /// The data set.
         name: &'static str,
-        /// Where it is.
-        path: PathBuf,
     },
 
     /// A sample beyond the end was asked for.

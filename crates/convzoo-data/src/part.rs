@@ -110,7 +110,7 @@ impl Parts {
             (Part::Val, _, Some(val), _) | (Part::Test, _, Some(val), None) => {
                 chosen(Arc::clone(val), "validation images")
             }
-            (Part::Val, _, None, _) => Err(DataError::NoPart { name: self.name, path: self.path }),
+            (Part::Val, _, None, _) => Err(DataError::NoPart { name: self.name }),
             (Part::Test, _, _, Some(test)) => chosen(Arc::clone(test), "test images"),
             (Part::Train | Part::Test, train, _, _) => {
                 let seed = match (self.seed, self.hold_out) {

@@ -5,7 +5,7 @@ use image::{ImageFormat, RgbImage, imageops};
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
 
-use crate::chart::{anchored, load_fonts};
+use crate::chart::{anchored, load_fonts, text_width};
 use crate::{ReportError, file};
 
 /// Small pictures in rows, each with a label under it, such as the channels of a layer.
@@ -17,6 +17,7 @@ pub struct Grid {
 
 const GAP: u32 = 6;
 const LABEL: u32 = 16;
+const FONT: u32 = 12;
 
 impl Grid {
     /// No tiles yet; rows have `columns` tiles, at least one.
@@ -24,7 +25,8 @@ impl Grid {
         Self { columns: columns.max(1), tiles: Vec::new() }
     }
 
-    /// Adds a tile. An empty label takes no room if all are empty.
+    /// Adds a tile. Its label may have several lines; what is too long for the tile is cut at its beginning. An empty one
+    /// takes no room if all are empty.
     pub fn tile(mut self, label: impl Into<String>, image: RgbImage) -> Self {
         self.tiles.push((label.into(), image));
         self
@@ -41,7 +43,7 @@ impl Grid {
         let rows = (self.tiles.len() as u32).div_ceil(columns);
         let widest = self.tiles.iter().map(|(_, tile)| tile.width()).max().unwrap_or(1);
         let highest = self.tiles.iter().map(|(_, tile)| tile.height()).max().unwrap_or(1);
-        let label = if self.tiles.iter().all(|(label, _)| label.is_empty()) { 0 } else { LABEL };
+        let label = LABEL * self.tiles.iter().map(|(label, _)| label.lines().count() as u32).max().unwrap_or(0);
         let (width, height) = (GAP + columns * (widest + GAP), GAP + rows * (highest + label + GAP));
         let mut image = RgbImage::from_pixel(width, height, image::Rgb([255; 3]));
         let cells = || {
@@ -57,15 +59,24 @@ impl Grid {
         if label > 0 {
             let surface = BitMapBackend::with_buffer(&mut image, (width, height)).into_drawing_area();
             for (text, _, x, y) in cells() {
-                let at = ((x + widest / 2) as i32, (y + highest + LABEL / 2 + 1) as i32);
-                let text = Text::new(text.as_str(), at, anchored(12, HPos::Center));
-                surface
-                    .draw(&text)
-                    .map_err(|problem| ReportError::Draw { title: "grid".to_owned(), problem: problem.to_string() })?;
+                for (line, text) in (0..).zip(text.lines()) {
+                    let at = ((x + widest / 2) as i32, (y + highest + LABEL * line + LABEL / 2 + 1) as i32);
+                    let text = Text::new(fitting(text, (widest + GAP) as i32), at, anchored(FONT, HPos::Center));
+                    let refused = |problem: DrawingAreaErrorKind<_>| problem.to_string();
+                    let drawn = surface.draw(&text).map_err(refused);
+                    drawn.map_err(|problem| ReportError::Draw { title: "grid".to_owned(), problem })?;
+                }
             }
         }
         Ok(image)
     }
+}
+
+/// The end of a text that is too wide, which is where names of layers differ.
+fn fitting(text: &str, width: i32) -> String {
+    let mut ends =
+        text.char_indices().map(|(start, _)| if start == 0 { text.to_owned() } else { format!("…{}", &text[start..]) });
+    ends.find(|end| text_width(end, FONT) <= width).unwrap_or_default()
 }
 
 /// A picture as the bytes of a PNG file.

@@ -138,6 +138,9 @@ fn a_grid_holds_every_tile_at_its_place() {
     for index in 1..=5 {
         assert_eq!(count(&image, [40 * index, 0, 0]), 200, "tile {index}");
     }
+    // A label of two lines takes the room of two, and none reaches beyond its tile.
+    let long = Grid::new(1).tile("features.denseblock4.denselayer16.conv1\nch 3", tile(1)).image().unwrap();
+    assert_eq!(long.dimensions(), (32, 10 + 2 * 16 + 12));
     assert_eq!(Grid::new(4).image().unwrap().width(), 13);
     assert_eq!(Grid::new(9).tile("", tile(1)).image().unwrap().dimensions(), (32, 22));
 }

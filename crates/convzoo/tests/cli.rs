@@ -32,6 +32,9 @@ fn list_names_every_network_with_its_size() {
     assert_eq!(names, ["efficientnet_b1", "regnet_y_800mf"], "the best of at most 1 G multiply-adds");
     let mobile = &json(folder.path(), &["list", "--json", "--pretrained", "--sort", "params"])[0];
     assert_eq!((&mobile["name"], &mobile["bytes"]), (&"squeezenet1_1".into(), &(4 * 1_235_496).into()));
+    // What fits a budget, and how good its published weights are.
+    let fitting = json(folder.path(), &["list", "--json", "squeezenet", "--max-macs", "5e8"]);
+    assert_eq!((fitting.as_array().unwrap().len(), fitting[0]["top1"].as_f64()), (1, Some(58.178)), "{fitting}");
     let text = String::from_utf8(convzoo(folder.path(), &["list"]).stdout).unwrap();
     assert!(text.contains("vgg16") && text.contains("138,357,544"), "{text}");
 }

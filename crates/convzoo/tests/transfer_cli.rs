@@ -81,7 +81,9 @@ fn eval_says_which_images_it_measures_and_finds_their_classes_by_name() {
     let accuracies: Vec<_> = alone["classes"].as_array().unwrap().iter().map(|class| &class["accuracy"]).collect();
     assert_eq!((alone["images"].as_u64(), accuracies[0].is_null()), (Some(1), true), "{alone}");
     assert_eq!(alone["confusion"][0], serde_json::json!([0, 0]), "an image of b counts as one of a");
-    assert!(error(folder.path(), &[&weights[..], &["alone", "--split", "val"]].concat()).contains("no folder val"));
+    assert!(
+        error(folder.path(), &[&weights[..], &["alone", "--split", "val"]].concat()).contains("no validation images")
+    );
 
     // Other classes are an error that shows both lists, also where there are as many.
     fs::rename(folder.path().join("photos/b"), folder.path().join("photos/c")).unwrap();

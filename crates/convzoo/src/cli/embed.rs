@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, Source, expand};
-use super::output::{print, print_json, progress, tell_wrong, told};
+use super::output::{count, print, print_json, progress, tell_wrong, told};
 use super::select::{TrainedArgs, split_model};
 
 /// Arguments of `embed`.
@@ -21,7 +21,7 @@ use super::select::{TrainedArgs, split_model};
 pub struct Args {
     /// The network [default: what the weights say], then images: files, folders of images, patterns such as
     /// 'photos/*.jpg', or - for standard input
-    #[arg(required = true, value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
+    #[arg(required = true, value_name = "[MODEL] IMAGE|DIR", value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
     #[arg(long, hide = true)]
     model: Option<String>,
@@ -137,7 +137,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }));
         let [rows, width] = features;
         if rows > 0 {
-            print(&format!("{rows} images × {width} features in {}", args.out.display()))?;
+            print(&format!("{} × {width} features in {}", count(rows, "image"), args.out.display()))?;
         }
         if let Some(Plot { page, explained: [x, y], .. }) = plot {
             print(&format!("{}, where {:.0}% of their variance shows", page.display(), 100.0 * (x + y)))?;

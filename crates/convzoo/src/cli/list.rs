@@ -126,6 +126,7 @@ fn sort(rows: &mut [Row], column: Column) {
 pub const EXAMPLES: &str = "Examples:
   convzoo list 'resnet*'
   convzoo list --family densenet --max-params 8e6
+  convzoo list --max-params 1e7 --max-macs 1e9             what fits a budget
   convzoo list --json";
 
 /// Lists what the registry has, measured by a pass on shapes alone.

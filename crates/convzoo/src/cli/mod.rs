@@ -64,19 +64,19 @@ enum Command {
     #[command(after_help = eval::EXAMPLES)]
     Eval(eval::Args),
     /// Classify images
-    #[command(after_help = predict::EXAMPLES)]
+    #[command(after_help = predict::EXAMPLES, override_usage = "convzoo predict [OPTIONS] [MODEL] <IMAGE|DIR>...")]
     Predict(predict::Args),
     /// Visualize a network: features, filters, deconvnet, Grad-CAM, saliency, occlusion
-    #[command(after_help = visualize::EXAMPLES)]
+    #[command(after_help = visualize::EXAMPLES, override_usage = "convzoo visualize [OPTIONS] --what <WHAT> [MODEL] [IMAGE|DIR]...")]
     Visualize(Box<visualize::Args>),
     /// Write the penultimate features of images
-    #[command(after_help = embed::EXAMPLES)]
+    #[command(after_help = embed::EXAMPLES, override_usage = "convzoo embed [OPTIONS] [MODEL] <IMAGE|DIR>...")]
     Embed(embed::Args),
     /// Run tensors through a network
     #[command(after_help = forward::EXAMPLES)]
     Forward(forward::Args),
     /// Read weights in one format and write them in another
-    #[command(after_help = convert::EXAMPLES)]
+    #[command(after_help = convert::EXAMPLES, override_usage = "convzoo convert [OPTIONS] [MODEL] <IN> <OUT>")]
     Convert(convert::Args),
     /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
     #[command(after_help = bench::EXAMPLES)]

@@ -20,7 +20,7 @@ pub struct Args {
     /// The network [default: what the weights say; without weights lenet5 for digits], then images: files, folders
     /// (the images in them or, where there are none, in the folders directly in them), patterns such as
     /// 'photos/*.jpg', or - for standard input
-    #[arg(required = true, value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
+    #[arg(required = true, value_name = "[MODEL] IMAGE|DIR", value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
     #[arg(long, hide = true)]
     model: Option<String>,
@@ -105,7 +105,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.json {
         print_json(&answers)?;
     } else {
-        if !args.show {
+        if !args.show && answers.iter().any(|answer| matches!(answer, Answer::Right { .. })) {
             print(&text(&answers))?;
         }
         tell_wrong(answers.iter().filter_map(|answer| match answer {

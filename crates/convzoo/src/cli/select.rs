@@ -331,10 +331,9 @@ pub fn split_model<'a>(named: Option<&'a str>, typed: &'a [OsString]) -> Result<
         return Ok((Some(name), rest));
     }
     // Images have extensions, patterns stars; a bare word that is not there was meant as a name.
-    if !name.contains(['.', '/', '\\', '*', '?', '[']) && name != "-" && !Path::new(name).exists() {
-        if let Err(error) = variant(name) {
-            bail!("'{name}' is no image and no folder, and {error}");
-        }
+    let is_word = !name.contains(['.', '/', '\\', '*', '?', '[']) && name != "-";
+    if let (true, Err(error)) = (is_word && !Path::new(name).exists(), variant(name)) {
+        bail!("'{name}' is no image and no folder, and {error}");
     }
     Ok((None, typed))
 }

@@ -21,7 +21,7 @@ use super::select::{TrainedArgs, split_model};
 pub struct Args {
     /// The network [default: what the weights say], then images: files, folders of images, or patterns such as
     /// 'photos/*.jpg'; none for filters
-    #[arg(value_names = ["[MODEL] IMAGE|DIR"], value_hint = clap::ValueHint::AnyPath)]
+    #[arg(value_name = "[MODEL] IMAGE|DIR", value_hint = clap::ValueHint::AnyPath)]
     images: Vec<OsString>,
     #[arg(long, hide = true)]
     model: Option<String>,

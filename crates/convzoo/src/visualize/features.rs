@@ -140,7 +140,7 @@ impl Glimpse {
     /// The strongest channels of many layers as one strip, wrapped into rows.
     pub fn strip(glimpses: &[Self]) -> Result<RgbImage, ReportError> {
         let strip = glimpses.iter().fold(Grid::new(columns(glimpses.len(), LARGE)), |grid, glimpse| {
-            grid.tile(format!("{} ch {}", glimpse.layer.name, glimpse.channel), tile(&glimpse.map.picture(), LARGE))
+            grid.tile(format!("{}\nch {}", glimpse.layer.name, glimpse.channel), tile(&glimpse.map.picture(), LARGE))
         });
         strip.image()
     }
