@@ -2,13 +2,15 @@
 //!
 //! Every `console` block of the READMEs and the book is taken. A command of `convzoo` is run, in a folder of its page's
 //! own, and what is shown below it compared with what it prints; a block that cannot be run says why in a comment before
-//! it, `<!-- not run: REASON -->`, and has its options checked. `jq` and `cd` are left to a shell in the repository;
+//! it, `<!-- not run: REASON -->`, or is followed by what it once printed, as `text,recorded`, and has its options checked. `jq` and `cd` are left to a shell in the repository;
 //! `cargo`, which would build, to the other steps of continuous integration.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
@@ -40,6 +42,12 @@ const FIXTURES: [(&str, &str); 4] = [
 
 /// The words of a comment that says why a block is not run.
 const NOT_RUN: &str = "<!-- not run: ";
+
+/// What begins the block of an output that took too long to be made each time.
+const RECORDED: &str = "```text,recorded";
+
+/// The longest that a command of the pages may take.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A fenced block of commands, and what is shown of what they print.
 struct Block {
@@ -162,6 +170,8 @@ fn blocks(text: &str) -> Vec<Block> {
                 let text = lines[start + 1..next].join("\n");
                 (lines[start][2..].to_owned(), (next > start + 1).then_some(Shown { line: start + 1, text }))
             });
+            let recorded = lines.get(end + 1..end + 3).is_some_and(|next| next[0].is_empty() && next[1] == RECORDED);
+            let reason = reason.or_else(|| recorded.then(|| "what it printed is recorded".to_owned()));
             let is_text = lines.get(end + 1..end + 3).is_some_and(|next| next[0].is_empty() && next[1] == "```text");
             let after = is_text.then(|| {
                 let length = lines[end + 3..].iter().position(|line| line.starts_with("```")).unwrap_or(0);
@@ -241,12 +251,34 @@ fn parses(command: &str, binary: &Path, folder: &Path) -> Result<()> {
 }
 
 fn succeed(command: &mut Command) -> Result<String> {
-    let Output { status, stdout, stderr } = command.output().context("starting a shell")?;
+    let (mut stdout, mut stderr) = (tempfile::tempfile()?, tempfile::tempfile()?);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(stdout.try_clone()?)
+        .stderr(stderr.try_clone()?)
+        .spawn()
+        .context("starting a shell")?;
+    let started = Instant::now();
+    let status = loop {
+        match child.try_wait().context("waiting for a command")? {
+            Some(status) => break status,
+            None if started.elapsed() > PATIENCE => {
+                child.kill().context("ending a command")?;
+                bail!("it takes more than {} s: say before the block that it is not run", PATIENCE.as_secs());
+            }
+            None => std::thread::sleep(Duration::from_millis(5)),
+        }
+    };
+    let [stdout, stderr] = [&mut stdout, &mut stderr].map(|file| {
+        let mut text = String::new();
+        file.rewind().and_then(|()| file.read_to_string(&mut text)).map(|_| text)
+    });
+    let (stdout, stderr) = (stdout.context("reading an output")?, stderr.context("reading an output")?);
     if !status.success() {
         let script: Vec<_> = command.get_args().skip(1).map(|word| word.to_string_lossy()).collect();
-        bail!("`{}` ended with {status}: {}", script.join(" "), String::from_utf8_lossy(&stderr).trim_end());
+        bail!("`{}` ended with {status}: {}", script.join(" "), stderr.trim_end());
     }
-    Ok(String::from_utf8_lossy(&stdout).trim_end().to_owned())
+    Ok(stdout.trim_end().to_owned())
 }
 
 /// The page with what was printed in place of what it shows where they differ, and the lines from which they do.
@@ -304,6 +336,8 @@ mod tests {
     #[test]
     fn blocks_are_found_with_what_they_show_and_why_they_are_not_run() {
         let shown = |line, text: &str| Some(Shown { line, text: text.to_owned() });
+        let recorded = "```console\n$ convzoo train\n```\n\n```text,recorded\nepoch 1\n```\n";
+        assert_eq!(blocks(recorded)[0].reason.as_deref(), Some("what it printed is recorded"));
         let [first, second] = blocks(PAGE).try_into().unwrap_or_else(|_| panic!("two blocks"));
         assert_eq!((first.line, first.commands.len(), first.reason), (3, 2, None));
         assert_eq!(first.after, shown(8, "a 1\nb 2"));

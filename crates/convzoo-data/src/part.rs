@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::dataset::{Dataset, Joined, Splits, Subset};
+use crate::dataset::{Dataset, InMemory, Joined, Splits, Subset};
 use crate::error::DataError;
 use crate::split::Split;
 
@@ -61,14 +61,14 @@ impl Parts {
     pub fn of(
         name: &'static str,
         path: PathBuf,
-        train: Option<impl Dataset + 'static>,
-        test: Option<impl Dataset + 'static>,
+        train: Option<InMemory>,
+        test: Option<InMemory>,
         seed: Option<u64>,
     ) -> Self {
-        let shared = |data| Arc::new(data) as Arc<dyn Dataset>;
-        let (train, test) = match (train, test) {
-            (None, Some(whole)) => (Some(Arc::new(whole) as Arc<dyn Dataset>), None),
-            (train, test) => (train.map(shared), test.map(|data| Arc::new(data) as Arc<dyn Dataset>)),
+        let shared = |images: InMemory| -> Arc<dyn Dataset> { Arc::new(images) };
+        let (train, test) = match (train.map(shared), test.map(shared)) {
+            (None, whole) => (whole, None),
+            both => both,
         };
         Self { name, path, train, val: None, test, hold_out: HoldOut::Last, seed }
     }
