@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use burn::module::{Module, ModuleDisplay};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
 use burn::store::{ModuleRecord, RecordError};
+use convzoo_data::read_file;
 use convzoo_models::Classifier;
 use serde::{Deserialize, Serialize};
 
@@ -176,10 +177,12 @@ fn read<N: Classifier + ModuleDisplay>(
     model: TrainableClassifier<N>,
     recipe: &Recipe,
 ) -> Result<State<N>, String> {
+    /// A kilobyte for each of as many epochs as a recipe may have.
+    const MOST_BYTES: u64 = 1 << 30;
     let text = |error: RecordError| error.to_string();
     let record = |name: &str| ModuleRecord::load(path.join(name)).map_err(text);
-    let position = std::fs::read_to_string(path.join(POSITION)).map_err(|error| error.to_string())?;
-    let position = toml::from_str(&position).map_err(|error| error.to_string())?;
+    let position = read_file(&path.join(POSITION), MOST_BYTES).map_err(|error| error.to_string())?;
+    let position = toml::from_slice(&position).map_err(|error| error.to_string())?;
     // Parameters take over the ids in the record. Whatever names parameters by id, such as the optimizer's groups and
     // its state, has to be made of the model that is loaded, not of the one before.
     let model = model.try_load_record(record(MODEL)?).map_err(text)?;

@@ -7,7 +7,6 @@ use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
-use burn::train::train::MultiDevicesTrainStep;
 use burn::train::{ClassificationOutput, InferenceStep, Interrupter, TrainOutput, TrainStep};
 use convzoo_models::{Classifier, weights};
 
@@ -19,7 +18,7 @@ use crate::progress::{Event, Progress};
 use crate::run::Report;
 use crate::trainable::{Pending, Tally, TrainableClassifier};
 use crate::transfer::Plan;
-use crate::{Batch, Epoch, Measures, Recipe, RunRecord, TrainError, seeds};
+use crate::{Batch, Epoch, Measures, Recipe, RunRecord, TrainError, seeds, several};
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,9 +140,8 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
         if done > 0 {
             batches.iter_mut().try_for_each(|batches| batches.nth(done - 1).transpose().map(drop)).map_err(unread)?;
         }
-        let several = (self.devices.len() > 1).then(|| MultiDevicesTrainStep::new(&self.devices));
         loop {
-            let outputs = self.outputs(&mut batches, several.as_ref())?;
+            let outputs = self.outputs(&mut batches)?;
             if outputs.is_empty() {
                 break;
             }
@@ -159,21 +157,21 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     }
 
     /// What the next batch gives, of each device its part, with gradients on the first; nothing at the epoch's end.
-    fn outputs(
-        &self,
-        batches: &mut [Batches],
-        several: Option<&MultiDevicesTrainStep<TrainableClassifier<N>>>,
-    ) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
-        let State { model, position, .. } = &self.state;
+    fn outputs(&mut self, batches: &mut [Batches]) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
+        let State { model, position, .. } = &mut self.state;
         let seed = seeds::of_step(self.seed, position.epoch, position.batches);
-        self.devices.iter().for_each(|device| device.seed(seed));
-        let Some(several) = several else {
-            let batch = batches[0].next().transpose().map_err(unread)?;
-            return Ok(batch.map(|batch| TrainStep::step(model, batch)).into_iter().collect());
-        };
-        let (outputs, _) = several.step(batches, model).map_err(|error| TrainError::Stopped(error.to_string()))?;
-        let first = |TrainOutput { grads, item }| TrainOutput { grads: grads.to_device(&self.devices[0], model), item };
-        Ok(outputs.into_iter().map(|output| first(output.output)).collect())
+        let next = batches.iter_mut().map(|batches| batches.next().transpose().map_err(unread));
+        let mut next = next.collect::<Result<Vec<_>, _>>()?;
+        if next.len() > 1 {
+            if next.iter().all(Option::is_none) {
+                return Ok(Vec::new());
+            }
+            let (trained, outputs) = several::step(model.clone(), &self.devices, next, seed);
+            *model = trained;
+            return Ok(outputs);
+        }
+        self.devices[0].seed(seed);
+        Ok(next.pop().flatten().map(|batch| TrainStep::step(model, batch)).into_iter().collect())
     }
 
     /// Takes what a batch gave; whether it completed a step.
@@ -206,11 +204,6 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     fn step(&mut self, rate: f64, gradients: &mut Gradients) {
         let State { model, optimizer, average, position } = &mut self.state;
         let gradients = gradients.take(model, self.recipe.clip_norm);
-        if self.devices.len() > 1 {
-            // Making a copy for evaluation averages the devices' running statistics, which then come back to the first.
-            drop(model.valid());
-            *model = model.clone().fork(&self.devices[0]);
-        }
         *model = optimizer.step(self.plan.rates(rate), model.clone(), gradients);
         position.steps += 1;
         if let Some(old) = average.take() {

@@ -2,6 +2,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
+use convzoo_data::read_file;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Monitor, Recipe, TrainError};
@@ -105,9 +106,11 @@ fn or_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
 impl RunRecord {
     /// Reads the `run.json` of a run's folder.
     pub fn read(folder: &Path) -> Result<Self, TrainError> {
+        /// A kilobyte for each of as many epochs as a recipe may have.
+        const MOST_BYTES: u64 = 1 << 30;
         let path = folder.join("run.json");
-        let text = std::fs::read_to_string(&path).map_err(TrainError::io("read", &path))?;
-        serde_json::from_str(&text).map_err(|error| TrainError::NotResumable {
+        let json = read_file(&path, MOST_BYTES)?;
+        serde_json::from_slice(&json).map_err(|error| TrainError::NotResumable {
             path: folder.to_owned(),
             reason: format!("run.json is damaged: {error}"),
         })

@@ -23,6 +23,7 @@ pub mod report;
 mod run;
 mod schedule;
 mod seeds;
+mod several;
 mod sgd;
 #[cfg(feature = "tui")]
 mod terminal;

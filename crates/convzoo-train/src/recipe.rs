@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use convzoo_data::Augment;
+use convzoo_data::{Augment, read_file};
 use convzoo_models::Options;
 use serde::de::DeserializeOwned;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
@@ -129,8 +129,11 @@ impl Default for Recipe {
 impl Recipe {
     /// Reads a recipe file.
     pub fn read(path: &Path) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(TrainError::io("read", path))?;
-        Self::parse(&text).map_err(|reason| TrainError::RecipeFile { path: path.to_owned(), reason })
+        /// Some hundred times what a recipe needs that sets everything.
+        const MOST_BYTES: u64 = 1 << 20;
+        let refused = |reason| TrainError::RecipeFile { path: path.to_owned(), reason };
+        let text = String::from_utf8(read_file(path, MOST_BYTES)?).map_err(|error| refused(error.to_string()))?;
+        Self::parse(&text).map_err(refused)
     }
 
     /// The recipe in a TOML text, or what is wrong with it.

@@ -27,6 +27,14 @@ pub(crate) fn of_step(run: u64, epoch: usize, batch: usize) -> u64 {
     })
 }
 
+/// Of one of several devices in a step of this seed; the first has the step's own, as a device alone has.
+pub(crate) fn of_device(step: u64, device: usize) -> u64 {
+    match device {
+        0 => step,
+        _ => pair(step, device as u64),
+    }
+}
+
 /// One seed from two; (1, 2) is not (2, 1).
 fn pair(seed: u64, number: u64) -> u64 {
     seed.wrapping_mul(MULTIPLIERS[0]).wrapping_add(number.wrapping_mul(MULTIPLIERS[1]))

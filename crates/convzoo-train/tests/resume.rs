@@ -139,33 +139,35 @@ fn alone() -> MutexGuard<'static, ()> {
 fn residual(seed: u64) -> Network {
     let device = Device::flex();
     device.seed(seed);
-    let network = create("resnet20_cifar", &Options::default().with_classes(3), &device.autodiff()).unwrap();
+    let options = Options { drop_path: Some(0.2), ..Options::default().with_classes(3) };
+    let network = create("resnet20_cifar", &options, &device.autodiff()).unwrap();
     // They are drawn when they are first used.
     drop(network.clone().into_record());
     network
 }
 
 /// Three epochs by `recipe` in `out`, each of three batches and two of the test.
-fn residual_trainer(network: Network, recipe: Recipe, cache: usize, out: &Path) -> Trainer<Network> {
+fn residual_trainer(network: Network, recipe: Recipe, resources: Resources, out: &Path) -> Trainer<Network> {
     Trainer::new(network, noise(3, 24, 9))
         .preprocess(Preprocess::new(3, 8, 8, Fit::Resize))
         .recipe(recipe)
         .seed(3)
-        .resources(Resources { cache, ..Resources::default() })
+        .resources(resources)
         .out(out)
 }
 
 /// Compares a run by `recipe` that was stopped and resumed twice, within the first epoch and within the second, with
 /// one that nothing disturbed.
-fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, cache: usize) {
+fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, resources: &Resources) {
     let folder = tempfile::tempdir().unwrap();
     let at = |run: &str| folder.path().join(run);
     let start = residual(1);
-    let whole = residual_trainer(start.clone(), recipe.clone(), cache, &at("whole")).start(|_| {}).unwrap();
+    let whole = residual_trainer(start.clone(), recipe.clone(), resources.clone(), &at("whole")).start(|_| {}).unwrap();
     assert_eq!(whole.record.status, RunStatus::Finished, "{name}");
     let run = |network: Network, resumes: bool, events: usize| {
         let interrupter = Interrupter::new();
-        let trainer = residual_trainer(network, recipe.clone(), cache, &at("stopped")).interrupter(interrupter.clone());
+        let trainer = residual_trainer(network, recipe.clone(), resources.clone(), &at("stopped"));
+        let trainer = trainer.interrupter(interrupter.clone());
         let mut seen = 0;
         let report = move |event: Event| {
             seen += usize::from(matches!(event, Event::Progress(_)));
@@ -185,6 +187,10 @@ fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, cache: usize) {
     }
 }
 
+fn with_cache(cache: usize) -> Resources {
+    Resources { cache, ..Resources::default() }
+}
+
 /// What makes a run of the recipe a short one.
 fn short(recipe: &Recipe) -> Recipe {
     let accumulation = recipe.accumulation.min(2);
@@ -196,7 +202,7 @@ fn short(recipe: &Recipe) -> Recipe {
 fn every_recipe_resumes_as_if_undisturbed() {
     let _alone = alone();
     for name in recipe_names() {
-        resumes_as_if_undisturbed(name, &short(&Recipe::named(name).unwrap()), 1 << 20);
+        resumes_as_if_undisturbed(name, &short(&Recipe::named(name).unwrap()), &with_cache(1 << 20));
     }
 }
 
@@ -241,6 +247,17 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     ];
     for (name, changes, cache) in cases {
         let recipe = Recipe::default().with(changes.iter().copied()).unwrap();
-        resumes_as_if_undisturbed(name, &short(&recipe), cache);
+        resumes_as_if_undisturbed(name, &short(&recipe), &with_cache(cache));
+    }
+}
+
+/// Gradients and statistics of three devices are added in one order, and their random numbers drawn in one.
+#[test]
+fn runs_on_several_devices_resume_as_if_undisturbed() {
+    let _alone = alone();
+    let resources = Resources { more_devices: vec![Device::flex(); 2], ..with_cache(1 << 20) };
+    for changes in [&[][..], &[("accumulation", "2"), ("ema", "0.9"), ("transfer.freeze", "layer1")]] {
+        let recipe = short(&Recipe::default().with(changes.iter().copied()).unwrap());
+        resumes_as_if_undisturbed("three devices", &Recipe { batch_size: 3, ..recipe }, &resources);
     }
 }

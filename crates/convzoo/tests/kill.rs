@@ -24,17 +24,15 @@ struct Case {
 }
 
 /// Two epochs of LeNet-5 on the embedded digits, a checkpoint after every fifth step.
-const TRAIN: [&str; 11] =
-    ["train", "lenet5", "--json", "--device", "flex", "--epochs", "2", "--batch-size", "64", "--checkpoint-every", "5"];
+const TRAIN: [&str; 9] =
+    ["train", "lenet5", "--json", "--epochs", "2", "--batch-size", "64", "--checkpoint-every", "5"];
 const RESUME: [&str; 6] = ["train", "--json", "--checkpoint-every", "5", "--resume", "killed"];
 
 /// What a frozen backbone is to have learned.
 const WEIGHTS: [&str; 2] = ["--weights", concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors")];
 
 /// Options beside the recipes: every optimizer and schedule, and all that groups parameters, averages, mixes or freezes.
-/// Several devices are not among them: their gradients are added in the order in which they arrive, so that two
-/// undisturbed runs differ in the last bits too.
-const OPTIONS: [&str; 25] = [
+const OPTIONS: [&str; 26] = [
     "--optimizer sgd --momentum 0",
     "--optimizer adam --lr 0.001",
     "--optimizer adamw --lr 0.001 --weight-decay 0.1 --set decay_all=false",
@@ -60,22 +58,26 @@ const OPTIONS: [&str; 25] = [
     "--set monitor=loss --set early_stopping=1",
     "--activation relu --set ema=0.99 --set accumulation=2",
     "--workers 3 --keep 1",
+    "--device flex,flex --set accumulation=2",
 ];
 
 fn cases() -> Vec<Case> {
-    let from = |frozen| if frozen { &WEIGHTS[..] } else { &[] };
-    let recipes = recipe_names().map(|name| Case {
-        name: format!("--recipe {name}"),
-        options: [&["--recipe", name], from(name == "transfer_head")].concat(),
-        again: Vec::new(),
-    });
-    let options = OPTIONS.map(|text| {
-        let options: Vec<_> = text.split(' ').chain(from(text.contains("backbone")).iter().copied()).collect();
-        // The use of the machine is not remembered.
-        let machine = options.windows(2).filter(|pair| ["--cache", "--workers", "--keep"].contains(&pair[0]));
-        Case { name: text.to_owned(), again: machine.flatten().copied().collect(), options }
-    });
-    recipes.chain(options).collect()
+    let recipes = recipe_names().map(|name| vec!["--recipe", name]);
+    let options = OPTIONS.map(|text| text.split(' ').collect::<Vec<_>>());
+    let case = |mut options: Vec<&'static str>| {
+        let name = options.join(" ");
+        if options.iter().any(|option| ["transfer_head", "backbone"].contains(option)) {
+            options.extend(WEIGHTS);
+        }
+        if !options.contains(&"--device") {
+            options.extend(["--device", "flex"]);
+        }
+        // All is remembered but the use of the machine.
+        const MACHINE: [&str; 3] = ["--cache", "--keep", "--workers"];
+        let again = options.windows(2).filter(|pair| MACHINE.contains(&pair[0])).flatten().copied().collect();
+        Case { name, options, again }
+    };
+    recipes.chain(options).map(case).collect()
 }
 
 /// How a run is disturbed.
@@ -188,6 +190,7 @@ fn disturbed_runs_end_as_undisturbed_ones() {
     survive(2, cases().iter().position(|case| case.name.ends_with("cifar10")).unwrap());
     survive(2, cases().iter().position(|case| case.name.ends_with("transfer_head")).unwrap());
     survive(2, cases().iter().position(|case| case.name.starts_with("--freeze backbone --cache")).unwrap());
+    survive(1, cases().iter().position(|case| case.name.starts_with("--device")).unwrap());
 }
 
 #[test]
