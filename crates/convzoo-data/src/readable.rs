@@ -46,8 +46,16 @@ fn read_all(data: &dyn Dataset) -> Vec<Result<(), DataError>> {
     let indices: Vec<usize> = (0..data.len()).collect();
     thread::scope(|scope| {
         let read = |&index: &usize| data.get(index).map(|_| ());
-        let parts = indices.chunks(indices.len().div_ceil(workers).max(1));
-        let parts: Vec<_> = parts.map(|part| scope.spawn(move || part.iter().map(read).collect::<Vec<_>>())).collect();
-        parts.into_iter().flat_map(|part| part.join().expect("reading an image returns an error")).collect()
+        let parts = indices.chunks(indices.len().div_ceil(workers).max(1)).map(|part| {
+            let read = move || part.iter().map(read).collect::<Vec<_>>();
+            // Where no thread can be made, this one reads.
+            thread::Builder::new().spawn_scoped(scope, read).map_err(|_| read())
+        });
+        let parts: Vec<_> = parts.collect();
+        let results = |part: Result<thread::ScopedJoinHandle<'_, _>, _>| match part {
+            Ok(thread) => thread.join().expect("reading an image returns an error"),
+            Err(read_here) => read_here,
+        };
+        parts.into_iter().flat_map(results).collect()
     })
 }

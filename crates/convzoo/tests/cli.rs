@@ -241,6 +241,59 @@ fn ctrl_c_keeps_the_last_epoch() {
     assert!(folder.path().join("run/last.safetensors").is_file());
 }
 
+/// The limit does not bind root, so that root becomes a user who has no other process.
+#[cfg(target_os = "linux")]
+#[test]
+fn where_no_thread_can_be_made_each_command_says_so_in_one_line() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 54_321;
+    let folder = temp();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    image::RgbImage::new(40, 40).save(folder.path().join("image.png")).unwrap();
+    let is_root = fs::metadata(folder.path()).unwrap().uid() == 0;
+    let run = |threads: usize, arguments: &[&str]| {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={threads}")).arg(env!("CARGO_BIN_EXE_convzoo")).args(arguments);
+        if is_root {
+            command.uid(NOBODY).gid(NOBODY);
+        }
+        command.current_dir(folder.path()).env("HOME", folder.path()).output()
+    };
+    if !run(1, &["--version"]).is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no prlimit, or the program cannot be run by another user");
+        return;
+    }
+    const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors");
+    fs::copy(WEIGHTS, folder.path().join("w.safetensors")).unwrap();
+    let commands: [&[&str]; 8] = [
+        &["train", "--plain", "--epochs", "1", "--device", "flex"],
+        &["eval", "lenet5", "--data", "digits", "--weights", "w.safetensors", "--device", "flex"],
+        &["predict", "image.png", "--device", "flex"],
+        &["embed", "lenet5", "image.png", "--weights", "w.safetensors", "--out", "f.npy", "--device", "flex"],
+        &["visualize", "lenet5", "image.png", "--weights", "w.safetensors", "--what", "gradcam", "--device", "flex"],
+        &["convert", "lenet5", "w.safetensors", "out.bpk"],
+        &["bench", "lenet5", "--devices", "flex", "--batch", "1", "--seconds", "0.1"],
+        &["list", "lenet5"],
+    ];
+    let mut refused = 0;
+    for arguments in commands {
+        // From none at all to as many as two cores need.
+        for threads in 1..=8 {
+            let output = run(threads, arguments).unwrap();
+            // `bench` tells it in its table.
+            let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            assert!(!told.contains("panicked"), "{arguments:?} with {threads} threads panicked: {told}");
+            if !output.status.success() {
+                let reasons = told.lines().filter(|line| line.contains("Resource temporarily unavailable")).count();
+                assert_eq!(reasons, 1, "{arguments:?} with {threads} threads: {told}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 7, "the limit bound no command but {refused}");
+}
+
 #[test]
 fn mistakes_give_one_error_and_leave_nothing() {
     let folder = temp();

@@ -452,7 +452,9 @@ fn a_folder_of_large_photographs_takes_the_memory_of_one() {
 fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
     let folder = temp();
     let path = folder.path();
-    assert!(Command::new("mkfifo").arg(path.join("pipe")).status().unwrap().success());
+    fs::create_dir(path.join("run")).unwrap();
+    let pipes = [path.join("pipe"), path.join("run/run.json")];
+    assert!(Command::new("mkfifo").args(pipes).status().unwrap().success());
     image(&path.join("image.png"));
     lenet(path);
     for arguments in [
@@ -462,9 +464,13 @@ fn what_is_no_regular_file_is_neither_read_nor_waited_for() {
         &["convert", "lenet5", "pipe", "out.bpk"],
         &["forward", "lenet5", "--weights", "lenet5.safetensors", "--input", "pipe", "--output", "out.safetensors"],
         &["convert", "lenet5", "lenet5.safetensors", "pipe"],
+        &["train", "--recipe", "./pipe"],
+        &["train", "--recipe", "/dev/zero"],
+        &["train", "--resume", "run"],
+        &["bench", "lenet5", "--compare", "pipe"],
     ] {
         let told = error(path, arguments);
-        assert!(told.contains("pipe") || told.contains("/dev/zero"), "{arguments:?}: {told}");
+        assert!(["pipe", "/dev/zero", "run.json"].iter().any(|name| told.contains(name)), "{arguments:?}: {told}");
     }
 }
 

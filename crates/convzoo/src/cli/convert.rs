@@ -9,7 +9,7 @@ use convzoo::{Classifier, check_classes};
 
 use super::claim::{Kind, claim};
 use super::output::print;
-use super::select::{NetworkArgs, load, model_of};
+use super::select::{NetworkArgs, load, make_threads, model_of};
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
@@ -56,6 +56,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         check_classes(model, classes)?;
     }
     claim("OUT", output, Kind::Weights)?;
+    make_threads()?;
     let mut network = load(model, input, args.offline, &args.network.options(), &Device::default())?;
     if let Some(classes) = args.replace_head {
         network = network.replace_head(classes);

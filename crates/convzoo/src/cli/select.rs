@@ -39,8 +39,9 @@ pub struct KernelsArgs {
 }
 
 impl KernelsArgs {
-    /// Has flex compute as was asked for.
+    /// Has flex compute as was asked for, and makes the threads to do it.
     pub fn apply(&self) -> Result<()> {
+        make_threads()?;
         extension::choose(match self.kernels {
             Some(Switch::On) => Kernels::Convzoo,
             Some(Switch::Off) => Kernels::Burn,
@@ -48,6 +49,18 @@ impl KernelsArgs {
         })?;
         Isa::detect()?;
         Ok(())
+    }
+}
+
+/// Makes the threads that the CPU computes with, where that can still be an error.
+pub fn make_threads() -> Result<()> {
+    use std::error::Error;
+    match rayon::ThreadPoolBuilder::new().build_global() {
+        // Without a source they are there already.
+        Err(error) if error.source().is_some() => Err(error).context(
+            "no threads can be made to compute with; fewer (RAYON_NUM_THREADS=1), or a higher limit (ulimit -u), help",
+        ),
+        _ => Ok(()),
     }
 }
 

@@ -198,7 +198,6 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("--dashboard draws in a terminal, and standard output is none");
     }
     args.devices.kernels.apply()?;
-    make_threads()?;
     let interrupter = Interrupter::new();
     let Prepared { trainer, opening } = match &args.resume {
         Some(folder) => resumed(args, folder)?,
@@ -266,18 +265,6 @@ impl Lines {
         if images == total && self.dashboard {
             self.bar.finish_and_clear();
         }
-    }
-}
-
-/// Makes the threads that the CPU computes with, where that can still be an error.
-fn make_threads() -> Result<()> {
-    use std::error::Error;
-    match rayon::ThreadPoolBuilder::new().build_global() {
-        // Without a source they are there already.
-        Err(error) if error.source().is_some() => {
-            Err(error).context("making the threads to compute with; RAYON_NUM_THREADS sets their number")
-        }
-        _ => Ok(()),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use convzoo::data::read_file;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Mode, Precision, Profile};
@@ -184,8 +185,10 @@ fn change(old: &Figures, new: &Figures) -> Change {
 
 /// Rows that an earlier run has written with `--json`.
 pub fn read(path: &Path) -> Result<Vec<Row>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is not what `convzoo bench --json` writes", path.display()))
+    /// A kilobyte for each of more rows than anybody measures.
+    const MOST_BYTES: u64 = 1 << 30;
+    serde_json::from_slice(&read_file(path, MOST_BYTES)?)
+        .with_context(|| format!("{} is not what `convzoo bench --json` writes", path.display()))
 }
 
 /// Notes in each row what has changed since `old`.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread::JoinHandle;
+use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -124,7 +124,8 @@ impl Worker {
             _ => bail!("the worker has no standard streams"),
         };
         let (sender, replies) = channel();
-        std::thread::spawn(move || {
+        let thread = |name: &str| Builder::new().name(name.to_owned());
+        let read = move || {
             let lines = BufReader::new(stdout).lines().map_while(Result::ok);
             // Libraries talk too; what is no reply is not for the bench.
             for reply in lines.filter_map(|line| serde_json::from_str(&line).ok()) {
@@ -132,8 +133,10 @@ impl Worker {
                     return;
                 }
             }
-        });
-        let complaints = Some(std::thread::spawn(move || last_lines(stderr)));
+        };
+        let threads = thread("replies").spawn(read);
+        let threads = threads.and_then(|_| thread("complaints").spawn(move || last_lines(stderr)));
+        let complaints = Some(threads.context("no thread can be made to listen to the worker")?);
         let mut worker = Self { child, stdin, replies, complaints, left: timeout, timeout };
         worker.write(job)?;
         match worker.wait()? {

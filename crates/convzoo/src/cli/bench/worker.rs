@@ -25,7 +25,7 @@ use super::job::{Job, LayerTime, Mode, Peak, Precision, Profile, Reply, Request,
 use super::machine::peak_rss_mib;
 use super::row::{gflops, median};
 use crate::cli::output::told;
-use crate::cli::select::Linear;
+use crate::cli::select::{Linear, make_threads};
 
 /// Small enough for steps on the same noise to stay finite, in any network.
 const LEARNING_RATE: f64 = 1e-4;
@@ -108,6 +108,7 @@ fn ms(start: Instant) -> f64 {
 }
 
 fn open(job: &Job) -> Result<Device> {
+    make_threads()?;
     let mut device = job.device.parse::<DeviceName>()?.open()?;
     let precision = match job.precision {
         Precision::F32 => return Ok(device),
