@@ -8,6 +8,9 @@ use burn::tensor::Device;
 use serde::Serialize;
 use thiserror::Error;
 
+#[cfg(feature = "remote")]
+use crate::front::Front;
+
 /// A device that can be asked for, whether or not this build has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceName {
@@ -171,17 +174,27 @@ pub fn open(name: &str) -> Result<Device, DeviceError> {
 
 /// Offers `devices`, all of one kind, to other machines that present `token`, or to all without one, until the process
 /// is asked to stop. Nothing on the way is encrypted: a token keeps strangers out of a trusted network, and no more.
+///
+/// Burn's server listens on loopback, behind what keeps from it all that is no client's.
 #[cfg(feature = "remote")]
 pub fn serve(devices: &[DeviceName], listener: TcpListener, token: Option<&str>) -> Result<(), DeviceError> {
-    use burn::server::{RemoteServer, TokenAuthorizer, WebSocketTransport};
+    use burn::server::{
+        AuthorizationRequest, ClientId, PeerAuthorizer, RemoteServer, TokenAuthorizer, WebSocketTransport,
+    };
     let failed = |reason: String| DeviceError::Serve { reason };
     let devices = devices.iter().map(DeviceName::open).collect::<Result<Vec<_>, _>>()?;
-    let server = RemoteServer::new(devices);
-    let server = match token {
-        Some(token) => server.with_authorizer(TokenAuthorizer::new(token).map_err(|error| failed(error.to_string()))?),
-        None => server,
+    let token = token.map(TokenAuthorizer::new).transpose().map_err(|error| failed(error.to_string()))?;
+    let inner = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).map_err(|error| failed(error.to_string()))?;
+    let address = inner.local_addr().map_err(|error| failed(error.to_string()))?;
+    let front = Front::open(listener, address).map_err(|error| failed(error.to_string()))?;
+    let doors = front.doors();
+    let authorizer = move |request: AuthorizationRequest<'_>| {
+        let ClientId::WebSocket(address) = request.client else { return Err("it came by another way".to_owned()) };
+        let has_token = token.as_ref().is_none_or(|token| token.authorize(request).is_ok());
+        doors.decide(address, if has_token { Ok(()) } else { Err("it has not the token".to_owned()) })
     };
-    server.serve(WebSocketTransport::from_listener(listener)).map_err(|error| failed(error.to_string()))
+    let server = RemoteServer::new(devices).with_authorizer(authorizer);
+    server.serve(WebSocketTransport::from_listener(inner)).map_err(|error| failed(error.to_string()))
 }
 
 /// Offers devices to other machines, in builds that can.

@@ -26,6 +26,8 @@
 mod classify;
 pub mod device;
 pub mod embed;
+#[cfg(feature = "remote")]
+mod front;
 mod preprocess;
 pub mod pretrained;
 pub mod tensor_file;

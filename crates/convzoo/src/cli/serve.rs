@@ -39,11 +39,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Has warnings told, or what RUST_LOG asks for: left to itself Burn's server tells of every tensor that travels.
+/// Has warnings told, or what RUST_LOG asks for: left to itself Burn's server tells of every tensor that travels, and of
+/// each refusal, as the front before it does, that knows the client's address.
 #[cfg(feature = "remote")]
 fn log_warnings() {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter =
+        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,burn_remote::transport=error"));
     // Where the process has a subscriber already, that one stays.
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

@@ -28,7 +28,10 @@ pub fn stop_on_signal(interrupter: &Interrupter, quiet: bool) -> Result<()> {
             }
         }
     };
-    std::thread::Builder::new().name("signals".to_owned()).spawn(listen).context("no thread can be made to listen for Ctrl-C; a higher limit (ulimit -u) helps")?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(listen)
+        .context("no thread can be made to listen for Ctrl-C; a higher limit (ulimit -u) helps")?;
     Ok(())
 }
 
