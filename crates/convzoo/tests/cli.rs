@@ -111,7 +111,7 @@ fn shells_complete_names_and_manuals_are_written() {
             }
         }
     }
-    assert!(convzoo(folder.path(), &["man-pages", "man"]).status.success());
+    assert!(convzoo(folder.path(), &["man", "man"]).status.success());
     let pages = entries(&folder.path().join("man"));
     assert!(pages.iter().any(|page| page.ends_with("convzoo-train.1")), "{pages:?}");
 }

@@ -31,7 +31,7 @@ pub fn run(args: &Args, command: &mut Command) -> Result<ExitCode> {
     }
 }
 
-/// Arguments of `man-pages`.
+/// Arguments of `man`.
 #[derive(clap::Args)]
 pub struct ManArgs {
     /// Folder to write to, which is made

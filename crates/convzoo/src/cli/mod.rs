@@ -94,7 +94,7 @@ enum Command {
     Completions(completions::Args),
     /// Write manual pages, for who packs the program
     #[command(hide = true)]
-    ManPages(completions::ManArgs),
+    Man(completions::ManArgs),
     /// Offer devices to other machines, which name them ws://HOST:PORT
     #[command(after_help = serve::EXAMPLES)]
     Serve(serve::Args),
@@ -121,7 +121,7 @@ pub fn run() -> ExitCode {
         Command::Shape(args) => shape::run(&args),
         Command::Devices(args) => devices::run(&args),
         Command::Completions(args) => completions::run(&args, &mut Cli::command()),
-        Command::ManPages(args) => completions::man_pages(&args, Cli::command()),
+        Command::Man(args) => completions::man_pages(&args, Cli::command()),
         Command::Serve(args) => serve::run(&args),
     };
     match result {
