@@ -42,7 +42,10 @@ impl ConvNextBlockConfig {
         let depthwise = ConvUnitConfig::square(channels, channels, 7).padded(3).with_groups(channels).linear();
         let linear = |inputs, outputs| LinearConfig::new(inputs, outputs).with_init(self.init).init(device);
         ConvNextBlock {
-            depthwise: depthwise.with_norm(Some(NormConfig::PixelLayer { epsilon: 1e-6 })).with_init(self.init).init(device),
+            depthwise: depthwise
+                .with_norm(Some(NormConfig::PixelLayer { epsilon: 1e-6 }))
+                .with_init(self.init)
+                .init(device),
             expand: linear(channels, 4 * channels),
             project: linear(4 * channels, channels),
             layer_scale: LayerScale::new(channels, self.layer_scale, device),

@@ -25,7 +25,9 @@ impl ReceptiveField {
             | Operation::AvgPool2d { window, .. } => self.through_window(*window),
             Operation::PadShortcut { stride, .. } => self.through_window(Window::square(1).strided(*stride)),
             // Each window covers a part of the feature map; only a single one covers all of it. A vector is of all pixels.
-            Operation::AdaptiveAvgPool2d { output: [1, 1] } | Operation::GlobalMaxPool2d | Operation::Flatten => self.all(),
+            Operation::AdaptiveAvgPool2d { output: [1, 1] } | Operation::GlobalMaxPool2d | Operation::Flatten => {
+                self.all()
+            }
             // It may depend on any pixel.
             Operation::Opaque { .. } => self.all(),
             _ => self,

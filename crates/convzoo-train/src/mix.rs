@@ -32,7 +32,11 @@ impl Mix {
     pub fn check(&self) -> Result<(), TrainError> {
         for (field, alpha) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             if alpha != 0.0 && !(ALPHA[0]..=ALPHA[1]).contains(&alpha) {
-                return Err(TrainError::Recipe { field, value: format!("{alpha:?}"), expected: "0, or from 0.001 to 4" });
+                return Err(TrainError::Recipe {
+                    field,
+                    value: format!("{alpha:?}"),
+                    expected: "0, or from 0.001 to 4",
+                });
             }
         }
         Ok(())
