@@ -9,10 +9,9 @@ use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::store::ModuleRecord;
 use burn::tensor::Device;
 use convzoo::data::{self, Dataset, Source, decode};
-use convzoo::train::{Recipe, RunRecord};
+use convzoo::train::{Recipe, RunRecord, load_state};
 use convzoo::weights::{self, Checkpoint, Precision};
 use convzoo::{Options, create_from};
 use image::{DynamicImage, ImageFormat, RgbImage};
@@ -185,6 +184,5 @@ pub fn run_folder(bytes: &[u8]) -> bool {
         return RunRecord::read(folder_with("run.json", bytes).path()).is_ok();
     }
     let folder = folder_with("model.bpk", bytes);
-    let record = ModuleRecord::load(folder.path().join("model.bpk"));
-    record.is_ok_and(|record| Tiny::new(&Device::flex()).try_load_record(record).is_ok())
+    load_state(Tiny::new(&Device::flex()), &folder.path().join("model.bpk")).is_ok()
 }

@@ -1,8 +1,10 @@
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleDisplay};
+use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
+use burn::store::burn_pack::Reader;
 use burn::store::{ModuleRecord, RecordError};
+use burn::tensor::{Int, Tensor};
 use convzoo_data::read_file;
 use convzoo_models::Classifier;
 use serde::{Deserialize, Serialize};
@@ -180,20 +182,47 @@ fn read<N: Classifier + ModuleDisplay>(
     /// A kilobyte for each of as many epochs as a recipe may have.
     const MOST_BYTES: u64 = 1 << 30;
     let text = |error: RecordError| error.to_string();
-    let record = |name: &str| ModuleRecord::load(path.join(name)).map_err(text);
     let position = read_file(&path.join(POSITION), MOST_BYTES).map_err(|error| error.to_string())?;
     let position = toml::from_slice(&position).map_err(|error| error.to_string())?;
     // Parameters take over the ids in the record. Whatever names parameters by id, such as the optimizer's groups and
     // its state, has to be made of the model that is loaded, not of the one before.
-    let model = model.try_load_record(record(MODEL)?).map_err(text)?;
+    let model = load_state(model, &path.join(MODEL))?;
     let State { model, optimizer, average, .. } = State::start(model, recipe);
     let average = match average {
         Some(average) => {
-            let module = average.module.try_load_record(record(AVERAGE)?).map_err(text)?;
+            let module = load_state(average.module, &path.join(AVERAGE))?;
             Some(Average { module, ..average })
         }
         None => None,
     };
     let optimizer = optimizer.load_record(OptimizerRecord::load(path.join(OPTIMIZER)).map_err(text)?);
     Ok(State { model, optimizer, average, position })
+}
+
+/// `module` with the state in a file of a checkpoint, or what is wrong with that.
+///
+/// # Errors
+///
+/// When the file is damaged, or is another module's.
+pub fn load_state<M: Module>(module: M, path: &Path) -> Result<M, String> {
+    // Burn panics where a tensor of the module's is to become one of whole numbers.
+    let mut kinds = Kinds { has_whole_numbers: false };
+    module.visit(&mut kinds);
+    let tensors = Reader::from_file(path).and_then(Reader::into_tensors).map_err(|error| error.to_string())?;
+    let whole = tensors.iter().find(|tensor| tensor.dtype.is_int() || tensor.dtype.is_uint());
+    if let (false, Some(tensor)) = (kinds.has_whole_numbers, whole) {
+        return Err(format!("{} is said to be of whole numbers ({:?})", tensor.name, tensor.dtype));
+    }
+    let text = |error: RecordError| error.to_string();
+    module.try_load_record(ModuleRecord::load(path).map_err(text)?).map_err(text)
+}
+
+struct Kinds {
+    has_whole_numbers: bool,
+}
+
+impl ModuleVisitor for Kinds {
+    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {
+        self.has_whole_numbers = true;
+    }
 }

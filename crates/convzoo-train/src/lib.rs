@@ -31,6 +31,7 @@ mod trainable;
 mod trainer;
 mod transfer;
 
+pub use checkpoint::load_state;
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Mistake, Views, evaluate};
 pub use history::{Epoch, Measures, RunRecord, RunStatus};
