@@ -86,7 +86,7 @@ type Set = fn([usize; 4]) -> usize;
 fn norms() -> [(&'static str, &'static str, NormConfig, Set); 4] {
     let epsilon = 1e-5;
     [
-        ("batch", "N, H, W", NormConfig::Batch { epsilon }, |[_, c, ..]| c),
+        ("batch", "N, H, W", NormConfig::batch(epsilon), |[_, c, ..]| c),
         ("layer", "C, H, W", NormConfig::Layer { epsilon }, |[n, ..]| n),
         ("instance", "H, W", NormConfig::Instance { epsilon }, |[n, c, ..]| 4 * n + c),
         ("2 groups", "C / 2, H, W", NormConfig::Group { groups: 2, epsilon }, |[n, c, ..]| 2 * n + c / 2),

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, docs, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{cargo, cross, docs, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -34,6 +34,14 @@ pub fn run() -> Result<()> {
     step("the library that classifies images, alone", || {
         let library = ["clippy", "--package", "convzoo", "--no-default-features", "--features", "flex"];
         succeed(cargo(library)?.args(["--lib", "--", "-D", "warnings"]))
+    })?;
+    step("other machines", || {
+        cross::check()?;
+        if cross::can_emulate() {
+            return cross::emulate();
+        }
+        println!("skipped: nothing here emulates aarch64");
+        Ok(())
     })?;
     step("documentation", || {
         let doc = ["doc", "--workspace", "--no-deps", "--exclude", "xtask"];
@@ -83,12 +91,12 @@ pub fn run() -> Result<()> {
         }
         sanitize::address()
     })?;
-    step("devices on loopback, and evaluation on wgpu", || {
-        // One build for both. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
-        let tests = ["test", "--workspace", "--features", "convzoo/wgpu,convzoo/remote"];
-        succeed(cargo(tests)?.args(["--test", "remote", "--test", "backends", "--no-run"]))?;
-        succeed(cargo(tests)?.args(["--test", "remote"]))?;
-        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation"]))
+    step("devices on loopback, ndarray, and evaluation on wgpu", || {
+        // One build for all. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
+        let tests = ["test", "--workspace", "--features", "convzoo/ndarray,convzoo/remote,convzoo/wgpu"];
+        succeed(cargo(tests)?.args(["--test", "remote", "--test", "mnist", "--test", "backends", "--no-run"]))?;
+        succeed(cargo(tests)?.args(["--test", "remote", "--test", "mnist"]))?;
+        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation", "ndarray::"]))
     })?;
     Ok(())
 }
