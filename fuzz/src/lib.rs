@@ -66,7 +66,7 @@ pub fn corpus(target: &Target) -> io::Result<Vec<Vec<u8>>> {
         "zip" => vec![fixture("trained.pth")?, fixture("mixed.pth")?],
         "safetensors" | "pack" => saved(target.name)?,
         "image" => images(),
-        "recipe" => contents(&root.join("../recipes"))?,
+        "recipe" => contents(&root.join("../crates/convzoo-train/recipes"))?,
         "checkpoint" => record()?,
         _ => Vec::new(),
     };

@@ -218,8 +218,9 @@ mod tests {
                 // Not on a bend, where a slope has two sides.
                 let x = i as f32 * 0.01 + 0.003;
                 let (found, expected) = (f64::from(own(x)), exact(f64::from(x)));
+                // Some roundings of 32 bits, of values up to 10.
                 assert!(
-                    (found - expected).abs() < 5e-7 * expected.abs().max(1.0),
+                    (found - expected).abs() < 1e-6 * expected.abs().max(1.0),
                     "{name} of {x}: {found}, not {expected}"
                 );
             }

@@ -218,7 +218,7 @@ fn mistakes_are_one_error_before_anything_is_measured() {
         (&["--mode", "test"], "infer, train"),
         (&["--seconds", "nan"], "expected seconds"),
         (&["--peer", "x"], "NAME=COMMAND"),
-        (&["--compare", "none.json"], "cannot read none.json"),
+        (&["--compare", "none.json"], "cannot open none.json"),
         (&["--compare", "x.json"], "is not what `convzoo bench --json` writes"),
         (&["lenet5", "--devices", "flex", "--seconds", "0.02", "--html", "none/page.html"], "no folder none"),
         (&["--json", "--markdown"], "cannot be used with"),

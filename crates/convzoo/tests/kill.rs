@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use convzoo::train::recipe_names;
+use convzoo::train::{Recipe, recipe_names};
 use serde_json::Value;
 use support::{json, signal, temp};
 
@@ -62,7 +62,12 @@ const OPTIONS: [&str; 26] = [
 ];
 
 fn cases() -> Vec<Case> {
-    let recipes = recipe_names().map(|name| vec!["--recipe", name]);
+    let recipes = recipe_names().map(|name| {
+        let recipe = Recipe::named(name).unwrap();
+        // There are two epochs.
+        let warmup = if recipe.warmup_epochs > 1.0 { &["--set", "warmup_epochs=1"][..] } else { &[] };
+        [&["--recipe", name], warmup].concat()
+    });
     let options = OPTIONS.map(|text| text.split(' ').collect::<Vec<_>>());
     let case = |mut options: Vec<&'static str>| {
         let name = options.join(" ");
