@@ -35,10 +35,10 @@ pub fn run() -> Result<()> {
         let library = ["clippy", "--package", "convzoo", "--no-default-features", "--features", "flex"];
         succeed(cargo(library)?.args(["--lib", "--", "-D", "warnings"]))
     })?;
-    step("other machines", || {
-        cross::check()?;
+    step("kernels on other machines", || {
+        cross::check_kernels()?;
         if cross::can_emulate() {
-            return cross::emulate();
+            return cross::emulate_kernels();
         }
         println!("skipped: nothing here emulates aarch64");
         Ok(())

@@ -9,9 +9,9 @@ use crate::{cargo, succeed};
 /// What the chore is asked.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Check the targets only; emulate nothing
+    /// The graph and the kernels alone, without Burn, as continuous integration does
     #[arg(long)]
-    check: bool,
+    kernels: bool,
 }
 
 /// The targets that are checked beside this machine's own.
@@ -27,31 +27,51 @@ const ARM: &str = "aarch64-unknown-linux-gnu";
 const LINKER: &str = "aarch64-linux-gnu-gcc";
 const EMULATOR: &str = "qemu-aarch64";
 
-/// Checks the crates that need no C compiler of the target's, then runs the kernels' tests and a golden on aarch64.
+/// Checks every target and runs the kernels' tests on aarch64; then the same of the networks, on Burn.
 pub fn run(args: &Args) -> Result<()> {
-    check()?;
-    if !args.check {
-        ensure!(can_emulate(), "{LINKER} and {EMULATOR} are needed (Debian: gcc-aarch64-linux-gnu, qemu-user)");
-        emulate()?;
+    ensure!(can_emulate(), "{LINKER} and {EMULATOR} are needed (Debian: gcc-aarch64-linux-gnu, qemu-user)");
+    check_kernels()?;
+    emulate_kernels()?;
+    if !args.kernels {
+        check_networks()?;
+        emulate_networks()?;
     }
     Ok(())
 }
 
-/// Checks what needs no C compiler: `ring`, under the downloads of convzoo-data, and `psm`, under npyz, are C.
-pub fn check() -> Result<()> {
+/// Checks what needs nothing but Rust.
+pub fn check_kernels() -> Result<()> {
     for target in TARGETS {
-        let mut add = Command::new("rustup");
-        succeed(add.args(["target", "add", target]))?;
-        let mut crates = cargo(["check", "--target", target, "--target-dir", "target/cross"])?;
-        crates.args(["--package", "convzoo-graph", "--package", "convzoo-kernels", "--package", "convzoo-blocks"]);
-        crates.args(["--package", "convzoo-models", "--features", "convzoo-kernels/flex"]);
-        if target.starts_with("wasm32") {
-            // Random numbers come from the browser there.
-            crates.env("RUSTFLAGS", "--cfg getrandom_backend=\"wasm_js\"");
-        }
-        succeed(&mut crates)?;
+        succeed(Command::new("rustup").args(["target", "add", target]))?;
+        succeed(checking(target)?.args(["--package", "convzoo-kernels", "--no-default-features"]))?;
     }
     Ok(())
+}
+
+/// Checks the networks. `ring`, under the downloads of convzoo-data, and `psm`, under npyz, need a C compiler of the
+/// target's: the other crates are checked here.
+fn check_networks() -> Result<()> {
+    for target in TARGETS {
+        let mut check = checking(target)?;
+        check.args([
+            "--package",
+            "convzoo-models",
+            "--package",
+            "convzoo-kernels",
+            "--features",
+            "convzoo-kernels/flex",
+        ]);
+        // Random numbers come from the browser there.
+        if target.starts_with("wasm32") {
+            check.env("RUSTFLAGS", "--cfg getrandom_backend=\"wasm_js\"");
+        }
+        succeed(&mut check)?;
+    }
+    Ok(())
+}
+
+fn checking(target: &str) -> Result<Command> {
+    cargo(["check", "--target", target, "--target-dir", "target/cross"])
 }
 
 /// Whether this machine has a linker for aarch64, and an emulator.
@@ -59,27 +79,22 @@ pub fn can_emulate() -> bool {
     [LINKER, EMULATOR].iter().all(|program| Command::new(program).arg("--version").output().is_ok())
 }
 
-/// The kernels' tests, NEON among them, and goldens of whole networks.
-pub fn emulate() -> Result<()> {
-    let test = |arguments: &[&str]| -> Result<()> {
-        let mut tests = cargo(["test", "--target", ARM, "--target-dir", "target/cross"])?;
-        let variable = |name: &str| format!("CARGO_TARGET_{}_{name}", ARM.to_uppercase().replace('-', "_"));
-        tests.env(variable("LINKER"), LINKER).env(variable("RUNNER"), format!("{EMULATOR} -L /usr/aarch64-linux-gnu"));
-        // Few cases: an emulated instruction takes as long as dozens.
-        succeed(tests.env("PROPTEST_CASES", "16").args(arguments))
-    };
-    test(&["--package", "convzoo-kernels", "--no-default-features", "--tests"])?;
-    // Burn is built once more; quickly, since what matters are the kernels.
-    let lightly = "profile.dev.package.\"*\".opt-level=1";
-    test(&[
-        "--package",
-        "convzoo-models",
-        "--config",
-        lightly,
-        "--test",
-        "goldens",
-        "--",
-        "evaluation::lenet5",
-        "evaluation::squeezenet1_1",
-    ])
+/// The kernels' tests, NEON among them.
+pub fn emulate_kernels() -> Result<()> {
+    succeed(emulating()?.args(["--package", "convzoo-kernels", "--no-default-features", "--tests"]))
+}
+
+/// Goldens of two networks, on kernels with NEON.
+fn emulate_networks() -> Result<()> {
+    let networks = ["evaluation::lenet5", "evaluation::squeezenet1_1"];
+    succeed(emulating()?.args(["--package", "convzoo-models", "--test", "goldens", "--"]).args(networks))
+}
+
+fn emulating() -> Result<Command> {
+    let mut tests = cargo(["test", "--target", ARM, "--target-dir", "target/cross"])?;
+    let variable = |name: &str| format!("CARGO_TARGET_{}_{name}", ARM.to_uppercase().replace('-', "_"));
+    tests.env(variable("LINKER"), LINKER).env(variable("RUNNER"), format!("{EMULATOR} -L /usr/aarch64-linux-gnu"));
+    // Few cases: an emulated instruction takes as long as dozens.
+    tests.env("PROPTEST_CASES", "16");
+    Ok(tests)
 }
