@@ -9,7 +9,7 @@ use flate2::{Compression, write::GzEncoder};
 use sha2::{Digest, Sha256};
 
 use crate::sanitize::host;
-use crate::{cargo, cargo_executable, root};
+use crate::{cargo, cargo_executable, printed, root};
 
 /// What the chore is asked.
 #[derive(clap::Args)]
@@ -83,28 +83,21 @@ fn fill(folder: &Path, program: &Path, target: &str, features: &str) -> Result<(
         return Ok(());
     }
     for shell in SHELLS {
-        let text = ask(Command::new(program).args(["completions", shell]))?;
+        let text = printed(Command::new(program).args(["completions", shell]))?;
         fs::write(folder.join("completions").join(format!("convzoo.{shell}")), text).context("writing completions")?;
     }
-    ask(Command::new(program).arg("man").arg(folder.join("man"))).map(drop)
+    printed(Command::new(program).arg("man").arg(folder.join("man"))).map(drop)
 }
 
 fn runs_here(program: &Path) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// What a command prints.
-fn ask(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("starting {command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(output.stdout)
-}
-
 /// The packages that the program is built of, each with its license.
 fn licenses(target: &str, features: &str) -> Result<String> {
     let mut tree = cargo(["tree", "--package", "convzoo", "--edges", "normal", "--prefix", "none"])?;
     tree.args(["--target", target, "--features", features, "--format", "{p}|{l}|{r}"]);
-    let text = String::from_utf8(ask(&mut tree)?).context("reading what cargo tree says")?;
+    let text = printed(&mut tree)?;
     let mut rows: Vec<_> = text
         .lines()
         .filter_map(|line| {

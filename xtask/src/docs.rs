@@ -2,8 +2,9 @@
 //!
 //! Every `console` block of the READMEs and the book is taken. A command of `convzoo` is run, in a folder of its page's
 //! own, and what is shown below it compared with what it prints; a block that cannot be run says why in a comment before
-//! it, `<!-- not run: REASON -->`, or is followed by what it once printed, as `text,recorded`, and has its options checked. `jq` and `cd` are left to a shell in the repository;
-//! `cargo`, which would build, to the other steps of continuous integration.
+//! it, `<!-- not run: REASON -->`, or is followed by what it once printed, as `text,recorded`, and has its options checked.
+//! `jq` and `cd` are left to a shell in the repository; `cargo`, which would build, to the other steps of continuous
+//! integration.
 
 use std::collections::BTreeMap;
 use std::fs;

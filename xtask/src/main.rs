@@ -128,6 +128,15 @@ fn succeed(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// What a command prints, if it comes to a good end.
+fn printed(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("starting {command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?} ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8(output.stdout).with_context(|| format!("reading what {command:?} prints"))
+}
+
 /// Runs a cargo command that builds, and returns the path of the program of this name.
 fn cargo_executable(build: &mut Command, name: &str) -> Result<PathBuf> {
     build.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped()).stderr(Stdio::inherit());

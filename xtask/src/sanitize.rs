@@ -2,9 +2,9 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, root, succeed};
+use crate::{cargo, printed, root, succeed};
 
 /// What the chore is asked.
 #[derive(clap::Args)]
@@ -69,9 +69,5 @@ pub fn host() -> Result<String> {
 }
 
 fn rustc<const N: usize>(arguments: [&str; N]) -> Result<String> {
-    let output = Command::new("rustc").args(arguments).output().context("starting rustc")?;
-    if !output.status.success() {
-        bail!("rustc: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    String::from_utf8(output.stdout).context("reading what rustc says")
+    printed(Command::new("rustc").args(arguments))
 }

@@ -63,7 +63,7 @@ impl InvertedResidualConfig {
     }
 
     fn conv(&self, [inputs, outputs]: [usize; 2], size: usize) -> ConvUnitConfig {
-        let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm();
+        let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_bias(false);
         config.with_norm(Some(self.norm)).with_activation(self.activation).with_init(self.init)
     }
 

@@ -26,6 +26,11 @@ pub(crate) fn index(part: &str) -> usize {
     digits.parse().unwrap_or(0)
 }
 
+/// The place of a unit's part in a sequence of convolution and norm: 0 or 1.
+pub(crate) fn place(part: &str) -> usize {
+    usize::from(part == "norm")
+}
+
 /// A module's number as a letter: `a` for 0.
 pub(crate) fn letter(number: &str) -> char {
     char::from(b'a' + index(number) as u8)

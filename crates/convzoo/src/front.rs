@@ -189,7 +189,7 @@ impl Seat<'_> {
     }
 }
 
-/// What is behind a lock; nothing that holds one panics.
+/// The contents of a mutex. Nothing that holds one panics, so that a poisoned one is as good.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,8 +12,8 @@ use convzoo_blocks::{
     NormConfig, PooledHead, PooledHeadConfig, SqueezeExcitationConfig,
 };
 
-use super::mobilenet_v3::{mbconv_name, place};
-use crate::names::{index, rename};
+use super::mobilenet_v3::mbconv_name;
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
 use crate::widths::make_divisible;
 use crate::{Classifier, Interpolation, Options, Preprocessing, Published};
@@ -235,7 +235,7 @@ impl EfficientNetConfig {
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> EfficientNet {
         let conv = |inputs, outputs, size: usize| {
-            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm();
+            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_bias(false);
             config.with_norm(Some(self.norm)).with_activation(Activation::Silu).with_init(Init::KaimingNormalFanOut)
         };
         let total: usize = self.stages.iter().map(|stage| stage.depth).sum();
@@ -301,8 +301,8 @@ impl Classifier for EfficientNet {
     /// torchvision numbers convolution, stages and convolution in one sequence, `features`.
     fn reference_name(&self, path: &[&str]) -> String {
         match path {
-            ["stem", unit, tensor] => rename(&["features.0", place(unit)], tensor),
-            ["last", unit, tensor] => rename(&[&format!("features.{}", self.stages.len() + 1), place(unit)], tensor),
+            ["stem", unit, tensor] => rename(&["features.0", &place(unit).to_string()], tensor),
+            ["last", unit, tensor] => rename(&[&format!("features.{}.{}", self.stages.len() + 1, place(unit))], tensor),
             ["stages", stage, block, rest @ .., tensor] => {
                 let part = match (&self.stages[index(stage)][index(block)], rest) {
                     (Block::MbConv(block), _) => mbconv_name(block, rest),

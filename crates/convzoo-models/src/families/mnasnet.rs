@@ -9,7 +9,7 @@ use convzoo_blocks::{
     PooledHead, PooledHeadConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
 use crate::widths::make_divisible;
 use crate::{Classifier, Options, Published};
@@ -88,7 +88,7 @@ impl MnasNetConfig {
     pub fn init(&self, device: &Device) -> MnasNet {
         let scaled = |channels: usize| make_divisible(channels as f64 * self.width, 8);
         let conv = |inputs, outputs, size: usize| {
-            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm();
+            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_bias(false);
             config.with_norm(Some(NORM)).with_init(Init::KaimingNormalFanOut)
         };
         let block = |channels: [usize; 2], expansion: usize| {
@@ -134,7 +134,7 @@ impl Classifier for MnasNet {
     /// torchvision numbers convolutions, norms, activations and stages in one sequence, `layers`, and those of a block in
     /// another.
     fn reference_name(&self, path: &[&str]) -> String {
-        let layer = |first: usize, part: &str| format!("layers.{}", first + usize::from(part == "norm"));
+        let layer = |first: usize, part: &str| format!("layers.{}", first + place(part));
         match path {
             ["stem", part, tensor] => rename(&[&layer(0, part)], tensor),
             ["separable", "depthwise", part, tensor] => rename(&[&layer(3, part)], tensor),

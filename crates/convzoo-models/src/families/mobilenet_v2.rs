@@ -9,7 +9,7 @@ use convzoo_blocks::{
     PooledHeadConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
 use crate::widths::make_divisible;
 use crate::{Classifier, Options, Published};
@@ -117,17 +117,14 @@ impl Classifier for MobileNetV2 {
 
     /// torchvision numbers convolution, blocks and convolution in one sequence, `features`.
     fn reference_name(&self, path: &[&str]) -> String {
-        let part = |part: &str| usize::from(part == "norm");
         match path {
-            ["stem", unit, tensor] => rename(&["features.0", &part(unit).to_string()], tensor),
-            ["last", unit, tensor] => {
-                rename(&[&format!("features.{}", self.blocks.len() + 1), &part(unit).to_string()], tensor)
-            }
+            ["stem", unit, tensor] => rename(&["features.0", &place(unit).to_string()], tensor),
+            ["last", unit, tensor] => rename(&[&format!("features.{}.{}", self.blocks.len() + 1, place(unit))], tensor),
             ["blocks", block, layer, unit, tensor] => {
-                let place = self.blocks[index(block)].place(layer);
+                let first = self.blocks[index(block)].place(layer);
                 let name = match *layer {
-                    "project" => format!("{}", place + part(unit)),
-                    _ => format!("{place}.{}", part(unit)),
+                    "project" => format!("{}", first + place(unit)),
+                    _ => format!("{first}.{}", place(unit)),
                 };
                 rename(&[&format!("features.{}.conv.{name}", index(block) + 1)], tensor)
             }

@@ -9,7 +9,7 @@ use convzoo_blocks::{
     InvertedResidual, InvertedResidualConfig, NormConfig, SqueezeExcitationConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
 use crate::widths::make_divisible;
 use crate::{Classifier, Options, Published};
@@ -145,7 +145,7 @@ impl MobileNetV3Config {
     /// Makes the network; its weights are initialized on first use.
     pub fn init(&self, device: &Device) -> MobileNetV3 {
         let conv = |inputs, outputs, size: usize| {
-            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_batch_norm();
+            let config = ConvUnitConfig::square(inputs, outputs, size).padded(size / 2).with_bias(false);
             config.with_norm(Some(NORM)).with_activation(HS).with_init(Init::KaimingNormalFanOut)
         };
         let mut inputs = 16;
@@ -188,8 +188,8 @@ impl Classifier for MobileNetV3 {
     /// torchvision numbers convolution, blocks and convolution in one sequence, `features`.
     fn reference_name(&self, path: &[&str]) -> String {
         match path {
-            ["stem", unit, tensor] => rename(&["features.0", place(unit)], tensor),
-            ["last", unit, tensor] => rename(&[&format!("features.{}", self.blocks.len() + 1), place(unit)], tensor),
+            ["stem", unit, tensor] => rename(&["features.0", &place(unit).to_string()], tensor),
+            ["last", unit, tensor] => rename(&[&format!("features.{}.{}", self.blocks.len() + 1, place(unit))], tensor),
             ["blocks", block, rest @ .., tensor] => {
                 let number = index(block);
                 rename(&[&format!("features.{}.block", number + 1), &mbconv_name(&self.blocks[number], rest)], tensor)
@@ -198,11 +198,6 @@ impl Classifier for MobileNetV3 {
             _ => path.join("."),
         }
     }
-}
-
-/// The place of a convolution and of its norm in a unit.
-pub(super) fn place(part: &str) -> &'static str {
-    if part == "norm" { "1" } else { "0" }
 }
 
 /// torchvision numbers the parts of a block that are there.

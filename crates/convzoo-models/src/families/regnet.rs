@@ -8,7 +8,7 @@ use convzoo_blocks::{
     ConvUnit, ConvUnitConfig, FeatureMap, Init, PooledHead, PooledHeadConfig, RegNetBlock, RegNetBlockConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Sizes, Variant};
 use crate::widths::make_divisible;
 use crate::{Classifier, Options, Published};
@@ -209,15 +209,14 @@ impl Classifier for RegNet {
     }
 
     fn reference_name(&self, path: &[&str]) -> String {
-        let part = |part: &str| if part == "norm" { "1" } else { "0" };
         match path {
-            ["stem", unit, tensor] => rename(&["stem", part(unit)], tensor),
+            ["stem", unit, tensor] => rename(&["stem", &place(unit).to_string()], tensor),
             ["stages", stage, block, rest @ .., tensor] => {
                 let stage = index(stage) + 1;
                 let layer = match rest {
-                    ["proj", unit] => format!("proj.{}", part(unit)),
+                    ["proj", unit] => format!("proj.{}", place(unit)),
                     ["se", layer, ..] => format!("f.se.{layer}"),
-                    [conv, unit] => format!("f.{conv}.{}", part(unit)),
+                    [conv, unit] => format!("f.{conv}.{}", place(unit)),
                     _ => rest.join("."),
                 };
                 rename(&[&format!("trunk_output.block{stage}.block{stage}-{block}"), &layer], tensor)

@@ -9,7 +9,7 @@ use convzoo_blocks::{
     ShuffleUnitConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Sizes, Variant};
 use crate::{Classifier, Options, Published};
 
@@ -115,7 +115,6 @@ impl Classifier for ShuffleNetV2 {
 
     /// torchvision numbers convolutions, norms and activations of a branch in one sequence.
     fn reference_name(&self, path: &[&str]) -> String {
-        let norm = |part: &str| usize::from(part == "norm");
         match path {
             ["stages", stage, unit, branch, conv, part, tensor] => {
                 let first = match (*branch, *conv) {
@@ -124,10 +123,10 @@ impl Classifier for ShuffleNetV2 {
                     (_, "depthwise") => 3,
                     _ => 5,
                 };
-                let layer = format!("{branch}.{}", first + norm(part));
+                let layer = format!("{branch}.{}", first + place(part));
                 rename(&[&format!("stage{}.{unit}", index(stage) + 2), &layer], tensor)
             }
-            [conv, part @ ("conv" | "norm"), tensor] => rename(&[conv, &norm(part).to_string()], tensor),
+            [conv, part @ ("conv" | "norm"), tensor] => rename(&[conv, &place(part).to_string()], tensor),
             ["head", "fc", tensor] => rename(&["fc"], tensor),
             _ => path.join("."),
         }

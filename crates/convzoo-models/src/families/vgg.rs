@@ -8,7 +8,7 @@ use convzoo_blocks::{
     AdaptiveAvgPool2d, ClassifierHead, ClassifierHeadConfig, FeatureMap, Init, NormConfig, VggBlock, VggBlockConfig,
 };
 
-use crate::names::{index, rename};
+use crate::names::{index, place, rename};
 use crate::registry::{Build, Opt, Sizes, Variant};
 use crate::{Classifier, Options, Published};
 
@@ -143,8 +143,7 @@ impl Classifier for Vgg {
         let feature = |number: usize, tensor: &str| rename(&["features", &number.to_string()], tensor);
         match path {
             ["blocks", block, "convs", conv, part, tensor] => {
-                let norm = usize::from(*part == "norm");
-                feature(start(index(block)) + index(conv) * per_conv + norm, tensor)
+                feature(start(index(block)) + index(conv) * per_conv + place(part), tensor)
             }
             ["blocks", block, "norm", tensor] => {
                 let block = index(block);
