@@ -12,6 +12,7 @@
 //! # Ok::<(), convzoo_report::ReportError>(())
 //! ```
 
+mod axis;
 mod bars;
 mod chart;
 mod error;

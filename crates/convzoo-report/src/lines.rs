@@ -1,10 +1,8 @@
-use std::ops::Range;
-
 use plotters::coord::Shift;
-use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint, Ranged};
 use plotters::prelude::*;
 
-use crate::chart::{Chart, Drawn, FAINT, INK, colour, font, short, ticks};
+use crate::axis::Axis;
+use crate::chart::{Chart, Drawn, FAINT, INK, colour, font, short};
 
 /// Curves over a common axis, such as the loss over a run's epochs.
 #[derive(Debug, Clone)]
@@ -80,55 +78,14 @@ impl Lines {
     }
 }
 
-/// What an axis shows: its ends, and where numbers stand.
-struct Axis {
-    low: f64,
-    high: f64,
-    ticks: Vec<f64>,
-}
-
-impl Ranged for Axis {
-    type FormatOption = DefaultFormatting;
-    type ValueType = f64;
-
-    fn map(&self, value: &f64, (first, last): (i32, i32)) -> i32 {
-        let share = (value - self.low) / (self.high - self.low);
-        first + (share * f64::from(last - first)).round() as i32
-    }
-
-    fn key_points<Hint: KeyPointHint>(&self, _: Hint) -> Vec<f64> {
-        self.ticks.clone()
-    }
-
-    fn range(&self) -> Range<f64> {
-        self.low..self.high
-    }
-}
-
 impl Lines {
     fn axes(&self) -> [Axis; 2] {
         let [(left, right), (low, high)] = self.bounds();
         let xs = || self.series.iter().flat_map(|(_, points)| points).map(|point| point.0);
-        let x = Axis { low: left, high: right, ticks: ticks(left, right, 9, xs().all(|x| x.fract() == 0.0)) };
-        let y = match self.logarithmic {
-            true => Axis { low: low.log10(), high: high.log10(), ticks: decades(low, high) },
-            false => Axis { low, high, ticks: ticks(low, high, 6, false) },
-        };
+        let x = Axis::linear(left, right, 9, xs().all(|x| x.fract() == 0.0));
+        let y = if self.logarithmic { Axis::logarithmic(low, high) } else { Axis::linear(low, high, 6, false) };
         [x, y]
     }
-}
-
-/// Ticks of a logarithmic axis, as logarithms: powers of ten, with their doubles and fivefolds where there are few, and
-/// round numbers of one step where even of these there are less than two.
-fn decades(low: f64, high: f64) -> Vec<f64> {
-    let decades = (high / low).log10();
-    if decades < 0.5 {
-        return ticks(low, high, 5, false).into_iter().filter(|tick| *tick > 0.0).map(f64::log10).collect();
-    }
-    let of_each: &[f64] = if decades > 5.0 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let powers = (low.log10().floor() as i32..=high.log10().ceil() as i32).map(|power| 10_f64.powi(power));
-    let ticks = powers.flat_map(|power| of_each.iter().map(move |step| step * power));
-    ticks.filter(|tick| (low..=high).contains(tick)).map(f64::log10).collect()
 }
 
 impl Chart for Lines {
@@ -145,7 +102,7 @@ impl Chart for Lines {
         let shown = |value: f64| if self.logarithmic { value.log10() } else { value };
         let mut builder = ChartBuilder::on(surface);
         builder.caption(&self.title, font(18)).margin(12).x_label_area_size(44).y_label_area_size(64);
-        let counts = [&x, &y].map(|axis| axis.ticks.len().max(1));
+        let counts = [x.labels(), y.labels()];
         let mut chart = builder.build_cartesian_2d(x, y)?;
         let mesh = &mut chart.configure_mesh();
         mesh.x_desc(&self.x).y_desc(&self.y).label_style(font(14)).axis_desc_style(font(15));

@@ -127,6 +127,10 @@ fn points_are_coloured_by_class() {
     let (svg, image) = draw("scatter", &Scatter::new("Features", "first", "second", ["a", "b", "c"], points));
     assert!(svg.contains("Features") && svg.contains("second"));
     assert!(image.pixels().any(|pixel| pixel.0 != [255; 3]));
+    let speeds = [(2.0, 58.2, 0), (8.0, 69.8, 0), (21.0, 80.9, 0), (31.0, 69.8, 1)];
+    let chart = Scatter::new("Accuracy", "ms", "top-1", ["flex", "wgpu"], speeds).names(["squeeze", "18", "50", "18b"]);
+    let (svg, _) = draw("named-points", &chart.logarithmic());
+    assert!(["squeeze", "18b", "top-1"].iter().all(|text| svg.contains(text)), "{svg}");
     draw("no-points", &Scatter::new("Features", "first", "second", [""; 0], []));
 }
 

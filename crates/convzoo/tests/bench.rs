@@ -203,8 +203,23 @@ fn tables_and_pages_show_what_was_measured() {
     let page = fs::read_to_string(folder.path().join("bench.html")).unwrap();
     assert_eq!(page.matches("<svg").count(), 3, "two bar charts and one of scaling");
     assert!(page.contains("lenet5") && !page.contains("src=\"http") && !page.contains("href="), "{page}");
+    assert!(!page.contains("Accuracy"), "one network without published weights has no trade-off");
     let terminal = String::from_utf8(convzoo(folder.path(), &arguments).stdout).unwrap();
     assert!(terminal.contains("median ms") && terminal.contains("cores"), "{terminal}");
+}
+
+#[test]
+fn a_page_sets_published_accuracy_against_time() {
+    let folder = temp();
+    let names = ["squeezenet1_1", "shufflenet_v2_x0_5", "lenet5"];
+    convzoo(
+        folder.path(),
+        &[&["bench"], &names[..], &["--device", "flex", "--seconds", "0.01", "--html", "page.html"]].concat(),
+    );
+    let page = fs::read_to_string(folder.path().join("page.html")).unwrap();
+    let chart = &page[page.find("<title>Accuracy against time, batch 1").expect("no such chart")..];
+    assert!(names[..2].iter().all(|name| chart.contains(name)), "{chart}");
+    assert!(!chart.contains("lenet5"), "no weights of lenet5 are published: {chart}");
 }
 
 #[test]

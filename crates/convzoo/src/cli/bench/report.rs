@@ -1,7 +1,8 @@
 //! Measurements as tables and charts.
 
 use anyhow::Result;
-use convzoo_report::{Bars, Chart, Lines, Page};
+use convzoo::{published, variant};
+use convzoo_report::{Bars, Chart, Lines, Page, Scatter};
 
 use super::job::{Mode, Peak};
 use super::row::{Change, Outcome, Row, Verdict};
@@ -176,6 +177,9 @@ pub fn page(rows: &[Row]) -> Result<Page> {
         page = page.heading("Charts");
     }
     page = page.svgs(charts.iter().map(String::as_str));
+    for chart in tradeoffs(rows)? {
+        page = page.svg(&chart, "Up and to the left is better. Accuracies are those published with the weights.");
+    }
     for row in rows {
         if let Some(layers) = layers(row) {
             page = page.heading(&title(row)).table(&LAYERS, &layers);
@@ -193,6 +197,34 @@ fn distinct<T: PartialEq>(rows: &[Row], of: impl Fn(&Row) -> T) -> Vec<T> {
         }
     }
     values
+}
+
+/// The accuracy of the first weights that are published for the network, top-1 of ImageNet in per cent.
+fn accuracy(row: &Row) -> Option<f64> {
+    let variant = variant(&row.model).ok()?;
+    // Other images or another number of classes have other accuracies.
+    (row.input == variant.input).then(|| published(variant.name).next()).flatten().map(|weights| weights.top1)
+}
+
+/// Accuracy against time for each batch size at which two networks or more with published weights infer.
+fn tradeoffs(rows: &[Row]) -> Result<Vec<String>> {
+    let engines = distinct(rows, Row::engine);
+    let mut charts = Vec::new();
+    for batch in distinct(rows, |row| row.batch) {
+        let of = |row: &&Row| row.mode == Mode::Infer && row.batch == batch;
+        let points = rows.iter().filter(of).filter_map(|row| {
+            let engine = engines.iter().position(|engine| *engine == row.engine())?;
+            Some((&row.model, (row.figures()?.median_ms / batch as f64, accuracy(row)?, engine)))
+        });
+        let (names, points): (Vec<_>, Vec<_>) = points.unzip();
+        if names.iter().any(|name| *name != names[0]) {
+            let title = format!("Accuracy against time, batch {batch}");
+            let axes = ["milliseconds per image", "top-1 of the published weights, %"];
+            let chart = Scatter::new(title, axes[0], axes[1], &engines, points).names(names).logarithmic();
+            charts.push(chart.svg()?);
+        }
+    }
+    Ok(charts)
 }
 
 /// Images per second: bars of all devices for each mode and batch size, and curves over the batch size for each
