@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, cross, docs, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{cargo, cross, docs, printed, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -84,6 +84,7 @@ pub fn run() -> Result<()> {
         Ok(())
     })?;
     step("the book", book)?;
+    step("the public interface beside the last release's", semver)?;
     step("kernels under the address sanitizer", || {
         if !sanitize::has_address_sanitizer()? {
             println!("skipped: this compiler comes without it");
@@ -113,15 +114,34 @@ pub fn shared() -> PathBuf {
     std::env::var_os("CONVZOO_SHARED").map_or_else(|| root().join("../shared"), PathBuf::from)
 }
 
-/// Builds the book; what mdBook warns of is an error. The first time, mdBook itself is built too.
-fn book() -> Result<()> {
-    const VERSION: &str = "0.5.4";
+/// A program of the registry in `target/tools`, built the first time.
+fn tool(name: &str, version: &str, options: &[&str]) -> Result<PathBuf> {
     let tools = root().join("target/tools");
-    let mdbook = tools.join("bin").join(format!("mdbook{}", EXE_SUFFIX));
-    if !mdbook.exists() {
-        let install = ["install", "mdbook", "--version", VERSION, "--locked", "--no-default-features"];
-        succeed(cargo(install)?.arg("--root").arg(&tools))?;
+    let program = tools.join("bin").join(format!("{name}{EXE_SUFFIX}"));
+    if !program.exists() {
+        let mut install = cargo(["install", name, "--version", version, "--locked"])?;
+        succeed(install.args(options).arg("--root").arg(&tools))?;
     }
+    Ok(program)
+}
+
+/// Whether the public interface differs from the last release's by more than its version says.
+fn semver() -> Result<()> {
+    let mut last = Command::new("git");
+    last.current_dir(root()).args(["describe", "--tags", "--abbrev=0", "--match", "v*"]);
+    let Ok(release) = printed(&mut last) else {
+        println!("skipped: there is no release to compare with");
+        return Ok(());
+    };
+    let mut check = Command::new(tool("cargo-semver-checks", "0.51.0", &[])?);
+    check.current_dir(root()).args(["semver-checks", "--workspace", "--exclude", "xtask", "--exclude", "convzoo-fuzz"]);
+    // What `cuda` and `tch` need is not everywhere.
+    succeed(check.args(["--default-features", "--baseline-rev", release.trim()]))
+}
+
+/// Builds the book; what mdBook warns of is an error.
+fn book() -> Result<()> {
+    let mdbook = tool("mdbook", "0.5.4", &["--no-default-features"])?;
     let output = Command::new(mdbook).arg("build").arg(root().join("docs")).output();
     let told = output.context("starting mdbook")?;
     let text = String::from_utf8_lossy(&told.stderr).into_owned();
