@@ -6,7 +6,7 @@ use convzoo_kernels::extension::batch_norm_train;
 
 use crate::checkpointing::{keeping, like, recomputing};
 use crate::features::{Composite, FeatureMap, Features};
-use crate::{BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit};
+use crate::{Activation, BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit};
 
 /// Configures a [`DenseLayer`].
 #[derive(Config, Debug)]
@@ -191,7 +191,7 @@ impl Standardized {
         let ([_, channels, ..], device) = (features.dims(), features.device());
         let alike = (&device, features.dtype());
         let (scale, shift) = (Tensor::ones([channels], alike), Tensor::zeros([channels], alike));
-        let result = batch_norm_train(features, scale, shift, Self::EPSILON, false);
+        let result = batch_norm_train(features, scale, shift, Self::EPSILON, Activation::Identity);
         Self { map: result.output, mean: result.mean, variance: result.variance }
     }
 }

@@ -138,7 +138,7 @@ impl FeatureMap for Tensor<4> {
     }
 
     fn gate(self, gate: Self) -> Self {
-        self * gate
+        extension::gate(self, gate)
     }
 
     fn composite(self, block: &impl Composite) -> Self {

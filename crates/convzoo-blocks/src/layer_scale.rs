@@ -2,6 +2,7 @@ use burn::module::{Module, Param, ParamId};
 use burn::nn::Initializer;
 use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Operation, Parameter};
+use convzoo_kernels::extension::channel_scale;
 
 use crate::features::{FeatureMap, Layer, weight};
 
@@ -31,7 +32,7 @@ impl Layer<4> for LayerScale {
     }
 
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
-        input * self.scale.val().unsqueeze::<4>()
+        channel_scale(input, self.scale.val())
     }
 
     fn id(&self) -> Option<ParamId> {

@@ -124,22 +124,25 @@ impl Norm {
     /// [`forward`](Self::forward) and the activation after it, fused where possible.
     pub(crate) fn forward_activated<M: FeatureMap>(&self, input: M, activation: Activation) -> M {
         match self {
-            Self::Batch(norm) if activation == Activation::Relu => input.composite(&NormRelu(norm)),
+            Self::Batch(norm) => input.composite(&NormActivation { norm, activation }),
             _ => self.forward(input).activation(activation),
         }
     }
 }
 
-/// A batch norm and a ReLU, fused.
-struct NormRelu<'a>(&'a BatchNorm2d);
+/// A batch norm and an activation, fused.
+struct NormActivation<'a> {
+    norm: &'a BatchNorm2d,
+    activation: Activation,
+}
 
-impl Composite for NormRelu<'_> {
+impl Composite for NormActivation<'_> {
     fn compose<M: FeatureMap>(&self, input: M) -> M {
-        self.0.forward(input).relu()
+        self.norm.forward(input).activation(self.activation)
     }
 
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
-        self.0.normalize(input, true)
+        self.norm.normalize(input, self.activation)
     }
 }
 
@@ -204,17 +207,17 @@ impl BatchNorm2d {
         input.layer(self)
     }
 
-    /// The normalization, with or without a ReLU after it.
-    fn normalize(&self, input: Tensor<4>, relu: bool) -> Tensor<4> {
+    /// The normalization, and the activation after it.
+    fn normalize(&self, input: Tensor<4>, activation: Activation) -> Tensor<4> {
         let (weight, bias) = (self.weight.val(), self.bias.val());
         if !self.is_training(&input) {
             // Copies of the layer on several devices share their statistics.
             let here = |running: &RunningState<Tensor<1>>| running.value().to_device(&input.device());
             let statistics = [here(&self.running_mean), here(&self.running_var)];
-            return batch_norm(input, [weight, bias], statistics, self.epsilon, relu);
+            return batch_norm(input, [weight, bias], statistics, self.epsilon, activation);
         }
         let [batch, _, height, width] = input.dims();
-        let result = batch_norm_train(input, weight, bias, self.epsilon, relu);
+        let result = batch_norm_train(input, weight, bias, self.epsilon, activation);
         self.remember(result.mean, result.variance, batch * height * width);
         result.output
     }
@@ -251,7 +254,7 @@ impl Layer<4> for BatchNorm2d {
     }
 
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
-        self.normalize(input, false)
+        self.normalize(input, Activation::Identity)
     }
 
     fn id(&self) -> Option<ParamId> {
@@ -271,7 +274,7 @@ impl Layer<2> for BatchNorm2d {
 
     fn compute(&self, input: Tensor<2>) -> Tensor<2> {
         let [batch, features] = input.dims();
-        self.normalize(input.reshape([batch, features, 1, 1]), false).reshape([batch, features])
+        self.normalize(input.reshape([batch, features, 1, 1]), Activation::Identity).reshape([batch, features])
     }
 
     fn id(&self) -> Option<ParamId> {

@@ -6,6 +6,7 @@ use std::ops::Add;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Activation, Operation};
+use convzoo_kernels::extension;
 
 use crate::features::{FeatureMap, FeatureVector, Features, Layer};
 use crate::rectify;
@@ -160,7 +161,7 @@ impl<'a> FeatureMap for Observed<'a, 4> {
 
     fn gate(self, gate: Self) -> Self {
         let step = self.step(None, Operation::Gate.kind());
-        let gated = self.tensor.clone() * gate.tensor;
+        let gated = extension::gate(self.tensor.clone(), gate.tensor);
         self.show(step, gated)
     }
 

@@ -4,15 +4,21 @@
 //! once for all stages and meanwhile look for the next task without sleeping. They only ever help: a stage ends when
 //! its tasks are done, whoever did them, so nothing waits for a thread that is busy elsewhere.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Threads that share the work.
-pub fn threads() -> usize {
-    rayon::current_num_threads()
+thread_local! {
+    /// Whether this thread is in a task.
+    static IN_TASK: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs tasks `0..tasks`, in any order.
+/// Threads that share the work: within a task, the task's own thread alone.
+pub fn threads() -> usize {
+    if IN_TASK.get() { 1 } else { rayon::current_num_threads() }
+}
+
+/// Runs tasks `0..tasks`, in any order. Within a task of another call they all run on its thread.
 pub fn for_each(tasks: usize, work: impl Fn(usize) + Sync) {
     stages(1, |_| tasks, |_, task| work(task), |_| ());
 }
@@ -81,10 +87,12 @@ impl Team {
         struct Done<'a>(&'a AtomicUsize);
         impl Drop for Done<'_> {
             fn drop(&mut self) {
+                IN_TASK.set(false);
                 self.0.fetch_add(1, Ordering::Release);
             }
         }
         let _done = Done(&self.done);
+        IN_TASK.set(true);
         work(stage, task);
     }
 

@@ -9,8 +9,8 @@ use convzoo_kernels::Isa;
 use convzoo_kernels::conv::ConvShape;
 use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::planar::{
-    BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep, activation,
-    activation_backward, activation_keeps_output, add_relu, add_relu_backward,
+    BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LayerNormPass, LinearPass, MaxPoolPass, ScalePass,
+    SgdStep, activation, activation_backward, activation_keeps_output, add_relu, add_relu_backward,
 };
 use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::winograd::WinogradTile;
@@ -29,7 +29,8 @@ fn pair(range: std::ops::RangeInclusive<usize>) -> impl Strategy<Value = [usize;
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let grouped = (1..=4usize, 1..=9usize, 1..=19usize);
+    // From some number on, groups are divided among threads.
+    let grouped = prop_oneof![(1..=4usize, 1..=9usize, 1..=19usize), (5..=20usize, 1..=3usize, 1..=3usize)];
     let channels = prop_oneof![grouped, (1..=40usize, Just(1), Just(1))];
     let window = (pair(1..=7), pair(1..=3), pair(0..=3), pair(1..=2));
     let cases = (channels, window, 1..=4usize, pair(1..=21));
@@ -239,7 +240,7 @@ proptest! {
     #[test]
     fn a_batch_norm_and_its_gradients_are_their_definition(
         (batch, channels, plane) in (1..=3usize, 1..=5usize, 2..=150usize),
-        relu: bool,
+        function in prop::sample::select(Activation::ALL.to_vec()),
         seed in 1..u64::MAX,
     ) {
         let len = batch * channels * plane;
@@ -253,7 +254,7 @@ proptest! {
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         let epsilon = 1e-3;
         for isa in Isa::available() {
-            let pass = BatchNormPass { isa, batch, channels, plane, epsilon, relu };
+            let pass = BatchNormPass { isa, batch, channels, plane, epsilon, activation: function };
             let (output, means, variances) = pass.forward(&input, &scale, &shift);
             let params = BatchNormParams { scale: &scale, shift: &shift, mean: &means, variance: &variances };
             let mut of_input = gradient.clone();
@@ -267,18 +268,19 @@ proptest! {
                 let (a, b) = (f64::from(scale[c]), f64::from(shift[c]));
                 let normal: Vec<f64> = x.iter().map(|x| (x - center) / deviation).collect();
                 let line: Vec<f64> = normal.iter().map(|x| a * x + b).collect();
-                let expected: Vec<f64> = line.iter().map(|&y| if relu { y.max(0.0) } else { y }).collect();
+                let expected: Vec<f64> = line.iter().map(|&y| activated(function, y)).collect();
                 let own: Vec<f32> = own.iter().map(|&y| y as f32).collect();
                 close("output", &own, &expected, 8)?;
                 close("mean", &means[c..=c], &[center], 4)?;
                 close("variance", &variances[c..=c], &[variance], 8)?;
 
-                // Where rounding decides the ReLU's side, there is no gradient to compare.
-                if relu && line.iter().any(|y| y.abs() < 1e-5) {
+                // Where rounding decides the side of a bend, there is no gradient to compare.
+                let bent = |y: &f64| [-3.0, 0.0, 3.0, 6.0].iter().any(|bend| (y - bend).abs() < 1e-5);
+                if function != Activation::Identity && line.iter().any(bent) {
                     continue;
                 }
                 let g = of(&gradient, c).into_iter().zip(&line);
-                let g: Vec<f64> = g.map(|(g, &y)| if relu && y <= 0.0 { 0.0 } else { g }).collect();
+                let g: Vec<f64> = g.map(|(g, &y)| g * slope(function, y)).collect();
                 let product: Vec<f64> = g.iter().zip(&normal).map(|(g, x)| g * x).collect();
                 let count = x.len() as f64;
                 close("shift", &found.shift[c..=c], &[mean(&g) * count], x.len())?;
@@ -290,6 +292,72 @@ proptest! {
                 let own: Vec<f32> = of(&of_input, c).iter().map(|&y| y as f32).collect();
                 close("input", &own, &expected, 16)?;
             }
+        }
+    }
+
+    #[test]
+    fn a_layer_norm_and_its_gradients_are_their_definition(
+        (batch, channels, plane) in (1..=3usize, 1..=40usize, 1..=150usize),
+        seed in 1..u64::MAX,
+    ) {
+        let len = batch * channels * plane;
+        let (input, gradient) = (noise(len, seed), noise(len, seed ^ 1));
+        let input: Vec<f32> = input.iter().map(|x| 3.0 + 2.0 * x).collect();
+        let (scale, shift) = (noise(channels, seed ^ 2), noise(channels, seed ^ 3));
+        let epsilon = 1e-2;
+        let [mut output, mut of_input] = [vec![0.0; len], vec![0.0; len]];
+        let [mut of_scale, mut of_shift] = [vec![0.0; channels], vec![0.0; channels]];
+        for pixel in (0..batch * plane).map(|pixel| pixel / plane * channels * plane + pixel % plane) {
+            let of = |values: &[f32]| -> Vec<f64> {
+                (0..channels).map(|channel| f64::from(values[pixel + channel * plane])).collect()
+            };
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
+            let (x, g) = (of(&input), of(&gradient));
+            let center = mean(&x);
+            let deviation = (mean(&x.iter().map(|x| (x - center).powi(2)).collect::<Vec<_>>()) + epsilon).sqrt();
+            let normal: Vec<f64> = x.iter().map(|x| (x - center) / deviation).collect();
+            let inner: Vec<f64> = g.iter().zip(&scale).map(|(g, &a)| g * f64::from(a)).collect();
+            let products: Vec<f64> = inner.iter().zip(&normal).map(|(g, x)| g * x).collect();
+            let (mean_inner, mean_product) = (mean(&inner), mean(&products));
+            for channel in 0..channels {
+                let at = pixel + channel * plane;
+                output[at] = normal[channel] * f64::from(scale[channel]) + f64::from(shift[channel]);
+                of_input[at] = (inner[channel] - mean_inner - normal[channel] * mean_product) / deviation;
+                of_scale[channel] += g[channel] * normal[channel];
+                of_shift[channel] += g[channel];
+            }
+        }
+        for isa in Isa::available() {
+            let pass = LayerNormPass { isa, batch, channels, plane, epsilon };
+            close("output", &pass.forward(&input, &scale, &shift), &output, 32)?;
+            let found = pass.backward(&input, &scale, &gradient);
+            close("input", &found.input, &of_input, 256)?;
+            close("scale", &found.scale, &of_scale, 8 * batch * plane)?;
+            close("shift", &found.shift, &of_shift, batch * plane)?;
+        }
+    }
+
+    #[test]
+    fn scaled_planes_and_their_gradients_are_their_definition(
+        (batch, channels, plane) in (1..=3usize, 1..=40usize, 1..=150usize),
+        by_channel: bool,
+        seed in 1..u64::MAX,
+    ) {
+        let planes = batch * channels;
+        let count = if by_channel { channels } else { planes };
+        let (input, gradient) = (noise(planes * plane, seed), noise(planes * plane, seed ^ 1));
+        let factors = noise(count, seed ^ 2);
+        let factor = |at: usize| at / plane % count;
+        let product = |(at, x): (usize, &f32)| f64::from(*x) * f64::from(factors[factor(at)]);
+        let output: Vec<f64> = input.iter().enumerate().map(product).collect();
+        let mut of_factors = vec![0.0; count];
+        for (at, (x, g)) in input.iter().zip(&gradient).enumerate() {
+            of_factors[factor(at)] += f64::from(*x) * f64::from(*g);
+        }
+        for isa in Isa::available() {
+            let pass = ScalePass { isa, planes, plane };
+            close("output", &pass.forward(&input, &factors), &output, 1)?;
+            close("factors", &pass.backward_factors(&input, &gradient, count), &of_factors, planes / count * plane)?;
         }
     }
 }

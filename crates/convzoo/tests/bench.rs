@@ -155,6 +155,27 @@ fn a_profile_has_the_time_of_every_layer() {
 }
 
 #[test]
+fn a_profile_of_training_has_each_layers_part_in_each_part_of_the_step() {
+    let folder = temp();
+    let rows = bench(folder.path(), &["resnet20_cifar", "--devices", "flex", "--mode", "train", "--profile"]);
+    let layers = rows[0]["layers"].as_array().unwrap();
+    let layer = |name: &str| {
+        layers.iter().find(|layer| layer["name"] == name).unwrap_or_else(|| panic!("no {name} in {layers:?}"))
+    };
+    let parts = ["forward_ms", "input_gradient_ms", "weight_gradient_ms", "update_ms"];
+    let spent = |name: &str| parts.map(|part| number(layer(name), part) > 0.0);
+    assert_eq!(spent("conv1"), [true, false, true, true], "the images have no gradient");
+    assert_eq!(spent("layer1.0.conv1"), [true; 4]);
+    assert_eq!(spent("layer1.0.bn1"), [true, true, false, true], "its gradients are made together");
+    assert_eq!(spent("fc"), [true; 4]);
+    let conv = layer("layer1.0.conv1");
+    assert_eq!(number(conv, "macs"), 3.0 * 32.0 * 32.0 * 16.0 * 16.0 * 9.0, "forward and both gradients");
+    let sum: f64 = parts.iter().map(|part| number(conv, part)).sum();
+    assert!((number(conv, "median_ms") - sum).abs() < 1e-9 && number(conv, "least_ms") > 0.0, "{conv}");
+    assert_eq!(layers.last().unwrap()["name"], "Burn's operations");
+}
+
+#[test]
 fn a_fused_networks_profile_has_its_stages_and_the_least_they_take() {
     let folder = temp();
     let rows = bench(folder.path(), &["resnet20_cifar", "--devices", "flex", "--batch", "2", "--profile"]);

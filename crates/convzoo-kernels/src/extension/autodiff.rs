@@ -60,15 +60,15 @@ struct TrackedBatchNorm<B: Backend> {
     mean: FloatTensor<B>,
     variance: FloatTensor<B>,
     epsilon: f64,
-    relu: bool,
+    activation: Activation,
 }
 
 impl<B: Backend> TrackedBatchNorm<B> {
     /// The input and the normalization, of nodes' outputs.
     fn retrieve(self, mut output: impl FnMut(NodeId) -> FloatTensor<B>) -> (FloatTensor<B>, BatchNorm<B>) {
-        let Self { input, scale, shift, mean, variance, epsilon, relu } = self;
+        let Self { input, scale, shift, mean, variance, epsilon, .. } = self;
         let (input, scale, shift) = (output(input), output(scale), output(shift));
-        (input, BatchNorm { scale, shift, mean, variance, epsilon, relu })
+        (input, BatchNorm { scale, shift, mean, variance, epsilon })
     }
 }
 
@@ -145,7 +145,7 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         epsilon: f64,
-        relu: bool,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         #[derive(Debug)]
         struct BatchNormTrain;
@@ -155,8 +155,9 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
                 let gradient = grads.consume::<B>(&ops.node);
+                let activation = ops.state.activation;
                 let (input, norm) = ops.state.retrieve(|node| checkpointer.retrieve_node_output(node));
-                let values = B::kernel_batch_norm_backward(input, norm, gradient);
+                let values = B::kernel_batch_norm_backward(input, norm, activation, gradient);
                 for (node, values) in ops.parents.into_iter().zip(values) {
                     if let Some(node) = node {
                         grads.register::<B>(node.id, values);
@@ -172,14 +173,15 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         impl<B: KernelGradients> RetroForward for Again<B> {
             fn forward(&self, states: &mut BackwardStates, output: NodeId) {
                 let (input, norm) = self.0.clone().retrieve(|node| states.get_state::<FloatTensor<B>>(&node));
-                let BatchNorm { scale, shift, mean, variance, epsilon, relu } = norm;
-                states.save(output, B::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, relu));
+                let BatchNorm { scale, shift, mean, variance, epsilon } = norm;
+                let activation = self.0.activation;
+                states.save(output, B::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, activation));
             }
         }
 
         let primitives = [&input, &scale, &shift].map(|tensor| tensor.primitive().clone());
         let [of_input, of_scale, of_shift] = primitives;
-        let (output, mean, variance) = B::kernel_batch_norm_train(of_input, of_scale, of_shift, epsilon, relu);
+        let (output, mean, variance) = B::kernel_batch_norm_train(of_input, of_scale, of_shift, epsilon, activation);
         let state = TrackedBatchNorm {
             input: input.id(),
             scale: scale.id(),
@@ -187,7 +189,7 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             mean: mean.clone(),
             variance: variance.clone(),
             epsilon,
-            relu,
+            activation,
         };
         let output = match BatchNormTrain
             .prepare::<C>([input.node(), scale.node(), shift.node()])
@@ -286,6 +288,77 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         }
     }
 
+    fn kernel_scale(input: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Scale;
+
+        impl<B: KernelGradients> Backward<B, 2> for Scale {
+            type State = (NodeId, NodeId);
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
+                let (input, factors) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                let input: FloatTensor<B> = checkpointer.retrieve_node_output(input);
+                let factors: FloatTensor<B> = checkpointer.retrieve_node_output(factors);
+                let [of_input, of_factors] = ops.parents;
+                if let Some(node) = of_factors {
+                    let values = B::kernel_scale_factors_backward(input, factors.clone(), gradient.clone());
+                    grads.register::<B>(node.id, values);
+                }
+                if let Some(node) = of_input {
+                    grads.register::<B>(node.id, B::kernel_scale_x_backward(factors, gradient));
+                }
+            }
+        }
+
+        match Scale.prepare::<C>([input.node(), factors.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&input), prep.checkpoint(&factors));
+                prep.finish(state, B::kernel_scale(input.into_primitive(), factors.into_primitive()))
+            }
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_scale(input.into_primitive(), factors.into_primitive())),
+        }
+    }
+
+    fn kernel_layer_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct LayerNorm;
+
+        impl<B: KernelGradients> Backward<B, 3> for LayerNorm {
+            type State = (NodeId, NodeId, f64);
+
+            fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
+                let (input, scale, epsilon) = ops.state;
+                let gradient = grads.consume::<B>(&ops.node);
+                let input = checkpointer.retrieve_node_output(input);
+                let scale = checkpointer.retrieve_node_output(scale);
+                let values = B::kernel_layer_norm_backward(input, scale, epsilon, gradient);
+                for (node, values) in ops.parents.into_iter().zip(values) {
+                    if let Some(node) = node {
+                        grads.register::<B>(node.id, values);
+                    }
+                }
+            }
+        }
+
+        match LayerNorm.prepare::<C>([input.node(), scale.node(), shift.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(mut prep) => {
+                let state = (prep.checkpoint(&input), prep.checkpoint(&scale), epsilon);
+                let (input, scale, shift) = (input.into_primitive(), scale.into_primitive(), shift.into_primitive());
+                prep.finish(state, B::kernel_layer_norm(input, scale, shift, epsilon))
+            }
+            OpsKind::UnTracked(prep) => {
+                let (input, scale, shift) = (input.into_primitive(), scale.into_primitive(), shift.into_primitive());
+                prep.finish(B::kernel_layer_norm(input, scale, shift, epsilon))
+            }
+        }
+    }
+
     fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct Elementwise;
@@ -331,10 +404,10 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
                 let [of_input, of_weight, of_bias] = ops.parents;
                 if let Some(node) = of_input {
-                    grads.register::<B>(node.id, B::kernel_linear_x_backward(weight, gradient.clone()));
+                    grads.register::<B>(node.id, B::kernel_linear_x_backward(weight.clone(), gradient.clone()));
                 }
                 if let Some(node) = of_weight {
-                    grads.register::<B>(node.id, B::kernel_linear_weight_backward(input, gradient.clone()));
+                    grads.register::<B>(node.id, B::kernel_linear_weight_backward(input, weight, gradient.clone()));
                 }
                 if let Some(node) = of_bias {
                     grads.register::<B>(node.id, B::linear_bias_backward(gradient));

@@ -8,7 +8,7 @@ use burn::tensor::{IntDType, Shape};
 use crate::planar::SgdStep;
 use crate::pool::PoolShape;
 
-/// A batch normalization by given statistics, perhaps with a ReLU.
+/// A batch normalization by given statistics.
 #[derive(Clone, Debug)]
 pub struct BatchNorm<B: Backend> {
     pub scale: FloatTensor<B>,
@@ -16,7 +16,6 @@ pub struct BatchNorm<B: Backend> {
     pub mean: FloatTensor<B>,
     pub variance: FloatTensor<B>,
     pub epsilon: f64,
-    pub relu: bool,
 }
 
 /// The output of a batch normalization in training, the mean and the biased variance.
@@ -25,11 +24,6 @@ pub type BatchNormTrained<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 #[cfg_attr(not(feature = "flex"), allow(dead_code))] // gradients are of the kernels' operations
 /// Compositions of a backend's own operations. The functions of [`extension`](super) document what they compute.
 pub trait BurnOps: Backend {
-    /// With a ReLU if `relu`.
-    fn burn_relu_if(relu: bool, tensor: FloatTensor<Self>) -> FloatTensor<Self> {
-        if relu { Self::relu(tensor) } else { tensor }
-    }
-
     /// What follows a convolution: a scale and a shift of each channel, `[channels]`, perhaps a ReLU.
     fn burn_affine(
         output: FloatTensor<Self>,
@@ -40,7 +34,7 @@ pub trait BurnOps: Backend {
         let shape = Shape::new([1, scale.shape().num_elements(), 1, 1]);
         let output = Self::float_mul(output, Self::float_reshape(scale, shape.clone()));
         let output = Self::float_add(output, Self::float_reshape(shift, shape));
-        Self::burn_relu_if(relu, output)
+        if relu { Self::relu(output) } else { output }
     }
 
     fn burn_batch_norm_train(
@@ -48,15 +42,14 @@ pub trait BurnOps: Backend {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         epsilon: f64,
-        relu: bool,
     ) -> BatchNormTrained<Self> {
         let result = Self::batch_norm_train(input, scale, shift, epsilon);
-        (Self::burn_relu_if(relu, result.output), result.mean, result.variance)
+        (result.output, result.mean, result.variance)
     }
 
     fn burn_batch_norm(input: FloatTensor<Self>, norm: BatchNorm<Self>) -> FloatTensor<Self> {
-        let BatchNorm { scale, shift, mean, variance, epsilon, relu } = norm;
-        Self::burn_relu_if(relu, Self::batch_norm(input, scale, shift, mean, variance, epsilon))
+        let BatchNorm { scale, shift, mean, variance, epsilon } = norm;
+        Self::batch_norm(input, scale, shift, mean, variance, epsilon)
     }
 
     /// Gradients of input, scale and shift.
@@ -65,13 +58,6 @@ pub trait BurnOps: Backend {
         norm: BatchNorm<Self>,
         gradient: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3] {
-        let gradient = match norm.relu {
-            true => {
-                let output = Self::burn_batch_norm(input.clone(), BatchNorm { relu: false, ..norm.clone() });
-                Self::relu_backward(output, gradient)
-            }
-            false => gradient,
-        };
         let BatchNorm { scale, mean, variance, epsilon, .. } = norm;
         let result = Self::batch_norm_train_backward(input, scale, mean, variance, epsilon, gradient);
         [result.x_grad, result.gamma_grad, result.beta_grad]

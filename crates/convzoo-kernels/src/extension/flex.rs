@@ -8,12 +8,14 @@ use burn_flex::{FlexTensor, Layout};
 
 use super::burn_ops::{BatchNorm, BurnOps};
 use super::kernel_ops::{KernelGradients, KernelOps};
+use super::trace::{Part, timer};
 use crate::Isa;
 use crate::conv::ConvShape;
 use crate::elementwise::Activation;
 use crate::planar::{
-    AveragePoolPass, BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LinearPass, MaxPoolPass, SgdStep,
-    activation, activation_backward, add_relu, add_relu_backward, channel_sums,
+    AveragePoolPass, BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LayerNormPass, LinearPass, MaxPoolPass,
+    ScalePass, SgdStep, activation, activation_backward, activation_keeps_output, add_relu, add_relu_backward,
+    channel_sums,
 };
 use crate::pool::{PoolKind, PoolShape};
 
@@ -85,9 +87,19 @@ fn conv_pass(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>) 
     if fits { ConvPass::new(isa(), shape, batch, [height, width]).ok() } else { None }
 }
 
-fn norm_pass(input: &FlexTensor, epsilon: f64, relu: bool) -> BatchNormPass {
+fn norm_pass(input: &FlexTensor, epsilon: f64, activation: Activation) -> BatchNormPass {
     let [batch, channels, height, width] = input.shape().dims();
-    BatchNormPass { isa: isa(), batch, channels, plane: height * width, epsilon, relu }
+    BatchNormPass { isa: isa(), batch, channels, plane: height * width, epsilon, activation }
+}
+
+fn scale_pass(input: &FlexTensor) -> ScalePass {
+    let [batch, channels, height, width] = input.shape().dims();
+    ScalePass { isa: isa(), planes: batch * channels, plane: height * width }
+}
+
+fn layer_norm_pass(input: &FlexTensor, epsilon: f64) -> LayerNormPass {
+    let [batch, channels, height, width] = input.shape().dims();
+    LayerNormPass { isa: isa(), batch, channels, plane: height * width, epsilon }
 }
 
 /// Max pooling as the kernels take it, unless its window does not fit.
@@ -111,6 +123,7 @@ fn average_pool_pass(input: &Shape, shape: &PoolShape) -> Option<AveragePoolPass
 
 impl KernelOps for Flex {
     fn kernel_conv2d(input: FlexTensor, weight: FlexTensor, options: ConvOptions<2>) -> FlexTensor {
+        let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
         match (Values::new(&input), Values::new(&weight), conv_pass(&input, &weight, &options)) {
             (Some(x), Some(w), Some(pass)) => {
                 tensor(pass.forward(x.get(), w.get(), ChannelAffine::default()), pass.output_shape())
@@ -125,6 +138,7 @@ impl KernelOps for Flex {
         bias: FlexTensor,
         options: ConvOptions<2>,
     ) -> FlexTensor {
+        let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
         match ([&input, &weight, &bias].map(Values::new), conv_pass(&input, &weight, &options)) {
             ([Some(x), Some(w), Some(b)], Some(pass)) => {
                 let affine = ChannelAffine { shift: Some(b.get()), ..ChannelAffine::default() };
@@ -142,6 +156,7 @@ impl KernelOps for Flex {
         relu: bool,
         options: ConvOptions<2>,
     ) -> FlexTensor {
+        let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
         match ([&input, &weight, &scale, &shift].map(Values::new), conv_pass(&input, &weight, &options)) {
             ([Some(x), Some(w), Some(factor), Some(summand)], Some(pass)) => {
                 let affine = ChannelAffine { scale: Some(factor.get()), shift: Some(summand.get()), relu };
@@ -156,12 +171,14 @@ impl KernelOps for Flex {
         scale: FlexTensor,
         shift: FlexTensor,
         epsilon: f64,
-        relu: bool,
+        activation: Activation,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
         let [Some(x), Some(factor), Some(summand)] = [&input, &scale, &shift].map(Values::new) else {
-            return Self::burn_batch_norm_train(input, scale, shift, epsilon, relu);
+            let (output, mean, variance) = Self::burn_batch_norm_train(input, scale, shift, epsilon);
+            return (Self::kernel_activated(output, activation), mean, variance);
         };
-        let pass = norm_pass(&input, epsilon, relu);
+        let pass = norm_pass(&input, epsilon, activation);
         let (output, mean, variance) = pass.forward(x.get(), factor.get(), summand.get());
         let statistic = |values| tensor(values, [pass.channels]);
         (tensor(output, input.shape()), statistic(mean), statistic(variance))
@@ -174,18 +191,23 @@ impl KernelOps for Flex {
         mean: FlexTensor,
         variance: FlexTensor,
         epsilon: f64,
-        relu: bool,
+        activation: Activation,
     ) -> FlexTensor {
+        let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
         match [&input, &scale, &shift, &mean, &variance].map(Values::new) {
             [Some(x), Some(a), Some(b), Some(m), Some(v)] => {
                 let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
-                tensor(norm_pass(&input, epsilon, relu).apply(x.get(), params), input.shape())
+                tensor(norm_pass(&input, epsilon, activation).apply(x.get(), params), input.shape())
             }
-            _ => Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon, relu }),
+            _ => {
+                let output = Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon });
+                Self::kernel_activated(output, activation)
+            }
         }
     }
 
     fn kernel_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::Forward, "sum, ReLU", None);
         match (Values::new(&a), Values::new(&b)) {
             (Some(x), Some(y)) if a.shape() == b.shape() => tensor(add_relu(isa(), x.get(), y.get()), a.shape()),
             _ => Self::burn_add_relu(a, b),
@@ -197,6 +219,7 @@ impl KernelOps for Flex {
     }
 
     fn kernel_average_pool2d(input: FlexTensor, shape: PoolShape) -> FlexTensor {
+        let _timer = timer(Part::Forward, "AvgPool2d", None);
         match (Values::new(&input), average_pool_pass(&input.shape(), &shape)) {
             (Some(x), Some(pass)) => {
                 let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
@@ -206,12 +229,26 @@ impl KernelOps for Flex {
         }
     }
 
+    fn kernel_scale(input: FlexTensor, factors: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::Forward, "scale", Some(&factors));
+        let (x, f) = (Values::single(&input), Values::single(&factors));
+        tensor(scale_pass(&input).forward(x.get(), f.get()), input.shape())
+    }
+
+    fn kernel_layer_norm(input: FlexTensor, scale: FlexTensor, shift: FlexTensor, epsilon: f64) -> FlexTensor {
+        let _timer = timer(Part::Forward, "LayerNorm2d", Some(&scale));
+        let [x, a, b] = [&input, &scale, &shift].map(Values::single);
+        tensor(layer_norm_pass(&input, epsilon).forward(x.get(), a.get(), b.get()), input.shape())
+    }
+
     fn kernel_activation(input: FlexTensor, function: Activation) -> FlexTensor {
+        let _timer = timer(Part::Forward, function.kind(), None);
         let x = Values::single(&input);
         tensor(activation(isa(), function, x.get()), input.shape())
     }
 
     fn kernel_linear(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::Forward, "Linear", Some(&weight));
         match [&input, &weight, &bias].map(Values::new) {
             [Some(x), Some(w), Some(b)] => {
                 let ([batch, inputs], [outputs, _]) = (input.shape().dims(), weight.shape().dims());
@@ -228,6 +265,7 @@ impl KernelOps for Flex {
         gradient: FlexTensor,
         rule: SgdStep,
     ) -> (FlexTensor, FlexTensor) {
+        let _timer = timer(Part::Update, "SGD", Some(&param));
         let same = param.shape() == gradient.shape() && velocity.shape() == gradient.shape();
         match Values::new(&gradient) {
             Some(g) if same && [&param, &velocity].iter().all(|tensor| tensor.dtype() == DType::F32) => {
@@ -247,6 +285,7 @@ impl KernelGradients for Flex {
         gradient: FlexTensor,
         options: ConvOptions<2>,
     ) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "Conv2d", Some(&weight));
         match (Values::new(&weight), Values::new(&gradient), conv_pass(&input, &weight, &options)) {
             (Some(w), Some(g), Some(pass)) => tensor(pass.backward_input(g.get(), w.get()), input.shape()),
             _ => Self::conv2d_x_backward(input, weight, gradient, options),
@@ -259,6 +298,7 @@ impl KernelGradients for Flex {
         gradient: FlexTensor,
         options: ConvOptions<2>,
     ) -> FlexTensor {
+        let _timer = timer(Part::WeightGradient, "Conv2d", Some(&weight));
         match (Values::new(&input), Values::new(&gradient), conv_pass(&input, &weight, &options)) {
             (Some(x), Some(g), Some(pass)) => tensor(pass.backward_weight(x.get(), g.get()), weight.shape()),
             _ => Self::conv2d_weight_backward(input, weight, gradient, options),
@@ -266,6 +306,7 @@ impl KernelGradients for Flex {
     }
 
     fn kernel_conv2d_bias_backward(input: FlexTensor, bias: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::WeightGradient, "Conv2d", Some(&bias));
         let [_, channels, height, width] = gradient.shape().dims();
         match Values::new(&gradient) {
             Some(g) => tensor(channel_sums(isa(), g.get(), channels, height * width), bias.shape()),
@@ -274,6 +315,7 @@ impl KernelGradients for Flex {
     }
 
     fn kernel_linear_x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "Linear", Some(&weight));
         match (Values::new(&weight), Values::new(&gradient)) {
             (Some(w), Some(g)) => {
                 let ([batch, outputs], [_, inputs]) = (gradient.shape().dims(), weight.shape().dims());
@@ -284,7 +326,8 @@ impl KernelGradients for Flex {
         }
     }
 
-    fn kernel_linear_weight_backward(input: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+    fn kernel_linear_weight_backward(input: FlexTensor, weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::WeightGradient, "Linear", Some(&weight));
         match (Values::new(&input), Values::new(&gradient)) {
             (Some(x), Some(g)) => {
                 let ([batch, inputs], [_, outputs]) = (input.shape().dims(), gradient.shape().dims());
@@ -295,19 +338,38 @@ impl KernelGradients for Flex {
         }
     }
 
-    fn kernel_batch_norm_backward(input: FlexTensor, norm: BatchNorm<Self>, gradient: FlexTensor) -> [FlexTensor; 3] {
+    fn kernel_batch_norm_backward(
+        input: FlexTensor,
+        norm: BatchNorm<Self>,
+        activation: Activation,
+        gradient: FlexTensor,
+    ) -> [FlexTensor; 3] {
+        let _timer = timer(Part::InputGradient, "BatchNorm2d", Some(&norm.scale));
         let values = [&input, &norm.scale, &norm.shift, &norm.mean, &norm.variance].map(Values::new);
         let (DType::F32, [Some(x), Some(a), Some(b), Some(m), Some(v)]) = (gradient.dtype(), values) else {
+            let gradient = match activation {
+                Activation::Identity => gradient,
+                function => {
+                    let output = Self::burn_batch_norm(input.clone(), norm.clone());
+                    let kept = if activation_keeps_output(function) {
+                        Self::kernel_activation(output, function)
+                    } else {
+                        output
+                    };
+                    Self::kernel_activation_backward(kept, function, gradient)
+                }
+            };
             return Self::burn_batch_norm_backward(input, norm, gradient);
         };
         let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
         let mut gradient = whole(gradient);
-        let pass = norm_pass(&input, norm.epsilon, norm.relu);
+        let pass = norm_pass(&input, norm.epsilon, activation);
         let result = pass.backward(x.get(), params, values_mut(&mut gradient));
         [gradient, tensor(result.scale, norm.scale.shape()), tensor(result.shift, norm.shift.shape())]
     }
 
     fn kernel_add_relu_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "sum, ReLU", None);
         match (Values::new(&output), Values::new(&gradient)) {
             (Some(y), Some(g)) => tensor(add_relu_backward(isa(), y.get(), g.get()), output.shape()),
             _ => Self::burn_add_relu_backward(output, gradient),
@@ -315,6 +377,7 @@ impl KernelGradients for Flex {
     }
 
     fn kernel_max_pool2d_with_indices(input: FlexTensor, options: MaxPoolOptions<2>) -> (FlexTensor, FlexTensor) {
+        let _timer = timer(Part::Forward, "MaxPool2d", None);
         let (Some(x), Some(pass)) = (Values::new(&input), max_pool_pass(&input, &options)) else {
             return Self::burn_max_pool2d_with_indices(input, options);
         };
@@ -331,6 +394,7 @@ impl KernelGradients for Flex {
         indices: FlexTensor,
         gradient: FlexTensor,
     ) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "MaxPool2d", None);
         match (Values::new(&gradient), indices.as_slice::<i32>(), max_pool_pass(&input, &options)) {
             (Some(g), Some(places), Some(pass)) => tensor(pass.backward(places, g.get()), input.shape()),
             _ => Self::burn_max_pool2d_backward(input, options, indices, gradient),
@@ -338,13 +402,40 @@ impl KernelGradients for Flex {
     }
 
     fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "AvgPool2d", None);
         match (Values::new(&gradient), average_pool_pass(&input, &shape)) {
             (Some(g), Some(pass)) => tensor(pass.backward(g.get()), input),
             _ => Self::burn_average_pool2d_backward(input, shape, gradient),
         }
     }
 
+    fn kernel_scale_x_backward(factors: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "scale", Some(&factors));
+        let (g, f) = (Values::single(&gradient), Values::single(&factors));
+        tensor(scale_pass(&gradient).forward(g.get(), f.get()), gradient.shape())
+    }
+
+    fn kernel_scale_factors_backward(input: FlexTensor, factors: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::WeightGradient, "scale", Some(&factors));
+        let (x, g, shape) = (Values::single(&input), Values::single(&gradient), factors.shape());
+        tensor(scale_pass(&input).backward_factors(x.get(), g.get(), shape.num_elements()), shape)
+    }
+
+    fn kernel_layer_norm_backward(
+        input: FlexTensor,
+        scale: FlexTensor,
+        epsilon: f64,
+        gradient: FlexTensor,
+    ) -> [FlexTensor; 3] {
+        let _timer = timer(Part::InputGradient, "LayerNorm2d", Some(&scale));
+        let [x, a, g] = [&input, &scale, &gradient].map(Values::single);
+        let result = layer_norm_pass(&input, epsilon).backward(x.get(), a.get(), g.get());
+        let of_channels = |values| tensor(values, scale.shape());
+        [tensor(result.input, input.shape()), of_channels(result.scale), of_channels(result.shift)]
+    }
+
     fn kernel_activation_backward(kept: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, function.kind(), None);
         let (x, g) = (Values::single(&kept), Values::single(&gradient));
         tensor(activation_backward(isa(), function, x.get(), g.get()), kept.shape())
     }

@@ -40,7 +40,7 @@ pub trait KernelOps: Backend {
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         epsilon: f64,
-        relu: bool,
+        activation: Activation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
 
     fn kernel_batch_norm(
@@ -50,9 +50,10 @@ pub trait KernelOps: Backend {
         mean: FloatTensor<Self>,
         variance: FloatTensor<Self>,
         epsilon: f64,
-        relu: bool,
+        activation: Activation,
     ) -> FloatTensor<Self> {
-        Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon, relu })
+        let output = Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon });
+        Self::kernel_activated(output, activation)
     }
 
     fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
@@ -61,6 +62,23 @@ pub trait KernelOps: Backend {
 
     /// Average pooling, not max pooling.
     fn kernel_average_pool2d(input: FloatTensor<Self>, shape: PoolShape) -> FloatTensor<Self>;
+
+    /// [`kernel_activation`](Self::kernel_activation), where there is one.
+    fn kernel_activated(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self> {
+        if function == Activation::Identity { input } else { Self::kernel_activation(input, function) }
+    }
+
+    /// Each plane of `[batch, channels, height, width]` multiplied by a factor, of `f32`; as many factors as planes, or as
+    /// channels.
+    fn kernel_scale(input: FloatTensor<Self>, factors: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Of `f32`.
+    fn kernel_layer_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
 
     /// Of `f32`.
     fn kernel_activation(input: FloatTensor<Self>, function: Activation) -> FloatTensor<Self>;
@@ -104,12 +122,35 @@ pub trait KernelGradients: KernelOps {
     /// The gradient of a fully-connected layer's input.
     fn kernel_linear_x_backward(weight: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
-    fn kernel_linear_weight_backward(input: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn kernel_linear_weight_backward(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
 
-    /// Gradients of input, scale and shift.
+    /// Gradients of input, scale and shift from that of the activation after the normalization.
     fn kernel_batch_norm_backward(
         input: FloatTensor<Self>,
         norm: BatchNorm<Self>,
+        activation: Activation,
+        gradient: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 3];
+
+    /// The gradient of planes that are multiplied by factors.
+    fn kernel_scale_x_backward(factors: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradient of the factors that planes are multiplied by.
+    fn kernel_scale_factors_backward(
+        input: FloatTensor<Self>,
+        factors: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
+    /// Gradients of input, scale and shift.
+    fn kernel_layer_norm_backward(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        epsilon: f64,
         gradient: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];
 

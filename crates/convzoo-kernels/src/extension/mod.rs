@@ -19,6 +19,7 @@ mod flex;
 mod kernel_ops;
 #[cfg(feature = "tch")]
 mod libtorch;
+pub mod trace;
 
 use burn::backend::Dispatch;
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
@@ -95,52 +96,56 @@ pub struct BatchNormTrain {
     pub variance: Tensor<1>,
 }
 
-/// Normalizes `[batch, channels, height, width]` by the batch's statistics, then scales and shifts by `[channels]`,
-/// perhaps with a ReLU after it.
+/// Normalizes `[batch, channels, height, width]` by the batch's statistics, then scales and shifts by `[channels]`; an
+/// activation follows.
 pub fn batch_norm_train(
     input: Tensor<4>,
     scale: Tensor<1>,
     shift: Tensor<1>,
     epsilon: f64,
-    relu: bool,
+    function: Activation,
 ) -> BatchNormTrain {
     #[cfg(feature = "flex")]
-    let on_kernels = on_kernels(&input);
+    let (on_kernels, fused) = (on_kernels(&input), input.dtype() == DType::F32);
     #[cfg(feature = "tch")]
     let on_libtorch = on_training_libtorch(&input);
     let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
-    let (output, mean, variance) = match () {
+    let (left, (output, mean, variance)) = match () {
         #[cfg(feature = "flex")]
-        () if on_kernels => Dispatch::kernel_batch_norm_train(input, scale, shift, epsilon, relu),
-        #[cfg(feature = "tch")]
-        () if on_libtorch => {
-            let (output, mean, variance) = Dispatch::libtorch_batch_norm_train(input, scale, shift, epsilon);
-            (Dispatch::burn_relu_if(relu, output), mean, variance)
+        () if on_kernels => {
+            let (fused, left) = if fused { (function, Activation::Identity) } else { (Activation::Identity, function) };
+            (left, Dispatch::kernel_batch_norm_train(input, scale, shift, epsilon, fused))
         }
-        () => Dispatch::burn_batch_norm_train(input, scale, shift, epsilon, relu),
+        #[cfg(feature = "tch")]
+        () if on_libtorch => (function, Dispatch::libtorch_batch_norm_train(input, scale, shift, epsilon)),
+        () => (function, Dispatch::burn_batch_norm_train(input, scale, shift, epsilon)),
     };
     let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
-    BatchNormTrain { output: Tensor::from_dispatch(output), mean, variance }
+    BatchNormTrain { output: activation(Tensor::from_dispatch(output), left), mean, variance }
 }
 
-/// Normalizes `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts, perhaps
-/// with a ReLU after it.
+/// Normalizes `[batch, channels, height, width]` by given statistics, `[channels]`, then scales and shifts; an
+/// activation follows.
 pub fn batch_norm(
     input: Tensor<4>,
     [scale, shift]: [Tensor<1>; 2],
     [mean, variance]: [Tensor<1>; 2],
     epsilon: f64,
-    relu: bool,
+    function: Activation,
 ) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    let on_kernels = on_kernels(&input);
+    let (on_kernels, fused) = (on_kernels(&input), input.dtype() == DType::F32);
     let [scale, shift, mean, variance] = [scale, shift, mean, variance].map(Tensor::into_dispatch);
     let input = input.into_dispatch();
-    Tensor::from_dispatch(match () {
+    let (left, output) = match () {
         #[cfg(feature = "flex")]
-        () if on_kernels => Dispatch::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, relu),
-        () => Dispatch::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon, relu }),
-    })
+        () if on_kernels => {
+            let (fused, left) = if fused { (function, Activation::Identity) } else { (Activation::Identity, function) };
+            (left, Dispatch::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, fused))
+        }
+        () => (function, Dispatch::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon })),
+    };
+    activation(Tensor::from_dispatch(output), left)
 }
 
 /// max(0, a + b).
@@ -191,10 +196,39 @@ pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4
 
 /// Normalizes each pixel of `[batch, channels, height, width]` over its channels, then scales and shifts by `[channels]`.
 pub fn layer_norm2d(input: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if on_kernels(&input) && [input.dtype(), scale.dtype(), shift.dtype()] == [DType::F32; 3] {
+        let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
+        return Tensor::from_dispatch(Dispatch::kernel_layer_norm(input, scale, shift, epsilon));
+    }
     let of_channels = |values: Tensor<1>| values.unsqueeze_dims(&[0, 2, 3]);
     let distance = input.clone() - input.mean_dim(1);
     let deviation = distance.clone().square().mean_dim(1).add_scalar(epsilon).sqrt();
     distance / deviation * of_channels(scale) + of_channels(shift)
+}
+
+/// Multiplies each channel of `[batch, channels, height, width]` by a gate, `[batch, channels, 1, 1]`.
+pub fn gate(input: Tensor<4>, gate: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if on_kernels(&input) && [input.dtype(), gate.dtype()] == [DType::F32; 2] {
+        let [batch, channels, ..] = input.dims();
+        if gate.dims() == [batch, channels, 1, 1] {
+            return Tensor::from_dispatch(Dispatch::kernel_scale(input.into_dispatch(), gate.into_dispatch()));
+        }
+    }
+    input * gate
+}
+
+/// Multiplies each channel of `[batch, channels, height, width]` by a factor, `[channels, 1, 1]`.
+pub fn channel_scale(input: Tensor<4>, factors: Tensor<3>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if on_kernels(&input) && [input.dtype(), factors.dtype()] == [DType::F32; 2] {
+        let [_, channels, ..] = input.dims();
+        if factors.dims() == [channels, 1, 1] {
+            return Tensor::from_dispatch(Dispatch::kernel_scale(input.into_dispatch(), factors.into_dispatch()));
+        }
+    }
+    input * factors.unsqueeze::<4>()
 }
 
 /// A function of each element.
@@ -264,6 +298,20 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Values, TensorReadErr
         return Ok(Values::shared(values));
     }
     tensor.try_into_vec_as::<f32>().map(Values::from)
+}
+
+/// Where a tensor's values lie, if on Flex: as long as it lives, what tells it apart in a [`trace`].
+pub fn address<const D: usize>(tensor: Tensor<D>) -> Option<usize> {
+    #[cfg(feature = "flex")]
+    {
+        let tensor = tensor.try_into_primitive::<burn::backend::Flex>().ok()?;
+        Some(tensor.bytes().as_ptr().addr())
+    }
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = tensor;
+        None
+    }
 }
 
 /// Whether this crate's kernels compute with the tensor.

@@ -2,7 +2,7 @@ use super::add_relu::{combine, map};
 use crate::elementwise::{Activation, Apply};
 use crate::simd::Isa;
 
-/// A loop for each function.
+/// A loop for each function: `$loop` with the function as a constant.
 macro_rules! for_each_function {
     ($function:expr, |$each:ident| $loop:expr) => {
         for_each_function!($function, $each, $loop, Identity Relu Relu6 Tanh Sigmoid Hardsigmoid Silu Hardswish Gelu)
@@ -16,6 +16,8 @@ macro_rules! for_each_function {
         }
     };
 }
+
+pub(super) use for_each_function;
 
 /// A function of each element.
 pub fn activation(isa: Isa, function: Activation, input: &[f32]) -> Vec<f32> {

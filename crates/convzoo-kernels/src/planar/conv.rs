@@ -11,9 +11,13 @@ use super::winograd_weight_grad::WinogradWeightGrad;
 use crate::conv::ConvShape;
 use crate::cost;
 use crate::gemm::{ChannelAffine, WeightMatrix};
-use crate::memory::{Shared, filled};
+use crate::memory::{Shared, filled, part_mut};
+use crate::parallel;
 use crate::simd::Isa;
 use crate::winograd::WinogradTile;
+
+/// Groups from which on each is computed by one thread: with fewer, some threads would wait for the last.
+const GROUPS_PER_THREAD: usize = 3;
 
 /// A convolution of a batch of images of one size.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +96,12 @@ impl ConvPass {
         // SAFETY: the product writes every cell of every plane.
         unsafe {
             filled(batch * outputs * planes, |output| {
-                for group in 0..self.shape.groups {
+                let output = Shared(output);
+                self.each_group(|group| {
                     let first = group * group_outputs;
                     let matrix = matrix(group);
                     let target = Target {
-                        output: Shared(output.add(first * planes)),
+                        output: Shared(output.get().add(first * planes)),
                         image: outputs * planes,
                         size: self.output,
                         grid: self.output,
@@ -105,7 +110,7 @@ impl ConvPass {
                     };
                     let (first, affine) = (group * matrix.channels, affine.of(first..first + group_outputs));
                     multiply(ImplicitGemm { isa, batch, im2col: &im2col, first, matrix, affine, target });
-                }
+                });
             })
         }
     }
@@ -151,7 +156,8 @@ impl ConvPass {
         let (offsets, taps): (Vec<_>, Vec<_>) = phase.taps.iter().copied().unzip();
         let size = [outputs, self.output[0], self.output[1]];
         let im2col = Im2col::new(gradient, size, phase.grid, [1, 1], taps);
-        for group in 0..self.shape.groups {
+        let output = Shared(output);
+        self.each_group(|group| {
             let start = group * group_outputs * group_inputs * kernel;
             let matrix = WeightMatrix {
                 weight: &weight[start..][..group_outputs * group_inputs * kernel],
@@ -163,7 +169,7 @@ impl ConvPass {
             };
             let target = Target {
                 // SAFETY: the group's first plane lies within the output.
-                output: Shared(unsafe { output.add(group * group_inputs * planes) }),
+                output: Shared(unsafe { output.get().add(group * group_inputs * planes) }),
                 image: inputs * planes,
                 size: self.input,
                 grid: phase.grid,
@@ -172,7 +178,7 @@ impl ConvPass {
             };
             let (first, affine) = (group * group_outputs, ChannelAffine::default());
             multiply(ImplicitGemm { isa, batch, im2col: &im2col, first, matrix, affine, target });
-        }
+        });
     }
 
     /// The gradient of the weight from that of the output.
@@ -193,12 +199,23 @@ impl ConvPass {
         let size = [self.shape.channels[1], self.output[0], self.output[1]];
         let gradients = Im2col::new(gradient, size, self.output, [1, 1], vec![[0, 0]]);
         let window = self.window(input);
-        for (group, into) in into.chunks_exact_mut(group_outputs * weights).enumerate() {
+        let (to, len) = (Shared(into.as_mut_ptr()), group_outputs * weights);
+        self.each_group(|group| {
             let outputs = group * group_outputs..(group + 1) * group_outputs;
             let inputs = group * group_inputs..(group + 1) * group_inputs;
+            // SAFETY: every group has a part of the weight to itself.
+            let into = unsafe { part_mut(&to, group * len, len) };
             weight_grad(self.isa, self.batch, (&gradients, outputs), (&window, inputs), into);
-        }
+        });
         into
+    }
+
+    /// Works on the groups one after the other, each on all threads; on many at once, each on a thread of its own.
+    fn each_group(&self, work: impl Fn(usize) + Sync) {
+        match self.shape.groups {
+            groups if groups >= GROUPS_PER_THREAD * parallel::threads() => parallel::for_each(groups, work),
+            groups => (0..groups).for_each(work),
+        }
     }
 
     /// The gradient of the bias from that of the output.

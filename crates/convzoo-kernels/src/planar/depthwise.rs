@@ -120,11 +120,15 @@ impl DepthwisePass {
         unsafe {
             filled(self.batch * channels * cells, |to| {
                 let to = Shared(to);
-                parallel::for_each(self.batch * channels, |plane| {
-                    let channel = plane % channels;
-                    let (from, weight) = (&from[plane * size..][..size], &weight[channel * taps..][..taps]);
-                    let to = part_mut(&to, plane * cells, cells);
-                    self.isa.call(Slide { from, weight, put, grid, offsets: &offsets, affine, channel, to });
+                // Planes are small: a task has several.
+                let (planes, tasks) = (self.batch * channels, (self.batch * channels).min(16 * parallel::threads()));
+                parallel::for_each(tasks, |task| {
+                    for plane in parallel::piece(planes, tasks, task) {
+                        let channel = plane % channels;
+                        let (from, weight) = (&from[plane * size..][..size], &weight[channel * taps..][..taps]);
+                        let to = part_mut(&to, plane * cells, cells);
+                        self.isa.call(Slide { from, weight, put, grid, offsets: &offsets, affine, channel, to });
+                    }
                 });
             })
         }

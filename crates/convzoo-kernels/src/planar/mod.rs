@@ -12,7 +12,7 @@
 //!   - [`depthwise`]: those of each channel with a kernel of its own.
 //!   - [`few_outputs`], [`weight_grad_few`]: the same two where there are few outputs, with the pixels read where they lie
 //!     ([`frame`]).
-//! - [`norm`], [`add_relu`](mod@add_relu), [`activation`], [`max_pool`], [`average_pool`], [`linear`]: the other layers.
+//! - [`norm`], [`layer_norm`], [`scale`], [`add_relu`](mod@add_relu), [`activation`], [`max_pool`], [`average_pool`], [`linear`]: the other layers.
 //! - [`sgd`]: the step of the optimizer.
 #![allow(unsafe_code)]
 
@@ -25,9 +25,11 @@ mod few_outputs;
 mod frame;
 mod im2col;
 mod implicit_gemm;
+mod layer_norm;
 mod linear;
 mod max_pool;
 mod norm;
+mod scale;
 mod sgd;
 mod tiles;
 mod weight_grad;
@@ -39,9 +41,11 @@ pub use activation::{activation, activation_backward, activation_keeps_output};
 pub use add_relu::{add_relu, add_relu_backward};
 pub use average_pool::AveragePoolPass;
 pub use conv::ConvPass;
+pub use layer_norm::{LayerNormGradients, LayerNormPass};
 pub use linear::LinearPass;
 pub use max_pool::MaxPoolPass;
 pub use norm::{BatchNormGradients, BatchNormParams, BatchNormPass};
+pub use scale::ScalePass;
 pub use sgd::SgdStep;
 
 pub use crate::gemm::ChannelAffine;
@@ -64,6 +68,19 @@ unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
     for i in (0..length).step_by(S::LANES) {
         // SAFETY: the caller can read and has room for a vector more.
         unsafe { S::store(to.add(i), S::load(from.add(i))) }
+    }
+}
+
+/// Copies, and not a value more.
+#[inline(always)]
+unsafe fn copy_exactly<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
+    let whole = length - length % S::LANES;
+    // SAFETY: the caller can read and has room for so many.
+    unsafe {
+        copy::<S>(to, from, whole);
+        for i in whole..length {
+            to.add(i).write(from.add(i).read());
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 #![allow(unsafe_code)]
 
+use super::activation::for_each_function;
+use crate::elementwise::{Activation, Apply as _};
 use crate::memory::{Shared, filled, part_mut};
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// Batch normalization of a tensor `[batch, channels, plane]`, with or without a ReLU after it
+/// Batch normalization of a tensor `[batch, channels, plane]`, and the activation after it
 /// ([Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167)).
 ///
 /// A channel's planes are read once from memory: what follows their statistics finds them in the cache.
@@ -20,8 +22,8 @@ pub struct BatchNormPass {
     pub plane: usize,
     /// Added to the variance.
     pub epsilon: f64,
-    /// Whether a ReLU follows.
-    pub relu: bool,
+    /// What follows.
+    pub activation: Activation,
 }
 
 /// Parameters and statistics of each channel.
@@ -65,12 +67,25 @@ impl Line {
 /// Partial sums that are independent of each other, so that additions need not wait.
 const SUMS: usize = 64;
 
+/// The same at the end of a plane, where fewer values are left.
+const LAST_SUMS: usize = 16;
+
 impl BatchNormPass {
     /// Normalizes by the batch's statistics; returns the output, and each channel's mean and biased variance.
     ///
     /// # Panics
     /// A slice's length is not that of its shape; so below.
     pub fn forward(&self, input: &[f32], scale: &[f32], shift: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        for_each_function!(self.activation, |FUNCTION| self.forward_with(input, scale, shift, |y| FUNCTION.of(y)))
+    }
+
+    fn forward_with(
+        &self,
+        input: &[f32],
+        scale: &[f32],
+        shift: &[f32],
+        function: impl Fn(f32) -> f32 + Copy + Sync,
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         self.check(input, &[scale, shift]);
         let (mut mean, mut variance) = (vec![0.0; self.channels], vec![0.0; self.channels]);
         let (to_mean, to_variance) = (Shared(mean.as_mut_ptr()), Shared(variance.as_mut_ptr()));
@@ -82,7 +97,8 @@ impl BatchNormPass {
                     let (mean, variance) = self.statistics(input, channel);
                     to_mean.get().add(channel).write(mean);
                     to_variance.get().add(channel).write(variance);
-                    self.normalize(input, channel, self.line(scale[channel], shift[channel], mean, variance), &output);
+                    let line = self.line(scale[channel], shift[channel], mean, variance);
+                    self.normalize(input, channel, line, function, &output);
                 });
             })
         };
@@ -91,6 +107,15 @@ impl BatchNormPass {
 
     /// Normalizes by given statistics.
     pub fn apply(&self, input: &[f32], params: BatchNormParams) -> Vec<f32> {
+        for_each_function!(self.activation, |FUNCTION| self.apply_with(input, params, |y| FUNCTION.of(y)))
+    }
+
+    fn apply_with(
+        &self,
+        input: &[f32],
+        params: BatchNormParams,
+        function: impl Fn(f32) -> f32 + Copy + Sync,
+    ) -> Vec<f32> {
         let BatchNormParams { scale, shift, mean, variance } = params;
         self.check(input, &[scale, shift, mean, variance]);
         // SAFETY: every channel is written by the task that has it.
@@ -99,7 +124,7 @@ impl BatchNormPass {
                 let output = Shared(output);
                 parallel::for_each(self.channels, |channel| {
                     let line = self.line(scale[channel], shift[channel], mean[channel], variance[channel]);
-                    self.normalize(input, channel, line, &output);
+                    self.normalize(input, channel, line, function, &output);
                 });
             })
         }
@@ -108,6 +133,30 @@ impl BatchNormPass {
     /// Makes the gradient of the input from that of the output, in its place, and returns those of the parameters; the
     /// statistics are those that [`forward`](Self::forward) returned.
     pub fn backward(&self, input: &[f32], params: BatchNormParams, gradient: &mut [f32]) -> BatchNormGradients {
+        for_each_function!(self.activation, |FUNCTION| {
+            let before = |y, gradient| {
+                let kept = if FUNCTION.keeps_output() { FUNCTION.of(y) } else { y };
+                FUNCTION.backward(kept, gradient)
+            };
+            match FUNCTION {
+                // What takes no longer than to write it and to read it again.
+                Activation::Identity | Activation::Relu | Activation::Relu6 => {
+                    self.backward_with::<false>(input, params, gradient, before)
+                }
+                _ => self.backward_with::<true>(input, params, gradient, before),
+            }
+        })
+    }
+
+    /// `before(y, gradient)` is the gradient before the activation, of the normalized y. With `KEEP` it is computed once,
+    /// and kept in the gradient's place.
+    fn backward_with<const KEEP: bool>(
+        &self,
+        input: &[f32],
+        params: BatchNormParams,
+        gradient: &mut [f32],
+        before: impl Fn(f32, f32) -> f32 + Copy + Sync,
+    ) -> BatchNormGradients {
         let BatchNormParams { scale, shift, mean, variance } = params;
         self.check(input, &[scale, shift, mean, variance]);
         assert_eq!(gradient.len(), input.len(), "gradient of {self:?}");
@@ -122,8 +171,8 @@ impl BatchNormPass {
                 let (mut sum, mut product) = (0.0, 0.0);
                 for n in 0..self.batch {
                     let at = self.at(n, channel);
-                    let (x, g) = (&input[at..][..self.plane], &*part_mut(&gradient, at, self.plane));
-                    let sums = self.isa.call(GradientSums { x, g, line, relu: self.relu });
+                    let (x, g) = (&input[at..][..self.plane], part_mut(&gradient, at, self.plane));
+                    let sums = self.isa.call(GradientSums::<_, KEEP> { x, g, line, before });
                     (sum, product) = (sum + sums[0], product + sums[1]);
                 }
                 let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
@@ -138,7 +187,7 @@ impl BatchNormPass {
                 for n in 0..self.batch {
                     let at = self.at(n, channel);
                     let (x, g) = (&input[at..][..self.plane], part_mut(&gradient, at, self.plane));
-                    self.isa.call(InputGradient { x, g, slope, relu: self.relu });
+                    self.isa.call(InputGradient::<_, KEEP> { x, g, slope, before });
                 }
             }
         });
@@ -173,13 +222,20 @@ impl BatchNormPass {
 
     /// # Safety
     /// The output has the input's length, and nothing else writes the channel meanwhile.
-    unsafe fn normalize(&self, input: &[f32], channel: usize, line: Line, output: &Shared<*mut f32>) {
+    unsafe fn normalize(
+        &self,
+        input: &[f32],
+        channel: usize,
+        line: Line,
+        function: impl Fn(f32) -> f32 + Copy,
+        output: &Shared<*mut f32>,
+    ) {
         for n in 0..self.batch {
             let at = self.at(n, channel);
             // SAFETY: the caller's promise.
             unsafe {
                 let to = part_mut(output, at, self.plane);
-                self.isa.call(Apply { x: &input[at..][..self.plane], to, line, relu: self.relu });
+                self.isa.call(Normalize { x: &input[at..][..self.plane], to, line, function });
             }
         }
     }
@@ -209,92 +265,89 @@ impl Kernel for Moments<'_> {
 
 #[inline(always)]
 fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
-    let mut sums = [0.0; SUMS];
+    let (mut sums, mut last_sums) = ([0.0f32; SUMS], [0.0f32; LAST_SUMS]);
     let chunks = values.chunks_exact(SUMS);
-    let rest: f64 = chunks.remainder().iter().map(|&x| f64::from(f(x))).sum();
+    let last = chunks.remainder().chunks_exact(LAST_SUMS);
+    let rest: f64 = last.remainder().iter().map(|&x| f64::from(f(x))).sum();
+    for chunk in last {
+        last_sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
+    }
     for chunk in chunks {
         sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
     }
-    rest + sums.iter().map(|&sum: &f32| f64::from(sum)).sum::<f64>()
+    rest + total(sums) + total(last_sums)
 }
 
-struct Apply<'a> {
+/// The sum of partial sums.
+#[inline(always)]
+fn total<const N: usize>(sums: [f32; N]) -> f64 {
+    sums.into_iter().map(f64::from).sum()
+}
+
+struct Normalize<'a, F> {
     x: &'a [f32],
     to: &'a mut [f32],
     line: Line,
-    relu: bool,
+    function: F,
 }
 
-impl Kernel for Apply<'_> {
+impl<F: Fn(f32) -> f32> Kernel for Normalize<'_, F> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let line = self.line;
-        let pairs = self.to.iter_mut().zip(self.x);
-        match self.relu {
-            true => pairs.for_each(|(to, &x)| *to = relu(line.at(x))),
-            false => pairs.for_each(|(to, &x)| *to = line.at(x)),
-        }
+        let Self { x, to, line, function } = self;
+        to.iter_mut().zip(x).for_each(|(to, &x)| *to = function(line.at(x)));
     }
 }
 
-/// max(0, x); NaN stays NaN.
-#[inline(always)]
-fn relu(x: f32) -> f32 {
-    if x < 0.0 { 0.0 } else { x }
-}
-
-/// The gradient before the ReLU: 0 where the output was not positive.
-#[inline(always)]
-fn masked<const RELU: bool>(x: f32, g: f32, line: Line) -> f32 {
-    if !RELU || line.at(x) > 0.0 { g } else { 0.0 }
-}
-
-/// Sums of the gradient, and of it times the centered input.
-struct GradientSums<'a> {
+/// Sums of the gradient before the activation, and of it times the centered input.
+struct GradientSums<'a, F, const KEEP: bool> {
     x: &'a [f32],
-    g: &'a [f32],
+    g: &'a mut [f32],
     line: Line,
-    relu: bool,
+    before: F,
 }
 
-impl Kernel for GradientSums<'_> {
+impl<F: Fn(f32, f32) -> f32, const KEEP: bool> Kernel for GradientSums<'_, F, KEEP> {
     type Output = [f64; 2];
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) -> [f64; 2] {
-        match self.relu {
-            true => self.sum::<true>(),
-            false => self.sum::<false>(),
-        }
-    }
-}
-
-impl GradientSums<'_> {
-    #[inline(always)]
-    fn sum<const RELU: bool>(self) -> [f64; 2] {
-        let Self { x, g, line, .. } = self;
-        let (mut sums, mut products) = ([0.0f32; SUMS], [0.0f32; SUMS]);
-        let (xs, gs) = (x.chunks_exact(SUMS), g.chunks_exact(SUMS));
-        let mut totals = [0.0; 2];
-        for (&x, &g) in xs.remainder().iter().zip(gs.remainder()) {
-            let g = masked::<RELU>(x, g, line);
-            totals[0] += f64::from(g);
-            totals[1] += f64::from(g * (x - line.mean));
-        }
-        for (xs, gs) in xs.zip(gs) {
+        let Self { x, g, line, before } = self;
+        let ([mut sums, mut products], [mut last_sums, mut last_products]) =
+            ([[0.0f32; SUMS]; 2], [[0.0; LAST_SUMS]; 2]);
+        let term = |x: f32, g: &mut f32| {
+            let own = before(line.at(x), *g);
+            if KEEP {
+                *g = own;
+            }
+            [own, own * (x - line.mean)]
+        };
+        let whole = x.len() - x.len() % SUMS;
+        let ((xs, last_xs), (gs, last_gs)) = (x.split_at(whole), g.split_at_mut(whole));
+        for (xs, gs) in xs.chunks_exact(SUMS).zip(gs.chunks_exact_mut(SUMS)) {
             for i in 0..SUMS {
-                let g = masked::<RELU>(xs[i], gs[i], line);
-                sums[i] += g;
-                products[i] += g * (xs[i] - line.mean);
+                let [own, product] = term(xs[i], &mut gs[i]);
+                sums[i] += own;
+                products[i] += product;
             }
         }
-        for i in 0..SUMS {
-            totals[0] += f64::from(sums[i]);
-            totals[1] += f64::from(products[i]);
+        let (xs, mut gs) = (last_xs.chunks_exact(LAST_SUMS), last_gs.chunks_exact_mut(LAST_SUMS));
+        let mut totals = [0.0; 2];
+        let rest = xs.remainder();
+        for (xs, gs) in xs.zip(&mut gs) {
+            for i in 0..LAST_SUMS {
+                let [own, product] = term(xs[i], &mut gs[i]);
+                last_sums[i] += own;
+                last_products[i] += product;
+            }
         }
-        totals
+        for (&x, g) in rest.iter().zip(gs.into_remainder()) {
+            let terms = term(x, g);
+            totals.iter_mut().zip(terms).for_each(|(total, term)| *total += f64::from(term));
+        }
+        [totals[0] + total(sums) + total(last_sums), totals[1] + total(products) + total(last_products)]
     }
 }
 
@@ -306,32 +359,22 @@ struct Slope {
     projection: f32,
 }
 
-struct InputGradient<'a> {
+struct InputGradient<'a, F, const KEPT: bool> {
     x: &'a [f32],
-    /// The output's gradient, which becomes the input's.
+    /// The gradient of the output, or that before the activation where it was kept; it becomes the input's.
     g: &'a mut [f32],
     slope: Slope,
-    relu: bool,
+    before: F,
 }
 
-impl Kernel for InputGradient<'_> {
+impl<F: Fn(f32, f32) -> f32, const KEPT: bool> Kernel for InputGradient<'_, F, KEPT> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        match self.relu {
-            true => self.write::<true>(),
-            false => self.write::<false>(),
-        }
-    }
-}
-
-impl InputGradient<'_> {
-    #[inline(always)]
-    fn write<const RELU: bool>(self) {
-        let Slope { line, gradient_mean, projection } = self.slope;
-        for (g, &x) in self.g.iter_mut().zip(self.x) {
-            let own = masked::<RELU>(x, *g, line);
+        let Self { x, g, slope: Slope { line, gradient_mean, projection }, before } = self;
+        for (g, &x) in g.iter_mut().zip(x) {
+            let own = if KEPT { *g } else { before(line.at(x), *g) };
             *g = line.slope * (own - gradient_mean - (x - line.mean) * projection);
         }
     }

@@ -69,8 +69,8 @@ pub struct Args {
     /// Seconds after which a measurement is given up
     #[arg(long, value_name = "S", default_value_t = 300.0, value_parser = seconds)]
     timeout: f64,
-    /// Take the time of each layer of the forward pass too, or of each stage of a fused network beside what it would
-    /// take at this machine's peak
+    /// Take the time of each layer of the forward pass too, or of each stage of a fused network or each layer of a
+    /// training step on flex beside what it would take at this machine's peak
     #[arg(long)]
     profile: bool,
     /// Show what has changed since the run that wrote this file with --json

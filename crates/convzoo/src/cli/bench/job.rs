@@ -121,18 +121,18 @@ pub enum Reply {
         /// Most memory the process has held until now.
         peak_rss_mib: Option<f64>,
     },
-    /// The forward pass in its parts.
+    /// The pass in its parts.
     Profile(Profile),
     /// It cannot, and why. The last reply.
     Error(String),
 }
 
-/// The forward pass in its parts.
+/// A pass in its parts.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Profile {
-    /// Layers, or the stages of a fused network.
+    /// Layers, or the stages of a fused network. Of training on the kernels in the whole step, else in the forward pass.
     pub layers: Vec<LayerTime>,
-    /// What the machine can do, of a fused network.
+    /// What the machine can do, of a fused network and of a training step on the kernels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peak: Option<Peak>,
 }
@@ -180,9 +180,25 @@ pub struct LayerTime {
     /// What a stage takes.
     #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
     pub work: Option<Work>,
+    /// The parts of a training step, which `median_ms` is the sum of.
+    #[serde(default, flatten, skip_serializing_if = "Option::is_none")]
+    pub parts: Option<StepTimes>,
     /// What it would take at the machine's peak, in milliseconds; the bench finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub least_ms: Option<f64>,
+}
+
+/// The median milliseconds that a layer takes in each part of a training step.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct StepTimes {
+    /// Forward.
+    pub forward_ms: f64,
+    /// The gradient of its input; of a normalization those of its parameters, too.
+    pub input_gradient_ms: f64,
+    /// The gradients of weight and bias.
+    pub weight_gradient_ms: f64,
+    /// The optimizer's step.
+    pub update_ms: f64,
 }
 
 /// What a stage of a fused network takes for a batch.

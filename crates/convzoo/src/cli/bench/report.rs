@@ -4,7 +4,7 @@ use anyhow::Result;
 use convzoo::{published, variant};
 use convzoo_report::{Bars, Chart, Lines, Page, Scatter};
 
-use super::job::{Mode, Peak};
+use super::job::{Mode, Peak, StepTimes};
 use super::row::{Change, Outcome, Row, Verdict};
 use crate::cli::output::{fitted, table};
 
@@ -16,7 +16,9 @@ const NUMBERS: [usize; 9] = [2, 4, 5, 6, 7, 8, 9, 10, 11];
 const LESS_NEEDED: [usize; 4] = [9, 10, 11, 8];
 const LAST: [&str; 2] = ["peak MiB", "note"];
 const LAYERS: [&str; 7] = ["layer", "kind", "output", "ms", "at least", "share", "GFLOP/s"];
-const LAYERS_NUMBERS: [usize; 4] = [3, 4, 5, 6];
+/// The parts of a training step, after the milliseconds of them all.
+const STEP: [&str; 4] = ["forward", "input", "weight", "update"];
+const STEP_AT: usize = 4;
 
 fn header() -> Vec<&'static str> {
     [&HEADER[..], &LAST].concat()
@@ -69,15 +71,23 @@ fn said(change: &Change) -> String {
     }
 }
 
-/// The layers of a profiled row, the slowest first.
-fn layers(row: &Row) -> Option<Vec<Vec<String>>> {
+/// A table of the parts of a pass: its header, which columns hold numbers, and its lines.
+struct Layers {
+    header: Vec<&'static str>,
+    numbers: Vec<usize>,
+    lines: Vec<Vec<String>>,
+}
+
+/// The layers of a profiled row, the slowest first; of a training step all of them together before.
+fn layers(row: &Row) -> Option<Layers> {
     let profile = row.figures()?.profile.as_ref().filter(|profile| !profile.layers.is_empty())?;
     let total: f64 = profile.layers.iter().map(|layer| layer.median_ms).sum();
+    let step = profile.layers.iter().any(|layer| layer.parts.is_some());
     let mut layers: Vec<_> = profile.layers.iter().collect();
     layers.sort_by(|a, b| b.median_ms.total_cmp(&a.median_ms));
     let rows = layers.into_iter().map(|layer| {
         let output: Vec<_> = layer.output.iter().map(usize::to_string).collect();
-        vec![
+        let mut cells = vec![
             [&layer.name].into_iter().chain(&layer.with).map(String::as_str).collect::<Vec<_>>().join(" + "),
             layer.kind.clone(),
             output.join("x"),
@@ -85,22 +95,60 @@ fn layers(row: &Row) -> Option<Vec<Vec<String>>> {
             layer.least_ms.map_or(String::new(), ms),
             format!("{:.1}%", 100.0 * layer.median_ms / total),
             if layer.gflops > 0.0 { ms(layer.gflops) } else { String::new() },
-        ]
+        ];
+        if step {
+            cells.splice(STEP_AT..STEP_AT, step_cells(layer.parts));
+        }
+        cells
     });
-    Some(rows.collect())
+    let mut lines: Vec<_> = rows.collect();
+    let mut header = LAYERS.to_vec();
+    if step {
+        header.splice(STEP_AT..STEP_AT, STEP);
+        let sum =
+            |of: fn(&StepTimes) -> f64| profile.layers.iter().filter_map(|layer| Some(of(layer.parts.as_ref()?))).sum();
+        let all = StepTimes {
+            forward_ms: sum(|times| times.forward_ms),
+            input_gradient_ms: sum(|times| times.input_gradient_ms),
+            weight_gradient_ms: sum(|times| times.weight_gradient_ms),
+            update_ms: sum(|times| times.update_ms),
+        };
+        let mut cells = ["all", "", ""].map(str::to_owned).to_vec();
+        cells.push(ms(total));
+        cells.extend(step_cells(Some(all)));
+        let least: f64 = profile.layers.iter().filter_map(|layer| layer.least_ms).sum();
+        cells.extend([if least > 0.0 { ms(least) } else { String::new() }, "100.0%".to_owned(), String::new()]);
+        lines.insert(0, cells);
+    }
+    Some(Layers { numbers: (3..header.len()).collect(), header, lines })
+}
+
+/// The parts of a step; empty where a part takes no time.
+fn step_cells(times: Option<StepTimes>) -> [String; 4] {
+    let Some(StepTimes { forward_ms, input_gradient_ms, weight_gradient_ms, update_ms }) = times else {
+        return Default::default();
+    };
+    let cell = |time: f64| if time > 0.0 { ms(time) } else { String::new() };
+    [forward_ms, input_gradient_ms, weight_gradient_ms, update_ms].map(cell)
 }
 
 /// What a profile's table stands under.
 fn title(row: &Row) -> String {
     let pass = match row.mode {
         Mode::Infer => "a forward pass",
-        Mode::Train => "a training step's forward pass",
+        Mode::Train => "a training step",
     };
-    let parts = match row.figures().and_then(|figures| figures.profile.as_ref()?.peak) {
+    let profile = row.figures().and_then(|figures| figures.profile.as_ref());
+    let parts = match profile.and_then(|profile| profile.peak) {
+        Some(Peak { gflops, .. }) if row.mode == Mode::Train => format!(
+            "by layer: forward, the gradients of input and of weight (of a normalization together), the optimizer's update; at \
+             least: the multiply-adds of all of them at the {gflops:.0} GFLOP/s that were measured"
+        ),
         Some(Peak { gflops, weights_gbs, values_gbs }) => format!(
             "by stage; at least: at the {gflops:.0} GFLOP/s that were measured, or at {weights_gbs:.0} GB/s of weights and \
              {values_gbs:.0} of activations"
         ),
+        None if row.mode == Mode::Train => "forward, by layer".to_owned(),
         None => "by layer".to_owned(),
     };
     format!("{}, batch {}, on {}: {pass} {parts}", row.model, row.batch, row.engine())
@@ -135,8 +183,8 @@ pub fn terminal(rows: &[Row]) -> String {
         fitted(&header(), &NUMBERS, &LESS_NEEDED, rows.iter().map(cells).collect())
     );
     for row in rows {
-        if let Some(layers) = layers(row) {
-            text += &format!("\n{}\n\n{}", title(row), table(&LAYERS, &LAYERS_NUMBERS, layers));
+        if let Some(Layers { header, numbers, lines }) = layers(row) {
+            text += &format!("\n{}\n\n{}", title(row), table(&header, &numbers, lines));
         }
     }
     text
@@ -148,8 +196,8 @@ pub fn markdown(rows: &[Row]) -> String {
     text += &markdown_table(&header(), &NUMBERS, rows.iter().map(cells));
     text += &format!("\n{LEGEND}\n");
     for row in rows {
-        if let Some(layers) = layers(row) {
-            text += &format!("\n{}:\n\n{}", title(row), markdown_table(&LAYERS, &LAYERS_NUMBERS, layers));
+        if let Some(Layers { header, numbers, lines }) = layers(row) {
+            text += &format!("\n{}:\n\n{}", title(row), markdown_table(&header, &numbers, lines));
         }
     }
     text
@@ -181,8 +229,8 @@ pub fn page(rows: &[Row]) -> Result<Page> {
         page = page.svg(&chart, "Up and to the left is better. Accuracies are those published with the weights.");
     }
     for row in rows {
-        if let Some(layers) = layers(row) {
-            page = page.heading(&title(row)).table(&LAYERS, &layers);
+        if let Some(Layers { header, lines, .. }) = layers(row) {
+            page = page.heading(&title(row)).table(&header, &lines);
         }
     }
     Ok(page)

@@ -1,5 +1,7 @@
 //! A process that measures one network on one device.
 
+mod step;
+
 use std::any::Any;
 use std::collections::HashMap;
 use std::io::{self, BufRead, Write};
@@ -19,7 +21,7 @@ use convzoo::{
     Classifier, Fused, FusedProfile, FusedStage, Inference, Network, Options, Predict, Summary, create, record,
 };
 use convzoo_kernels::engine::StepKind;
-use convzoo_kernels::{Isa, peak};
+use convzoo_kernels::{Isa, extension, peak};
 
 use super::job::{Job, LayerTime, Mode, Peak, Precision, Profile, Reply, Request, Work};
 use super::machine::peak_rss_mib;
@@ -92,7 +94,11 @@ fn serve(job: &Job, requests: impl Iterator<Item = io::Result<String>>) -> Resul
                 typical = median(&times);
                 say(&Reply::Times { ms: times, peak_rss_mib: peak_rss_mib() })?;
             }
-            Request::Profile { seconds } => say(&Reply::Profile(subject.profile(passes(seconds, typical))?))?,
+            Request::Profile { seconds } => {
+                let profile;
+                (subject, profile) = subject.profile(passes(seconds, typical))?;
+                say(&Reply::Profile(profile))?;
+            }
         }
     }
     Ok(())
@@ -216,15 +222,18 @@ impl Subject {
         Ok((subject, *times.last().unwrap_or(&first)))
     }
 
-    /// The forward pass in its parts, over some passes, and what is between them.
-    fn profile(&self, passes: usize) -> Result<Profile> {
-        match &self.form {
+    /// A pass in its parts, over some passes, and what is between them.
+    fn profile(self, passes: usize) -> Result<(Self, Profile)> {
+        let layers = |network, trains| self.layers(network, trains, passes);
+        let profile = match &self.form {
             Form::Infer(inference) => match inference.fused() {
-                Some(fused) => self.stages(fused, passes),
-                None => Ok(Profile { layers: self.layers(inference.network(), false, passes)?, peak: None }),
+                Some(fused) => self.stages(fused, passes)?,
+                None => Profile { layers: layers(inference.network(), false)?, peak: None },
             },
-            Form::Train(network, _) => Ok(Profile { layers: self.layers(network, true, passes)?, peak: None }),
-        }
+            Form::Train(..) if extension::serves(&self.device) => return step::profile(self, passes),
+            Form::Train(network, _) => Profile { layers: layers(network, true)?, peak: None },
+        };
+        Ok((self, profile))
     }
 
     /// Each stage of the fused network beside the least that it would take.
@@ -260,6 +269,7 @@ impl Subject {
                 gflops: gflops(stage.macs, median_ms),
                 min_ms: Some(1e3 * stage.fastest.as_secs_f64()),
                 work: Some(work),
+                parts: None,
                 least_ms: None,
             }
         });
@@ -298,6 +308,7 @@ impl Subject {
                 gflops: gflops(layer.macs * batch, median_ms),
                 min_ms: None,
                 work: None,
+                parts: None,
                 least_ms: None,
             }
         });
@@ -347,6 +358,7 @@ fn unnamed(name: &str, median_ms: f64) -> LayerTime {
         gflops: 0.0,
         min_ms: None,
         work: None,
+        parts: None,
         least_ms: None,
     }
 }
