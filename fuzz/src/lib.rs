@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use burn::module::Module;
 use burn::tensor::Device;
+use convzoo::compress::{Archive, Codebook, Entry, Tensor, prune, write};
 use convzoo::data::{self, Dataset, Source, decode};
+use convzoo::pretrained::lenet5_digits;
 use convzoo::train::{Recipe, RunRecord, load_state};
 use convzoo::weights::{self, Checkpoint, Precision};
 use convzoo::{Options, create_from};
@@ -36,12 +38,14 @@ pub struct Target {
 const MIB: usize = 1 << 20;
 
 /// Every reader.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     Target { name: "pickle", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "zip", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "safetensors", run: checkpoint, most_bytes: 32 * MIB },
     // Burn makes room for the header's table, which it takes to have up to 100 MiB.
     Target { name: "pack", run: checkpoint, most_bytes: 128 * MIB },
+    Target { name: "compressed", run: checkpoint, most_bytes: 32 * MIB },
+    Target { name: "codes", run: codes, most_bytes: 32 * MIB },
     Target { name: "idx", run: idx, most_bytes: 32 * MIB },
     Target { name: "cifar", run: cifar, most_bytes: 32 * MIB },
     // 128 megapixels in 16 bits and four channels, and an encoder's buffer beside them.
@@ -65,6 +69,7 @@ pub fn corpus(target: &Target) -> io::Result<Vec<Vec<u8>>> {
         "pickle" => vec![fixture("legacy.pth")?],
         "zip" => vec![fixture("trained.pth")?, fixture("mixed.pth")?],
         "safetensors" | "pack" => saved(target.name)?,
+        "compressed" | "codes" => compressed_files()?,
         "image" => images(),
         "recipe" => contents(&root.join("../crates/convzoo-train/recipes"))?,
         "checkpoint" => record()?,
@@ -97,6 +102,32 @@ fn saved(format: &str) -> io::Result<Vec<Vec<u8>>> {
         written.map_err(io::Error::other).and_then(|()| fs::read(&path))
     });
     files.into_iter().collect()
+}
+
+/// A small network's weights and LeNet-5's: as they are, pruned, shared, and both.
+fn compressed_files() -> io::Result<Vec<Vec<u8>>> {
+    let device = Device::flex();
+    let lenet = lenet5_digits(&device).map_err(io::Error::other)?;
+    let tiny = weights::tensors(&Tiny::new(&device)).map_err(io::Error::other)?;
+    let lenet = weights::tensors(&lenet).map_err(io::Error::other)?;
+    let text = r#"{"model":"lenet5"}"#;
+    let file = |text: &str, tensors: &[Tensor], sparsity: f64, bits: Option<u32>| {
+        let compressed = tensors.iter().cloned().map(|mut tensor| {
+            prune(&mut tensor.values, sparsity);
+            if let Some(bits) = bits {
+                tensor.values = Codebook::fit(&tensor.values, bits).weights();
+            }
+            tensor
+        });
+        write(text, &compressed.collect::<Vec<_>>())
+    };
+    Ok(vec![
+        file("", &tiny, 0.0, None),
+        file("", &tiny, 0.7, None),
+        file("", &tiny, 0.0, Some(3)),
+        file("", &tiny, 0.7, Some(2)),
+        file(text, &lenet, 0.95, Some(3)),
+    ])
 }
 
 /// A small network's state as checkpoints hold it.
@@ -135,6 +166,18 @@ pub fn checkpoint(bytes: &[u8]) -> bool {
         .and_then(|checkpoint| create_from("lenet5", checkpoint, &Options::default(), &device))
         .is_ok();
     small | lenet
+}
+
+/// Compressed weights, each tensor by itself, without a file and without a network.
+pub fn codes(bytes: &[u8]) -> bool {
+    let Ok(archive) = Archive::read(bytes.to_vec()) else { return false };
+    let read = |(index, entry): (usize, &Entry)| {
+        let values = archive.values(index);
+        let count: usize = entry.shape.iter().product();
+        assert!(values.as_ref().map_or(true, |values| values.len() == count), "'{}' has not its shape", entry.name);
+        values.is_ok()
+    };
+    archive.entries().iter().enumerate().map(read).fold(true, |all, one| all & one)
 }
 
 /// The images of MNIST beside the labels of three, then its labels beside three images.

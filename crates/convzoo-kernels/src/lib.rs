@@ -19,6 +19,7 @@
 //! What operations are, whatever the layout:
 //!
 //! - [`conv`], [`pool`], [`linear`], [`elementwise`], [`lrn`]: shapes and parameters; `convzoo_graph::arithmetic` has the sizes of outputs.
+//! - [`sparse`]: fully-connected layers most of whose weights are zero.
 //! - [`error`], [`values`], [`math`]: errors, shared weights, activations of one value.
 //!
 //! What kernels stand on:
@@ -59,6 +60,7 @@ pub mod peak;
 pub mod planar;
 pub mod pool;
 pub mod simd;
+mod sparse;
 mod values;
 pub mod winograd;
 

@@ -13,6 +13,7 @@ use half::slice::HalfFloatSliceExt;
 use crate::elementwise::{Activation, Apply};
 use crate::error::check_length;
 use crate::simd::Simd;
+use crate::sparse::{BREAK_EVEN, SparseWeight, density};
 use crate::{KernelError, Values};
 
 /// The precision in which weights are kept; sums are always taken in f32.
@@ -34,10 +35,11 @@ pub struct Linear {
     pub(crate) bias: Vec<f32>,
 }
 
-/// A weight `[outputs, inputs]` in either precision.
+/// A weight `[outputs, inputs]`, in either precision or without its zeros.
 pub(crate) enum Weight {
     Single(Values),
     Half(Vec<f16>),
+    Sparse(SparseWeight),
 }
 
 impl Linear {
@@ -64,6 +66,29 @@ impl Linear {
         Ok(Self { outputs, inputs, weight, bias })
     }
 
+    /// The same layer with a weight of those numbers that are not zero, in single precision, if so few are left that it
+    /// is faster.
+    pub fn sparse_where_faster(self) -> Self {
+        match &self.weight {
+            Weight::Single(weight) if density(weight) < BREAK_EVEN => self.sparse(),
+            _ => self,
+        }
+    }
+
+    /// The same layer with a weight of those numbers that are not zero, where it is in single precision.
+    pub fn sparse(self) -> Self {
+        let weight = match self.weight {
+            Weight::Single(weight) => Weight::Sparse(SparseWeight::new(&weight, self.inputs)),
+            other => other,
+        };
+        Self { weight, ..self }
+    }
+
+    /// Whether its weight is kept without its zeros.
+    pub fn is_sparse(&self) -> bool {
+        matches!(self.weight, Weight::Sparse(_))
+    }
+
     /// Input features.
     pub fn inputs(&self) -> usize {
         self.inputs
@@ -77,16 +102,25 @@ impl Linear {
     /// The precision of its weight.
     pub fn precision(&self) -> LinearPrecision {
         match self.weight {
-            Weight::Single(_) => LinearPrecision::Single,
+            Weight::Single(_) | Weight::Sparse(_) => LinearPrecision::Single,
             Weight::Half(_) => LinearPrecision::Half,
+        }
+    }
+
+    /// Multiplications for one image.
+    pub fn multiplications(&self) -> usize {
+        match &self.weight {
+            Weight::Sparse(weight) => weight.len(),
+            _ => self.inputs * self.outputs,
         }
     }
 
     /// Bytes of its weight.
     pub fn weight_bytes(&self) -> usize {
-        let number = match self.weight {
+        let number = match &self.weight {
             Weight::Single(_) => size_of::<f32>(),
             Weight::Half(_) => size_of::<f16>(),
+            Weight::Sparse(weight) => return weight.bytes(),
         };
         self.inputs * self.outputs * number
     }
@@ -130,7 +164,7 @@ impl Number for f16 {
 
 /// Outputs and images whose dot products run side by side.
 pub(crate) const ROWS: usize = 4;
-const IMAGES: usize = 4;
+pub(crate) const IMAGES: usize = 4;
 
 /// Where the dot products of a layer are read and written.
 pub(crate) struct Dots<'a, W> {

@@ -8,17 +8,19 @@ mod common;
 use std::sync::Arc;
 
 use common::{activated, assert_close, random};
+use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
 use convzoo_kernels::blocked::elementwise::{elementwise, gate};
 use convzoo_kernels::blocked::layer_norm::{LayerNorm, layer_norm};
 use convzoo_kernels::blocked::linear::linear;
 use convzoo_kernels::blocked::lrn::local_response_norm;
 use convzoo_kernels::blocked::pool::pool2d;
 use convzoo_kernels::blocked::rearrange::{Flatten, concatenate, gather};
+use convzoo_kernels::conv::ConvShape;
 use convzoo_kernels::elementwise::{Activation, ScaleShift};
 use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
 use convzoo_kernels::pool::{PoolKind, PoolShape};
-use convzoo_kernels::{Isa, KernelError, Layout};
+use convzoo_kernels::{Isa, KernelError, Layout, Operation, parallel};
 use proptest::prelude::*;
 
 /// Where `[n, c, y, x]` lies in a tensor in NCHW order.
@@ -139,10 +141,13 @@ proptest! {
         inputs in 1usize..=70,
         outputs in 1usize..=20,
         relu in any::<bool>(),
+        zeros in 0usize..=3,
         seed in any::<u64>(),
     ) {
         let input = random(batch * inputs, seed);
-        let weight = random(outputs * inputs, seed ^ 1);
+        let mut weight = random(outputs * inputs, seed ^ 1);
+        // All are left, or every second, or every third, or every fourth.
+        weight.iter_mut().enumerate().filter(|(i, _)| i % (zeros + 1) > 0).for_each(|(_, weight)| *weight = 0.0);
         let bias = random(outputs, seed ^ 2);
         let dot = |n: usize, o: usize| {
             let terms = (0..inputs).map(|i| f64::from(input[n * inputs + i]) * f64::from(weight[o * inputs + i]));
@@ -159,6 +164,10 @@ proptest! {
                 let found = linear(isa, layer, activation, from, 3).unwrap().apply(&[&input]);
                 assert_close(&found, &expected, tolerance, &format!("{precision:?} on {isa}"));
             }
+            let layer = Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap().sparse();
+            let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
+            let found = linear(isa, Arc::new(layer), activation, from, 3).unwrap().apply(&[&input]);
+            assert_close(&found, &expected, 1e-6, &format!("without zeros on {isa}"));
         }
     }
 
@@ -299,7 +308,7 @@ proptest! {
             let from = channels.iter().map(|c| layout(*c, 1)).collect();
             let found = concatenate(isa, from, layout(total, 0), 2).unwrap().apply(&slices);
             prop_assert!(found == expected, "a concatenation of {channels:?} on {isa}");
-            let found = convzoo_kernels::Operation::apply(&Flatten::new(layout(total, 1), 2), &[&expected]);
+            let found = Flatten::new(layout(total, 1), 2).apply(&[&expected]);
             prop_assert!(found == expected, "flattening {total} channels on {isa}");
         }
     }
@@ -312,6 +321,63 @@ fn a_relu_does_not_turn_nan_into_zero() {
         let operation = elementwise(isa, None, Activation::Relu, vec![layout], layout, 1).unwrap();
         let found = operation.apply(&[&[f32::NAN, -1.0, 2.0]]);
         assert!(found[0].is_nan() && found[1..] == [0.0, 2.0], "{found:?} on {isa}");
+    }
+}
+
+/// Where products without zeros become faster: what `docs/src/kernels.md` shows. A 1×1 convolution is a product with
+/// each pixel.
+#[test]
+#[ignore = "it measures"]
+fn dense_and_sparse_products_by_density() {
+    const DENSITIES: [f64; 6] = [0.5, 0.4, 0.3, 0.2, 0.1, 0.05];
+    let isa = Isa::detect().unwrap();
+    let threads = parallel::threads();
+    let fastest = |operation: &dyn Operation, input: &[f32]| {
+        let once = || {
+            let start = std::time::Instant::now();
+            operation.apply(&[input]);
+            start.elapsed().as_secs_f64() * 1e3
+        };
+        (0..40).map(|_| once()).fold(f64::MAX, f64::min)
+    };
+    let weights = |count: usize, density: f64| {
+        let mut weight = random(count, 2);
+        // Numbers from −1 to 1, evenly.
+        let gone = random(count, 3).into_iter().map(|number| f64::from(number.abs()) >= density);
+        weight.iter_mut().zip(gone).filter(|(_, gone)| *gone).for_each(|(weight, _)| *weight = 0.0);
+        weight
+    };
+    println!("{isa}, {threads} threads, milliseconds: with all weights, and without zeros by density");
+    println!("{:<28} {:>8} {}", "", "all", DENSITIES.map(|density| format!("{density:>8}")).join(" "));
+    let row = |name: String, dense: f64, inputs: usize, outputs: usize, batch: usize| {
+        let (input, from) = (random(batch * inputs, 1), Layout::new([batch, inputs, 1, 1], isa.lanes(), 0));
+        let sparse = DENSITIES.map(|density| {
+            let weight = weights(inputs * outputs, density);
+            let layer = Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap().sparse();
+            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, threads).unwrap();
+            format!("{:8.3}", fastest(&*operation, &input))
+        });
+        println!("{name:<28} {dense:8.3} {}", sparse.join(" "));
+    };
+    for (inputs, outputs) in [(400, 120), (4096, 1000), (4096, 4096), (9216, 4096)] {
+        for batch in [1, 8] {
+            let (input, from) = (random(batch * inputs, 1), Layout::new([batch, inputs, 1, 1], isa.lanes(), 0));
+            let weight = weights(inputs * outputs, 1.0);
+            let layer = Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap();
+            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, threads).unwrap();
+            let dense = fastest(&*operation, &input);
+            row(format!("{inputs} to {outputs}, batch {batch}"), dense, inputs, outputs, batch);
+        }
+    }
+    for (inputs, outputs, side) in [(64, 256, 27), (512, 1000, 13)] {
+        let input = random(inputs * side * side, 1);
+        let layout = |channels| Layout::new([1, channels, side, side], isa.lanes(), 0);
+        let shape = ConvShape::square(inputs, outputs, 1);
+        let conv = Conv::new(isa, shape, Algorithm::Direct, &weights(inputs * outputs, 1.0), None).unwrap();
+        let epilogue = Epilogue { sum: None, activation: Activation::Identity };
+        let operation = conv.operation(layout(inputs), layout(outputs), epilogue, threads).unwrap();
+        let dense = fastest(&*operation, &input);
+        row(format!("1×1, {inputs} to {outputs}, {side}×{side}"), dense, inputs, outputs, side * side);
     }
 }
 

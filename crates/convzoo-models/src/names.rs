@@ -89,6 +89,11 @@ pub fn layer_names<N: Classifier>(network: &N) -> HashMap<ParamId, String> {
     name_tree(network).layers
 }
 
+/// The name, in the reference's state dict, of each tensor of `network`.
+pub fn tensor_names<N: Classifier>(network: &N) -> HashMap<ParamId, String> {
+    name_tree(network).state.into_iter().map(|entry| (entry.id, entry.name)).collect()
+}
+
 /// The layer, of those that files may lack, which the tensor of this name belongs to.
 pub(crate) fn optional_layer<N: Classifier>(network: &N, name: &str) -> Option<&'static str> {
     let within = |layer: &str| name.strip_prefix(layer).is_some_and(|rest| rest.starts_with('.'));

@@ -1,8 +1,10 @@
 //! Loading and saving weights, by the names of PyTorch's state dicts.
 //!
-//! [`load`] tells PyTorch's checkpoints, safetensors and Burn's own pack apart by content and matches entries against
-//! the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`, `model`,
-//! `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that `load_state_dict` takes.
+//! [`load`] tells PyTorch's checkpoints, safetensors, Burn's own pack and compressed files apart by content and matches
+//! entries against the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`,
+//! `model`, `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that `load_state_dict` takes.
+
+mod compressed;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -16,6 +18,7 @@ use burn::store::pytorch::PytorchReader;
 use burn::store::pytorch_reader::PickleValue;
 use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, TensorData};
+pub use compressed::{compressed, save_compressed, tensors, with_tensors};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
@@ -35,7 +38,7 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is none of the known formats.
-    #[error("{} is no PyTorch checkpoint, safetensors file or Burn pack", told(.path))]
+    #[error("{} is no PyTorch checkpoint, safetensors file, Burn pack or file of compressed weights", told(.path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -196,6 +199,11 @@ impl Checkpoint {
                 let file = Arc::new(Mutex::new(file));
                 let store = SafetensorsStore::from_file(path).map_indices_contiguous(false);
                 tensors_of(store).map(|tensors| header.seek(tensors, &file))
+            }
+            Format::Compressed => {
+                let (tensors, text) = compressed::open(path)?;
+                metadata = text;
+                Ok(tensors)
             }
             Format::Pytorch => {
                 if let Some(name) = foreign_name(path).map_err(damaged)? {
@@ -599,6 +607,7 @@ const MAX_HEADER: u64 = 100_000_000;
 
 enum Format {
     Safetensors,
+    Compressed,
     Pytorch,
     Burnpack {
         /// Bytes of the header's table, as it claims.
@@ -631,6 +640,7 @@ fn sniff(path: &Path) -> Result<Format, WeightsError> {
     match head.as_slice() {
         // The length of a JSON header, then the header. It is checked first: a length can start with any byte.
         [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
+        head if head.starts_with(convzoo_compress::MAGIC) => Ok(Format::Compressed),
         // A zip archive, or a pickle of protocol 2 or later.
         [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
         // Its version in two bytes, then the length of its table.

@@ -114,6 +114,10 @@ fn mutations_of_every_format_are_read_or_refused() {
     fuzz("tiny.safetensors", &std::fs::read(safe).unwrap(), 3000, tiny);
     fuzz("tiny.bpk", &std::fs::read(pack).unwrap(), 3000, tiny);
 
+    let compressed = path("tiny.czc");
+    weights::save_compressed(&read, &compressed).unwrap();
+    fuzz("tiny.czc", &std::fs::read(compressed).unwrap(), 3000, tiny);
+
     // Here classes, channels, options and labels are the file's to say.
     let (safe, pack) = (path("small.safetensors"), path("small.bpk"));
     let lenet = create("lenet5", &Options::default(), &device).unwrap();

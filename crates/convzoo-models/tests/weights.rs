@@ -77,14 +77,16 @@ fn files_give_back_every_bit() {
         let (safe, pack) = (path(&format!("bits-{name}.safetensors")), path(&format!("bits-{name}.bpk")));
         weights::save(&network, &safe).unwrap();
         weights::save_pack(&network, &pack, Precision::Full).unwrap();
-        for path in [&safe, &pack] {
+        let compressed = path(&format!("bits-{name}.czc"));
+        weights::save_compressed(&network, &compressed).unwrap();
+        for path in [&safe, &pack, &compressed] {
             assert_same_bits(&network, &open(name, path, &Options::default()).unwrap());
         }
         // Through the other format, and again: the same files.
         let again = path(&format!("bits-{name}-again"));
         weights::save(&open(name, &pack, &Options::default()).unwrap(), &again).unwrap();
         assert!(std::fs::read(&safe).unwrap() == std::fs::read(&again).unwrap(), "{name}");
-        for path in [safe, pack, again] {
+        for path in [safe, pack, compressed, again] {
             std::fs::remove_file(path).unwrap();
         }
     }
@@ -307,7 +309,9 @@ fn files_store_a_preprocessing_that_is_not_the_familys() {
     let network = network.with_preprocessing(other);
     weights::save(&network, &safe).unwrap();
     weights::save_pack(&network, &pack, Precision::Full).unwrap();
-    for path in [safe, pack] {
+    let compressed = path("preprocessing.czc");
+    weights::save_compressed(&network, &compressed).unwrap();
+    for path in [safe, pack, compressed] {
         assert_eq!(open("lenet5", &path, &Options::default()).unwrap().preprocessing(), other);
     }
     // One that would make images of a billion pixels, or none.

@@ -12,7 +12,7 @@ use convzoo_models::{Classifier, weights};
 
 use crate::checkpoint::{Checkpoints, State};
 use crate::dashboard::{Dashboard, Part};
-use crate::gradients::Gradients;
+use crate::gradients::{Gradients, Rules};
 use crate::history::best;
 use crate::progress::{Event, Progress};
 use crate::run::Report;
@@ -38,6 +38,8 @@ pub(crate) struct Fit<N: Classifier + ModuleDisplay + 'static> {
     pub devices: Vec<Device>,
     /// Which layers are trained.
     pub plan: Plan,
+    /// What is done to gradients before a step.
+    pub rules: Rules,
     /// Batches in an epoch.
     pub batches: usize,
     pub folder: PathBuf,
@@ -193,7 +195,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
         let is_full = pass.gradients.batches() == self.recipe.accumulation * self.devices.len();
         let steps = is_full || self.state.position.batches == self.batches;
         if steps {
-            self.step(rate, &mut pass.gradients);
+            self.step(rate, &mut pass.gradients)?;
         }
         self.see(pass.unread.replace(Unread { figures, step, rate }), dashboard)?;
         self.progress(false, pass.images, pass.seconds());
@@ -201,14 +203,16 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     }
 
     /// One step of the optimizer.
-    fn step(&mut self, rate: f64, gradients: &mut Gradients) {
+    fn step(&mut self, rate: f64, gradients: &mut Gradients) -> Result<(), TrainError> {
         let State { model, optimizer, average, position } = &mut self.state;
         let gradients = gradients.take(model, self.recipe.clip_norm);
+        let gradients = self.rules.apply(model, gradients).map_err(|error| TrainError::Stopped(error.to_string()))?;
         *model = optimizer.step(self.plan.rates(rate), model.clone(), gradients);
         position.steps += 1;
         if let Some(old) = average.take() {
             *average = Some(old.update(model, position.steps));
         }
+        Ok(())
     }
 
     /// After a step: whether the run was asked to stop, and a checkpoint where one is due.

@@ -1,6 +1,58 @@
-use burn::module::{Module, ModuleVisitor, Param};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData, TensorReadError};
+use convzoo_models::{Classifier, tensor_names};
+
+/// What is done to a parameter's gradient, row-major, before the optimizer sees it: zeroing that of weights that are to
+/// stay, or giving the same to weights that are to stay equal.
+pub type GradientRule = Arc<dyn Fn(&mut [f32]) + Send + Sync>;
+
+/// The rules of some parameters.
+#[derive(Default)]
+pub(crate) struct Rules(HashMap<ParamId, GradientRule>);
+
+impl Rules {
+    /// Rules by the reference's names of the tensors.
+    pub fn of<N: Classifier>(network: &N, rules: &HashMap<String, GradientRule>) -> Self {
+        let names = if rules.is_empty() { HashMap::new() } else { tensor_names(network) };
+        Self(names.into_iter().filter_map(|(id, name)| Some((id, Arc::clone(rules.get(&name)?)))).collect())
+    }
+
+    /// The gradients as the rules have them.
+    pub fn apply<M: Module>(&self, module: &M, gradients: GradientsParams) -> Result<GradientsParams, TensorReadError> {
+        if self.0.is_empty() {
+            return Ok(gradients);
+        }
+        let mut ruled = Ruled { rules: self, gradients, error: None };
+        module.visit(&mut ruled);
+        ruled.error.map_or(Ok(ruled.gradients), Err)
+    }
+}
+
+/// Applies rules.
+struct Ruled<'a> {
+    rules: &'a Rules,
+    gradients: GradientsParams,
+    error: Option<TensorReadError>,
+}
+
+impl ModuleVisitor for Ruled<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Some(rule) = self.rules.0.get(&param.id) else { return };
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else { return };
+        let (shape, device) = (gradient.dims(), gradient.device());
+        match gradient.try_into_vec_as::<f32>() {
+            Ok(mut values) => {
+                rule(&mut values);
+                self.gradients.register(param.id, Tensor::<D>::from_data(TensorData::new(values, shape), &device));
+            }
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
 
 /// The gradient of a step under way: the mean over the images of several batches.
 #[derive(Default)]
@@ -138,6 +190,15 @@ mod tests {
             assert!((own - expected).abs() < 1e-6, "{own}, in PyTorch {expected}");
         }
         assert_eq!(clip(Some(14.0)), clip(None), "a norm of 13 is below 14");
+    }
+
+    #[test]
+    fn a_rule_changes_its_parameters_gradient_and_no_other() {
+        let weights = weights();
+        let rule: GradientRule = Arc::new(|gradient| gradient[0] = 0.0);
+        let rules = Rules(HashMap::from([(weights.matrix.id, rule)]));
+        let ruled = rules.apply(&weights, gradients(&weights, [3.0, 4.0], [[12.0], [5.0]])).unwrap();
+        assert_eq!(values(&weights, &ruled), [3.0, 4.0, 0.0, 5.0]);
     }
 
     #[test]

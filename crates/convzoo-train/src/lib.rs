@@ -34,6 +34,7 @@ mod transfer;
 pub use checkpoint::load_state;
 pub use error::TrainError;
 pub use evaluate::{Evaluation, Mistake, Views, evaluate};
+pub use gradients::GradientRule;
 pub use history::{Epoch, Measures, RunRecord, RunStatus};
 pub use loader::{Batch, Loader, Partners};
 pub use mix::Mix;

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,6 +14,7 @@ use crate::dashboard::Dashboard;
 use crate::features::Features;
 use crate::fit::{Ending, Fit};
 use crate::folder::{Place, RunFolder};
+use crate::gradients::{GradientRule, Rules};
 use crate::listing::Listing;
 use crate::progress::Event;
 use crate::trainable::{Loss, TrainableClassifier};
@@ -27,6 +28,8 @@ pub(crate) struct Job {
     pub recipe: Recipe,
     pub recipe_name: Option<String>,
     pub loss: Option<Arc<dyn Loss>>,
+    /// By the reference's names of the tensors.
+    pub gradient_rules: HashMap<String, GradientRule>,
     pub seed: u64,
     pub device: Device,
     pub device_name: Option<String>,
@@ -72,6 +75,7 @@ impl Job {
             recipe: self.recipe.clone(),
             seed: self.seed,
             folder: folder.path().to_owned(),
+            rules: Rules::of(&state.model.network, &self.gradient_rules),
             state,
             record,
             plan,

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use convzoo_data::{Preprocess, Splits};
 use convzoo_models::Classifier;
 
 use crate::folder::Place;
+use crate::gradients::GradientRule;
 use crate::preprocess::preprocess;
 use crate::progress::Event;
 use crate::run::Job;
@@ -109,6 +111,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
             recipe: Recipe::default(),
             recipe_name: None,
             loss: None,
+            gradient_rules: HashMap::new(),
             seed: 0,
             device,
             device_name: None,
@@ -144,6 +147,13 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
     /// it: a run that is resumed needs the same again.
     pub fn loss(mut self, loss: impl Loss + 'static) -> Self {
         self.job.loss = Some(Arc::new(loss));
+        self
+    }
+
+    /// What is done to the gradients of some parameters, named as in the reference's state dict, before the optimizer
+    /// sees them. The record has no word for it: a run that is resumed needs the same again.
+    pub fn gradient_rules(mut self, rules: HashMap<String, GradientRule>) -> Self {
+        self.job.gradient_rules = rules;
         self
     }
 

@@ -6,7 +6,7 @@
 //! | feature | adds |
 //! |---|---|
 //! | `flex`, `ndarray`, `tch`, `wgpu`, `cuda`, `remote` | the device of that name |
-//! | `train` | `train`: recipes, the training loop, evaluation |
+//! | `train` | `train`: recipes, the training loop, evaluation; `compress`: Deep Compression |
 //! | `visualize` | `visualize` and `report`: Grad-CAM and other visualizations of networks, charts, pages |
 //! | `cli` | the program `convzoo`, and all that it needs of these |
 //!
@@ -24,6 +24,8 @@
 //! ```
 
 mod classify;
+#[cfg(feature = "train")]
+pub mod compress;
 pub mod device;
 pub mod embed;
 #[cfg(feature = "remote")]

@@ -8,6 +8,7 @@ use crate::elementwise::Activation;
 use crate::linear::{Dots, Linear, Number, ROWS, Weight};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
+use crate::sparse::{SparseDots, SparseWeight};
 use crate::{Isa, KernelError, Layout};
 
 /// A layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes.
@@ -66,7 +67,63 @@ impl Operation for LinearOperation {
                 Weight::Half(weight) => {
                     self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
                 }
+                Weight::Sparse(weight) => {
+                    self.isa.call(SparseTask { operation: self, task, weight, input: inputs[0], output })
+                }
             }
+        }
+    }
+}
+
+impl LinearOperation {
+    /// The outputs of a task; the last one also clears the empty lanes after them.
+    ///
+    /// # Safety
+    /// The pointer is valid for the output's layout, of blocks of so many lanes.
+    #[inline(always)]
+    unsafe fn rows(&self, task: usize, output: *mut f32, lanes: usize) -> std::ops::Range<usize> {
+        let outputs = self.linear.outputs();
+        if task + 1 == self.parts {
+            for image in 0..self.output.batch {
+                // SAFETY: the caller's promise.
+                unsafe {
+                    let empty = output.add(image * self.output.image + outputs);
+                    empty.write_bytes(0, outputs.next_multiple_of(lanes) - outputs);
+                }
+            }
+        }
+        let groups = piece(outputs.div_ceil(ROWS), self.parts, task);
+        groups.start * ROWS..outputs.min(groups.end * ROWS)
+    }
+}
+
+struct SparseTask<'a> {
+    operation: &'a LinearOperation,
+    task: usize,
+    weight: &'a SparseWeight,
+    input: *const f32,
+    output: *mut f32,
+}
+
+impl Kernel for SparseTask<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let LinearOperation { linear, activation, input, output, .. } = self.operation;
+        // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own.
+        unsafe {
+            let rows = self.operation.rows(self.task, self.output, S::LANES);
+            let dots = SparseDots {
+                weight: self.weight,
+                bias: &linear.bias,
+                input: self.input,
+                input_step: input.image,
+                output: self.output,
+                output_step: output.image,
+                activation: *activation,
+            };
+            dots.write::<S>(rows, input.batch);
         }
     }
 }
@@ -84,18 +141,10 @@ impl<W: Number> Kernel for Task<'_, W> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        let LinearOperation { linear, activation, input, output, parts, .. } = self.operation;
-        let outputs = linear.outputs();
-        // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own, the last one
-        // also the empty lanes after them.
+        let LinearOperation { linear, activation, input, output, .. } = self.operation;
+        // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own.
         unsafe {
-            if self.task + 1 == *parts {
-                for image in 0..output.batch {
-                    let lanes = self.output.add(image * output.image + outputs);
-                    lanes.write_bytes(0, outputs.next_multiple_of(S::LANES) - outputs);
-                }
-            }
-            let groups = piece(outputs.div_ceil(ROWS), *parts, self.task);
+            let rows = self.operation.rows(self.task, self.output, S::LANES);
             let dots = Dots {
                 inputs: linear.inputs(),
                 weight: self.weight,
@@ -106,7 +155,6 @@ impl<W: Number> Kernel for Task<'_, W> {
                 output_step: output.image,
                 activation: *activation,
             };
-            let rows = groups.start * ROWS..outputs.min(groups.end * ROWS);
             dots.write::<S>(rows, input.batch);
         }
     }

@@ -145,7 +145,7 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
                 }
                 [weight, bias] => {
                     let linear = Linear::new(weight.clone(), bias.to_vec(), channels, self.precision)?;
-                    self.engine.linear(input, linear)
+                    self.engine.linear(input, linear.sparse_where_faster())
                 }
                 _ => return Err(KernelError::Missing("bias of a linear layer").into()),
             },

@@ -73,6 +73,8 @@ pub enum StepKind {
     Flatten,
     /// A fully-connected layer.
     Linear(LinearPrecision),
+    /// A fully-connected layer most of whose weights are zero.
+    SparseLinear,
 }
 
 impl fmt::Display for StepKind {
@@ -100,6 +102,7 @@ impl fmt::Display for StepKind {
             Self::Flatten => f.write_str("flattening"),
             Self::Linear(LinearPrecision::Single) => f.write_str("linear"),
             Self::Linear(LinearPrecision::Half) => f.write_str("linear, f16"),
+            Self::SparseLinear => f.write_str("sparse linear"),
         }
     }
 }
@@ -143,8 +146,11 @@ impl ProfiledStep {
             (Op::Linear { linear, activation }, _) => {
                 (step.kind, step.activation) = (StepKind::Linear(linear.precision()), *activation);
                 step.macs = output.batch * linear.inputs() * linear.outputs();
-                step.multiplications = step.macs;
+                step.multiplications = output.batch * linear.multiplications();
                 step.weight_bytes = linear.weight_bytes();
+                if linear.is_sparse() {
+                    step.kind = StepKind::SparseLinear;
+                }
             }
         }
         step

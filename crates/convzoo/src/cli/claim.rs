@@ -27,6 +27,8 @@ pub enum Kind {
     Logits,
     /// A network's weights.
     Weights,
+    /// A network's weights, compressed.
+    Compressed,
 }
 
 impl Kind {
@@ -38,7 +40,7 @@ impl Kind {
             Self::Features => "file of features",
             Self::Array => "array",
             Self::Logits => "file of logits",
-            Self::Weights => "file of weights",
+            Self::Weights | Self::Compressed => "file of weights",
         }
     }
 
@@ -50,7 +52,8 @@ impl Kind {
             Self::Page => &["html", "htm"],
             Self::Features => &["safetensors", "npy"],
             Self::Array => &["npy"],
-            Self::Weights => &["safetensors", "bpk"],
+            Self::Weights => &["safetensors", "bpk", "czc"],
+            Self::Compressed => &["czc"],
             Self::Logits => &[],
         }
     }
@@ -62,7 +65,7 @@ impl Kind {
             Self::Features => Ok(is_array(path)? || holds_only(path, "features")?),
             Self::Array => is_array(path),
             Self::Logits => holds_only(path, "logits"),
-            Self::Weights => Ok(Checkpoint::open(path).is_ok_and(|weights| weights.metadata().is_some())),
+            Self::Weights | Self::Compressed => Ok(Checkpoint::open(path).is_ok_and(|weights| weights.metadata().is_some())),
         }
     }
 }

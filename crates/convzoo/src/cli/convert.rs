@@ -15,8 +15,8 @@ use super::select::{NetworkArgs, load, make_threads, model_of};
 #[derive(clap::Args)]
 pub struct Args {
     /// The network whose weights they are [default: what the weights say]; IN, weights of any format: PyTorch's
-    /// .pth/.pt/.th, safetensors or Burn's pack, or the name of published ones; OUT, the file to write:
-    /// NAME.safetensors in the reference's names, or NAME.bpk for Burn
+    /// .pth/.pt/.th, safetensors, Burn's pack or a compressed file, or the name of published ones; OUT, the file to
+    /// write: NAME.safetensors in the reference's names, NAME.bpk for Burn, or NAME.czc, compressed without loss
     #[arg(required = true, num_args = 2..=3, value_names = ["[MODEL] IN", "OUT"],
         value_hint = clap::ValueHint::FilePath)]
     files: Vec<OsString>,
@@ -38,7 +38,8 @@ pub struct Args {
 pub const EXAMPLES: &str = "Examples:
   convzoo convert resnet50 resnet50-11ad3fa6.pth resnet50.safetensors
   convzoo convert resnet50 imagenet1k_v2 resnet50.safetensors --f16
-  convzoo convert best.safetensors best.bpk";
+  convzoo convert best.safetensors best.bpk
+  convzoo convert lenet5.czc lenet5.safetensors";
 
 /// Reads weights in one format and writes them in another.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -48,9 +49,12 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         _ => bail!("expected [MODEL] IN OUT"),
     };
     let extension = output.extension().and_then(|extension| extension.to_str());
-    let Some(format @ ("safetensors" | "bpk")) = extension else {
-        bail!("{} must end in .safetensors or .bpk", output.display());
+    let Some(format @ ("safetensors" | "bpk" | "czc")) = extension else {
+        bail!("{} must end in .safetensors, .bpk or .czc", output.display());
     };
+    if format == "czc" && args.f16 {
+        bail!("--f16 is for .safetensors and .bpk; a .czc is compressed by `convzoo compress --bits N`");
+    }
     let model = model_of(model, input)?;
     if let Some(classes) = args.replace_head {
         check_classes(model, classes)?;
@@ -64,6 +68,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let precision = if args.f16 { Precision::Half } else { Precision::Full };
     match format {
         "bpk" => weights::save_pack(&network, output, precision)?,
+        "czc" => weights::save_compressed(&network, output)?,
         _ => weights::save_as(&network, output, precision)?,
     }
     print(&format!("{} for {} classes in {}", network.name(), network.classes(), output.display()))?;

@@ -23,7 +23,7 @@ pub struct Args {
     model: Option<String>,
     #[arg(long = "model", hide = true, conflicts_with = "model")]
     named: Option<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors or Burn's pack, told apart by content), or the name of
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, Burn's pack or a compressed one, told apart by content), or the name of
     /// published ones such as imagenet1k_v1, which are downloaded into the cache
     #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
     weights: OsString,
@@ -193,7 +193,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 /// The images of `data`, each with the label that its class has in `network`, found by name where the network knows
 /// its classes' names.
-fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) -> Result<Arc<dyn Dataset>> {
+pub fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) -> Result<Arc<dyn Dataset>> {
     let (own, theirs) = (network.labels(), data.classes());
     // Folders called by WordNet's numbers, sorted, are ImageNet's classes in their order.
     let is_number = |class: &String| class.len() == 9 && class.starts_with('n') && class[1..].parse::<u32>().is_ok();

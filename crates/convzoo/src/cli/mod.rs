@@ -3,6 +3,7 @@
 mod bench;
 mod claim;
 mod completions;
+mod compress;
 mod convert;
 mod devices;
 mod embed;
@@ -78,6 +79,9 @@ enum Command {
     /// Read weights in one format and write them in another
     #[command(after_help = convert::EXAMPLES, override_usage = "convzoo convert [OPTIONS] [MODEL] <IN> <OUT>")]
     Convert(convert::Args),
+    /// Compress weights: pruning, codebooks, Huffman codes (Deep Compression)
+    #[command(after_help = compress::EXAMPLES)]
+    Compress(Box<compress::Args>),
     /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::Args>),
@@ -116,6 +120,7 @@ pub fn run() -> ExitCode {
         Command::Embed(args) => embed::run(&args),
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
+        Command::Compress(args) => compress::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchWorker => bench::worker::run(),
         Command::Shape(args) => shape::run(&args),

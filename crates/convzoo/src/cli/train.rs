@@ -501,7 +501,7 @@ fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usiz
     Ok(())
 }
 
-fn epoch_line(epoch: &Epoch, epochs: usize) -> String {
+pub fn epoch_line(epoch: &Epoch, epochs: usize) -> String {
     format!(
         "epoch {:>3}/{epochs}  train loss {:.4} accuracy {:6.2}%  test loss {:.4} accuracy {:6.2}%  {:.1} s  {:.0} images/s",
         epoch.epoch,
@@ -514,7 +514,7 @@ fn epoch_line(epoch: &Epoch, epochs: usize) -> String {
     )
 }
 
-fn show(bar: &ProgressBar, progress: &Progress) {
+pub fn show(bar: &ProgressBar, progress: &Progress) {
     let Progress { epoch, testing, images, total, images_per_second, seconds_left } = *progress;
     if bar.length() != Some(total as u64) {
         bar.set_position(0);
