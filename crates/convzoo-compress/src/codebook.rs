@@ -59,6 +59,41 @@ impl Codebook {
         Self { values, of }
     }
 
+    /// Gives some weights the value beside the nearest, so that the errors of each `row` of so many weights add up to
+    /// about nothing. A filter's inputs are positive, most of them, after a ReLU: an error of its weights' sum would
+    /// shift all of its map, which is worse than some noise in it.
+    ///
+    /// # Panics
+    /// There are more or fewer weights than before.
+    pub fn balance(&mut self, weights: &[f32], row: usize) {
+        assert_eq!(weights.len(), self.of.len(), "there is a number for each weight");
+        let Self { values, of } = self;
+        for (weights, of) in weights.chunks(row.max(1)).zip(of.chunks_mut(row.max(1))) {
+            let error = |(weight, index): (&f32, &u16)| f64::from(weight - values[usize::from(*index)]);
+            let mut sum: f64 = weights.iter().zip(&*of).map(error).sum();
+            let (up, most) = (sum > 0.0, values.len() - 1);
+            // What a move changes the sum by, and the squared error it costs, per change.
+            let step = |(place, (weight, &index)): (usize, (&f32, &u16))| {
+                let old = usize::from(index);
+                let new = if up { old + 1 } else { old.wrapping_sub(1) };
+                let moves = old > 0 && (1..=most).contains(&new);
+                moves.then(|| {
+                    let square = |index: usize| f64::from(weight - values[index]).powi(2);
+                    let change = f64::from(values[new] - values[old]);
+                    ((square(new) - square(old)) / change.abs(), change, place, new as u16)
+                })
+            };
+            let mut steps: Vec<_> = weights.iter().zip(&*of).enumerate().filter_map(step).collect();
+            steps.sort_by(|a, b| a.0.total_cmp(&b.0));
+            for (_, change, place, new) in steps {
+                if (sum - change).abs() < sum.abs() {
+                    sum -= change;
+                    of[place] = new;
+                }
+            }
+        }
+    }
+
     /// The tensor's weights by these values.
     pub fn weights(&self) -> Vec<f32> {
         self.of.iter().map(|&index| self.values[usize::from(index)]).collect()
@@ -201,6 +236,27 @@ mod tests {
         };
         let errors: Vec<f64> = (1..=8).map(error).collect();
         assert!(errors.windows(2).all(|pair| pair[1] < 0.5 * pair[0]), "squared errors by bits: {errors:?}");
+    }
+
+    #[test]
+    fn balanced_rows_err_by_noise_and_not_by_a_shift() {
+        let weights: Vec<f32> =
+            (1..=4000).map(|i| if i % 3 == 0 { 0.0 } else { (i as f32 * 0.37).sin().powi(3) }).collect();
+        let shift = |codebook: &Codebook| {
+            let shared = codebook.weights();
+            let rows = weights.chunks(100).zip(shared.chunks(100));
+            let sums = rows.map(|(a, b)| a.iter().zip(b).map(|(a, b)| a - b).sum::<f32>().abs());
+            sums.sum::<f32>()
+        };
+        let noise =
+            |codebook: &Codebook| weights.iter().zip(codebook.weights()).map(|(a, b)| (a - b).powi(2)).sum::<f32>();
+        let near = Codebook::fit(&weights, 4);
+        let mut balanced = near.clone();
+        balanced.balance(&weights, 100);
+        assert!(shift(&balanced) < 0.2 * shift(&near), "{} beside {}", shift(&balanced), shift(&near));
+        assert!(noise(&balanced) < 1.3 * noise(&near), "{} beside {}", noise(&balanced), noise(&near));
+        let zeros = |values: &[f32]| values.iter().map(|value| *value == 0.0).collect::<Vec<_>>();
+        assert_eq!(zeros(&balanced.weights()), zeros(&weights), "other weights are zero");
     }
 
     #[test]

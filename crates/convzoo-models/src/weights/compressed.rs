@@ -6,17 +6,18 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use burn::store::{ModuleSnapshot, bridge};
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
+use burn::store::{ModuleSnapshot, bridge};
 use burn::tensor::{DType, Shape, TensorData};
 use convzoo_compress::{Archive, Tensor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Checkpoint, Metadata, Precision, Rename, Scratch, WeightsError};
 use crate::{Classifier, imagenet};
 
-/// What the file says of its network: as other files do, but for the thousand names of ImageNet's classes, which would
-/// be a fiftieth of SqueezeNet's.
+/// What the file says of its network: as other files do, but for options that are not set, and for the thousand names of
+/// ImageNet's classes, which would be a fiftieth of SqueezeNet's.
 #[derive(Serialize, Deserialize)]
 struct About {
     #[serde(flatten)]
@@ -32,6 +33,19 @@ impl About {
             true => Self { metadata: Metadata { labels: Vec::new(), ..metadata }, imagenet: true },
             false => Self { metadata, imagenet: false },
         }
+    }
+
+    fn to_json(&self) -> String {
+        fn without_null(value: Value) -> Value {
+            match value {
+                Value::Object(fields) => {
+                    let set = fields.into_iter().filter(|(_, value)| !value.is_null());
+                    Value::Object(set.map(|(name, value)| (name, without_null(value))).collect())
+                }
+                other => other,
+            }
+        }
+        without_null(serde_json::to_value(self).expect("names, numbers and flags are JSON")).to_string()
     }
 
     fn metadata(self) -> Metadata {
@@ -90,8 +104,7 @@ pub fn with_tensors<N: Classifier>(network: N, tensors: &[Tensor]) -> Result<N, 
 
 /// The bytes of `network`'s weights as [`save_compressed`] writes them.
 pub fn compressed<N: Classifier>(network: &N) -> Result<Vec<u8>, WeightsError> {
-    let about = |metadata| serde_json::to_string(&About::of(metadata)).expect("names, numbers and flags are JSON");
-    let text = network.metadata().map(about).unwrap_or_default();
+    let text = network.metadata().map(|metadata| About::of(metadata).to_json()).unwrap_or_default();
     Ok(convzoo_compress::write(&text, &tensors(network)?))
 }
 

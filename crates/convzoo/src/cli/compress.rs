@@ -13,7 +13,7 @@ use convzoo::{Classifier, Network, weights};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
-use super::eval::with_classes_of;
+use super::eval::{tell_unnamed, with_classes_of};
 use super::names::{DATA, MODELS};
 use super::output::{print, print_json, table, tell, thousands, training_progress};
 use super::select::{DataArgs, DeviceArgs, NetworkArgs, load, model_of, preprocess};
@@ -159,7 +159,9 @@ fn plan(args: &Args) -> Result<Plan> {
 fn data(network: &Network, source: &DataArgs, name: &str) -> Result<Splits> {
     let data = source.open(name)?;
     let train = with_classes_of(network, Arc::clone(&data.train), name)?;
-    Ok(Splits { train, test: with_classes_of(network, Arc::clone(&data.test), name)?, ..data })
+    let test = with_classes_of(network, Arc::clone(&data.test), name)?;
+    tell_unnamed(network);
+    Ok(Splits { train, test, ..data })
 }
 
 fn step_line(step: &Step) -> String {

@@ -136,6 +136,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let network = inference.network();
     let Selection { data, which, held_out_of } = args.source.select(&args.data, args.split.part())?;
     let test = with_classes_of(network, data, &args.data)?;
+    tell_unnamed(network);
     let classes = test.classes();
     let preprocess = preprocess(network, &network.preprocessing(), &*test)?;
     let bar = progress(test.len(), "images");
@@ -191,6 +192,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says so where classes cannot be found by name.
+pub fn tell_unnamed(network: &Network) {
+    if network.labels().is_empty() {
+        tell("note: the weights do not name their classes; class n of the data is taken as output n");
+    }
+}
+
 /// The images of `data`, each with the label that its class has in `network`, found by name where the network knows
 /// its classes' names.
 pub fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) -> Result<Arc<dyn Dataset>> {
@@ -204,9 +212,6 @@ pub fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) ->
                 network.classes(),
                 theirs.len()
             );
-        }
-        if own.is_empty() {
-            tell("note: the weights do not name their classes; class n of the data is taken as output n");
         }
         return Ok(data);
     }

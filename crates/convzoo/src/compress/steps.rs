@@ -198,7 +198,8 @@ impl Compression {
     pub fn share(&mut self, bits: impl Fn(&str) -> Option<u32>) -> Result<(), CompressError> {
         for tensor in self.tensors.iter_mut().filter(|tensor| is_compressed(tensor)) {
             if let Some(bits) = bits(layer_of(tensor)) {
-                let codebook = Codebook::fit(&tensor.values, bits);
+                let mut codebook = Codebook::fit(&tensor.values, bits);
+                codebook.balance(&tensor.values, tensor.values.len() / tensor.shape[0].max(1));
                 tensor.values = codebook.weights();
                 self.codebooks.insert(tensor.name.clone(), codebook);
             }
