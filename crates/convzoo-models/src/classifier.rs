@@ -133,6 +133,13 @@ impl Preprocessing {
         Self { size: [size; 2], resize: None, ..Self::IMAGENET }
     }
 
+    /// The same for inputs of another size: what images are resized to before the crop grows or shrinks alike.
+    pub fn with_size(self, size: [usize; 2]) -> Self {
+        let shorter = |size: [usize; 2]| size[0].min(size[1]).max(1);
+        let resize = self.resize.map(|resize| resize * shorter(size) / shorter(self.size));
+        Self { size, resize, ..self }
+    }
+
     /// Refuses preprocessing that no file can mean: an empty size, a huge resize, a division by zero.
     pub(crate) fn checked(self, path: &Path) -> Result<Self, WeightsError> {
         let [height, width] = self.size;

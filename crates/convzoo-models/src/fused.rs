@@ -96,9 +96,8 @@ impl Fused {
         precision: LinearPrecision,
     ) -> Result<Self, InferenceError> {
         let graph = network.graph(image)?;
-        let mut weights = Weights(HashMap::new());
-        network.visit(&mut weights);
-        let engine = compile(&graph, precision, |parameter| weights.0.get(&parameter.id).cloned())?;
+        let weights = weights_of(network);
+        let engine = compile(&graph, precision, |parameter| weights.get(&parameter.id).cloned())?;
         Ok(Self { engine, names: graph.nodes().iter().map(|node| node.name.clone()).collect() })
     }
 
@@ -130,15 +129,19 @@ fn values(images: Tensor<4>) -> Result<Values, InferenceError> {
     extension::values(images).map_err(|error| InferenceError::Images(error.to_string()))
 }
 
-/// Collects the values of a module's tensors by their ids, shared with it where they can be.
-struct Weights(HashMap<u64, Values>);
-
-impl ModuleVisitor for Weights {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Ok(values) = extension::values(param.val().without_autodiff()) {
-            self.0.insert(param.id.val(), values);
+/// The values of a module's tensors by their ids, shared with it where they can be.
+pub(crate) fn weights_of(module: &impl Module) -> HashMap<u64, Values> {
+    struct Weights(HashMap<u64, Values>);
+    impl ModuleVisitor for Weights {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Ok(values) = extension::values(param.val().without_autodiff()) {
+                self.0.insert(param.id.val(), values);
+            }
         }
     }
+    let mut weights = Weights(HashMap::new());
+    module.visit(&mut weights);
+    weights.0
 }
 
 /// A network of the zoo in its fastest form for inference: [`Fused`] where this project's kernels compute, elsewhere as

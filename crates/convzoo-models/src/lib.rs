@@ -20,6 +20,7 @@ pub mod families;
 mod fused;
 pub mod imagenet;
 mod names;
+pub mod onnx;
 mod published;
 mod registry;
 mod stages;

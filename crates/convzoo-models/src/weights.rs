@@ -1,8 +1,9 @@
 //! Loading and saving weights, by the names of PyTorch's state dicts.
 //!
-//! [`load`] tells PyTorch's checkpoints, safetensors, Burn's own pack and compressed files apart by content and matches
-//! entries against the names that the network's tree gives ([`Classifier::reference_name`]); wrappers (`state_dict`,
-//! `model`, `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that `load_state_dict` takes.
+//! [`load`] tells PyTorch's checkpoints, safetensors, Burn's own pack, ONNX and compressed files apart by content and
+//! matches entries against the names that the network's tree gives ([`Classifier::reference_name`]); wrappers
+//! (`state_dict`, `model`, `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that
+//! `load_state_dict` takes.
 
 mod compressed;
 
@@ -19,11 +20,13 @@ use burn::store::pytorch_reader::PickleValue;
 use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, TensorData};
 pub use compressed::{compressed, save_compressed, tensors, with_tensors};
+use convzoo_onnx::{Contents, ExportError};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::names::{name_tree, optional_layer};
+use crate::onnx::OnnxFile;
 use crate::{Classifier, ModelError, Options, Preprocessing};
 
 /// Why weights cannot be read or written.
@@ -38,7 +41,7 @@ pub enum WeightsError {
         source: io::Error,
     },
     /// The file is none of the known formats.
-    #[error("{} is no PyTorch checkpoint, safetensors file, Burn pack or file of compressed weights", told(.path))]
+    #[error("{} is no PyTorch checkpoint, safetensors file, Burn pack, ONNX file or file of compressed weights", told(.path))]
     Format {
         /// The file.
         path: PathBuf,
@@ -92,6 +95,9 @@ pub enum WeightsError {
     /// There is no such network, or it has no such option.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The network cannot be written as ONNX.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The file cannot be written.
     #[error("cannot write {}: {reason}", told(.path))]
     Write {
@@ -155,6 +161,8 @@ pub struct Checkpoint {
     path: PathBuf,
     tensors: BTreeMap<String, PackTensor>,
     metadata: Option<Metadata>,
+    /// The operations around the tensors, where the file has some.
+    onnx: Option<OnnxFile>,
 }
 
 /// What a file stores of its network besides the tensors.
@@ -189,7 +197,7 @@ impl Checkpoint {
         let damaged = |reason: String| WeightsError::Damaged { path: path.to_owned(), reason };
         let format = sniff(path)?;
         let length = path.metadata().map_or(0, |metadata| metadata.len());
-        let mut metadata = None;
+        let (mut metadata, mut onnx) = (None, None);
         let tensors = match format {
             Format::Safetensors => {
                 let read = |source| WeightsError::Read { path: path.to_owned(), source };
@@ -227,8 +235,15 @@ impl Checkpoint {
                 let tensors = pack.into_tensors().map_err(|error| error.to_string());
                 tensors.map(|tensors| tensors.into_iter().map(|tensor| (tensor.name.clone(), owned(tensor))).collect())
             }
+            Format::Onnx => {
+                let file = OnnxFile::open(path)?;
+                metadata = file.metadata();
+                let tensors = file.tensors()?;
+                onnx = Some(file);
+                Ok(tensors)
+            }
         };
-        Ok(Self { path: path.to_owned(), tensors: unwrap_names(tensors.map_err(damaged)?), metadata })
+        Ok(Self { path: path.to_owned(), tensors: unwrap_names(tensors.map_err(damaged)?), metadata, onnx })
     }
 
     /// A checkpoint in safetensors bytes, such as a program embeds.
@@ -239,7 +254,7 @@ impl Checkpoint {
         let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
         let tensors = tensors_of(store).map_err(damaged)?;
         let tensors = header.seek(tensors, &Arc::new(Mutex::new(io::Cursor::new(bytes.to_vec()))));
-        Ok(Self { path, tensors: unwrap_names(tensors), metadata: header.metadata() })
+        Ok(Self { path, tensors: unwrap_names(tensors), metadata: header.metadata(), onnx: None })
     }
 
     /// Where it is from, for errors.
@@ -255,11 +270,14 @@ impl Checkpoint {
     /// A checkpoint of tensors in memory.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
         let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-        Self { path: PathBuf::from("the tensors"), tensors, metadata: None }
+        Self { path: PathBuf::from("the tensors"), tensors, metadata: None, onnx: None }
     }
 
     /// One dimension of a layer's weight: the first counts its outputs, the second its inputs.
     pub(crate) fn dimension(&self, layer: &str, dimension: usize) -> Option<usize> {
+        if let Some(size) = self.onnx.as_ref().and_then(|file| file.dimension(dimension)) {
+            return Some(size);
+        }
         let weight = self.tensors.get(&format!("{layer}.weight"))?;
         // An empty tensor can claim any size and none of it is in the file.
         if weight.shape.contains(&0) { None } else { weight.shape.get(dimension).copied() }
@@ -274,11 +292,18 @@ impl Checkpoint {
     pub fn apply<N: Classifier>(mut self, network: N) -> Result<N, WeightsError> {
         self.respell(&network);
         let state = name_tree(&network).state;
+        let mut mismatch = Mismatch::default();
+        if let Some(file) = self.onnx.take() {
+            let (tensors, unexpected) = file.weights(&network)?;
+            mismatch.unexpected = unexpected;
+            // What the forward pass does not use has its name at best.
+            self.tensors.retain(|name, _| state.iter().any(|entry| entry.name == *name));
+            self.tensors.extend(tensors);
+        }
         let in_file = |layer: &str| self.tensors.keys().any(|name| optional_layer(&network, name) == Some(layer));
         let absent = |name: &str| optional_layer(&network, name).is_some_and(|layer| !in_file(layer));
         let absent: HashSet<_> = state.iter().map(|entry| entry.name.clone()).filter(|name| absent(name)).collect();
 
-        let mut mismatch = Mismatch::default();
         let mut found = Vec::new();
         let not_finite = Arc::default();
         for entry in state.into_iter().filter(|entry| !absent.contains(&entry.name)) {
@@ -295,7 +320,7 @@ impl Checkpoint {
                 found.push(finite(tensor, entry.path, &not_finite));
             }
         }
-        mismatch.unexpected = self.tensors.into_keys().collect();
+        mismatch.unexpected.extend(self.tensors.into_keys());
         if !mismatch.is_empty() {
             return Err(WeightsError::Mismatch { mismatch });
         }
@@ -424,10 +449,10 @@ fn check_precision<N: Classifier>(network: &N, precision: Precision) -> Result<(
 /// A folder beside a file that is written, in which it and what the formats' libraries put beside it lie until it is
 /// whole. It goes when the write fails, and the next write to the same file removes those of processes that were
 /// killed: a lock in it tells whether its process lives.
-struct Scratch {
+pub(crate) struct Scratch {
     folder: TempDir,
     /// Where to write the file.
-    file: PathBuf,
+    pub file: PathBuf,
     target: PathBuf,
     _lock: File,
 }
@@ -435,7 +460,7 @@ struct Scratch {
 const LOCK: &str = "lock";
 
 impl Scratch {
-    fn beside(target: &Path) -> io::Result<Self> {
+    pub fn beside(target: &Path) -> io::Result<Self> {
         let name =
             target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no file name"))?;
         let mut prefix = name.to_owned();
@@ -452,7 +477,7 @@ impl Scratch {
     }
 
     /// Gives the file its name, with the permissions of what it replaces, else those of this user's new files.
-    fn publish(self) -> io::Result<()> {
+    pub fn publish(self) -> io::Result<()> {
         match fs::metadata(&self.target) {
             Ok(replaced) if replaced.is_file() => fs::set_permissions(&self.file, replaced.permissions())?,
             _ => open_to_others(&self.file)?,
@@ -613,6 +638,7 @@ enum Format {
         /// Bytes of the header's table, as it claims.
         metadata: u32,
     },
+    Onnx,
 }
 
 /// The largest file that is read as weights: thirty times VGG-19's.
@@ -647,6 +673,7 @@ fn sniff(path: &Path) -> Result<Format, WeightsError> {
         &[b'N', b'R', b'U', b'B', _, _, a, b, c, d, ..] => {
             Ok(Format::Burnpack { metadata: u32::from_le_bytes([a, b, c, d]) })
         }
+        head if Contents::begin_with(head) => Ok(Format::Onnx),
         _ => Err(WeightsError::Format { path: path.to_owned() }),
     }
 }

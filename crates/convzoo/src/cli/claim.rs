@@ -52,7 +52,7 @@ impl Kind {
             Self::Page => &["html", "htm"],
             Self::Features => &["safetensors", "npy"],
             Self::Array => &["npy"],
-            Self::Weights => &["safetensors", "bpk", "czc"],
+            Self::Weights => &["safetensors", "bpk", "onnx", "czc"],
             Self::Compressed => &["czc"],
             Self::Logits => &[],
         }

@@ -5,18 +5,20 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use convzoo::weights::{self, Precision};
-use convzoo::{Classifier, check_classes};
+use convzoo::{Classifier, check_classes, create};
 
 use super::claim::{Kind, claim};
 use super::output::print;
 use super::select::{NetworkArgs, load, make_threads, model_of};
+use super::summary::InputSize;
 
 /// Arguments of `convert`.
 #[derive(clap::Args)]
 pub struct Args {
     /// The network whose weights they are [default: what the weights say]; IN, weights of any format: PyTorch's
-    /// .pth/.pt/.th, safetensors, Burn's pack or a compressed file, or the name of published ones; OUT, the file to
-    /// write: NAME.safetensors in the reference's names, NAME.bpk for Burn, or NAME.czc, compressed without loss
+    /// .pth/.pt/.th, safetensors, Burn's pack, ONNX or a compressed file, the name of published ones, or `random` for
+    /// those a training starts from; OUT, the file to write: NAME.safetensors in the reference's names, NAME.bpk for
+    /// Burn, NAME.onnx, the network with its weights, or NAME.czc, compressed without loss
     #[arg(required = true, num_args = 2..=3, value_names = ["[MODEL] IN", "OUT"],
         value_hint = clap::ValueHint::FilePath)]
     files: Vec<OsString>,
@@ -31,6 +33,12 @@ pub struct Args {
     /// Replace the head with a new one for N classes
     #[arg(long, value_name = "N")]
     replace_head: Option<usize>,
+    /// ONNX: keep batch norms apart [default: those after convolutions become part of them]
+    #[arg(long)]
+    keep_norms: bool,
+    /// ONNX: size of the images, channels first [default: the network's own]
+    #[arg(long, value_name = "CxHxW")]
+    input: Option<InputSize>,
     #[command(flatten)]
     network: NetworkArgs,
 }
@@ -39,6 +47,7 @@ pub const EXAMPLES: &str = "Examples:
   convzoo convert resnet50 resnet50-11ad3fa6.pth resnet50.safetensors
   convzoo convert resnet50 imagenet1k_v2 resnet50.safetensors --f16
   convzoo convert best.safetensors best.bpk
+  convzoo convert resnet50 imagenet1k_v2 resnet50.onnx
   convzoo convert lenet5.czc lenet5.safetensors";
 
 /// Reads weights in one format and writes them in another.
@@ -49,11 +58,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         _ => bail!("expected [MODEL] IN OUT"),
     };
     let extension = output.extension().and_then(|extension| extension.to_str());
-    let Some(format @ ("safetensors" | "bpk" | "czc")) = extension else {
-        bail!("{} must end in .safetensors, .bpk or .czc", output.display());
+    let Some(format @ ("safetensors" | "bpk" | "onnx" | "czc")) = extension else {
+        bail!("{} must end in .safetensors, .bpk, .onnx or .czc", output.display());
     };
-    if format == "czc" && args.f16 {
-        bail!("--f16 is for .safetensors and .bpk; a .czc is compressed by `convzoo compress --bits N`");
+    match format {
+        "onnx" if args.f16 => bail!("--f16 is for .safetensors and .bpk; ONNX files keep 32 bits"),
+        "czc" if args.f16 => {
+            bail!("--f16 is for .safetensors and .bpk; a .czc is compressed by `convzoo compress --bits N`");
+        }
+        "safetensors" | "bpk" | "czc" if args.keep_norms || args.input.is_some() => {
+            bail!("--keep-norms and --input are for .onnx; other files hold no operations");
+        }
+        _ => {}
     }
     let model = model_of(model, input)?;
     if let Some(classes) = args.replace_head {
@@ -61,7 +77,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     claim("OUT", output, Kind::Weights)?;
     make_threads()?;
-    let mut network = load(model, input, args.offline, &args.network.options(), &Device::default())?;
+    let (options, device) = (args.network.options(), Device::default());
+    let mut network = match input.to_str() {
+        Some("random") if !Path::new(input).exists() => {
+            device.seed(0);
+            create(model, &options, &device)?
+        }
+        _ => load(model, input, args.offline, &options, &device)?,
+    };
     if let Some(classes) = args.replace_head {
         network = network.replace_head(classes);
     }
@@ -69,6 +92,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     match format {
         "bpk" => weights::save_pack(&network, output, precision)?,
         "czc" => weights::save_compressed(&network, output)?,
+        "onnx" => {
+            let InputSize(input) = args.input.unwrap_or(InputSize(network.input()));
+            network.check_input(input)?;
+            let export = network.to_onnx().for_images(input);
+            let export = if args.keep_norms { export.keep_norms() } else { export };
+            export.save(output)?;
+        }
         _ => weights::save_as(&network, output, precision)?,
     }
     print(&format!("{} for {} classes in {}", network.name(), network.classes(), output.display()))?;

@@ -18,8 +18,8 @@ pub struct Args {
     model: Option<String>,
     #[arg(long = "model", hide = true, conflicts_with = "model")]
     named: Option<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, Burn's pack or a compressed one, told apart by content), or the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, ONNX, Burn's pack or a compressed one, told apart by
+    /// content), or the name of published ones such as imagenet1k_v1, which are downloaded into the cache
     #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
     weights: OsString,
     /// Never download

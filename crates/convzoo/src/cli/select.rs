@@ -246,9 +246,9 @@ impl NetworkArgs {
 /// A network with its weights, on its device.
 #[derive(clap::Args, Clone)]
 pub struct TrainedArgs {
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, Burn's pack or a compressed one, told apart by content), the name of
-    /// published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for those a training
-    /// starts from [default for lenet5: the digits' weights that come with the program]
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, ONNX, Burn's pack or a compressed one, told apart by
+    /// content), the name of published ones such as imagenet1k_v1, which are downloaded into the cache, or `random` for
+    /// those a training starts from [default for lenet5: the digits' weights that come with the program]
     #[arg(long, value_name = "FILE|NAME|random", value_hint = clap::ValueHint::FilePath)]
     weights: Option<OsString>,
     /// Never download
