@@ -12,6 +12,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use convzoo::compress::{Archive, Codebook, Entry, Tensor, prune, write};
 use convzoo::data::{self, Dataset, Source, decode};
+use convzoo::onnx::OnnxExport;
 use convzoo::pretrained::lenet5_digits;
 use convzoo::train::{Recipe, RunRecord, load_state};
 use convzoo::weights::{self, Checkpoint, Precision};
@@ -38,7 +39,7 @@ pub struct Target {
 const MIB: usize = 1 << 20;
 
 /// Every reader.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target { name: "pickle", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "zip", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "safetensors", run: checkpoint, most_bytes: 32 * MIB },
@@ -46,6 +47,7 @@ pub const TARGETS: [Target; 11] = [
     Target { name: "pack", run: checkpoint, most_bytes: 128 * MIB },
     Target { name: "compressed", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "codes", run: codes, most_bytes: 32 * MIB },
+    Target { name: "onnx", run: checkpoint, most_bytes: 32 * MIB },
     Target { name: "idx", run: idx, most_bytes: 32 * MIB },
     Target { name: "cifar", run: cifar, most_bytes: 32 * MIB },
     // 128 megapixels in 16 bits and four channels, and an encoder's buffer beside them.
@@ -70,6 +72,7 @@ pub fn corpus(target: &Target) -> io::Result<Vec<Vec<u8>>> {
         "zip" => vec![fixture("trained.pth")?, fixture("mixed.pth")?],
         "safetensors" | "pack" => saved(target.name)?,
         "compressed" | "codes" => compressed_files()?,
+        "onnx" => [exported()?, vec![fixture("forked-folded.onnx")?, fixture("forked-dynamo.onnx")?]].concat(),
         "image" => images(),
         "recipe" => contents(&root.join("../crates/convzoo-train/recipes"))?,
         "checkpoint" => record()?,
@@ -128,6 +131,13 @@ fn compressed_files() -> io::Result<Vec<Vec<u8>>> {
         file("", &tiny, 0.7, Some(2)),
         file(text, &lenet, 0.95, Some(3)),
     ])
+}
+
+/// A small network as ONNX files, its norms folded and kept.
+fn exported() -> io::Result<Vec<Vec<u8>>> {
+    let network = Tiny::new(&Device::flex());
+    let export = || OnnxExport::new(&network, [3, 9, 9]);
+    [export(), export().keep_norms()].iter().map(|export| export.to_bytes().map_err(io::Error::other)).collect()
 }
 
 /// A small network's state as checkpoints hold it.
