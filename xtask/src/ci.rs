@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, cross, docs, printed, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{cargo, cross, docs, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -81,6 +81,29 @@ pub fn run() -> Result<()> {
             let checked = visualize_check::run(&shared, false, Some(built("convzoo")?))?;
             ensure!(checked == ExitCode::SUCCESS, "PyTorch's and convzoo's visualizations differ, see above");
         }
+        Ok(())
+    })?;
+    step("ONNX files in other programs", || {
+        if let Err(error) = onnx_check::python() {
+            println!("skipped: {error:#}");
+            return Ok(());
+        }
+        // Every operation, and every exporter of PyTorch.
+        let models = [
+            "lenet5",
+            "alexnet_2012",
+            "resnet20_cifar",
+            "densenet40_k12",
+            "squeezenet1_1",
+            "shufflenet_v2_x0_5",
+            "mobilenet_v3_small",
+            "bn_inception",
+            "googlenet",
+            "efficientnet_b0",
+            "convnext_tiny",
+        ];
+        let checked = onnx_check::run(&models.map(str::to_owned), Some(built("convzoo")?))?;
+        ensure!(checked == ExitCode::SUCCESS, "ONNX files differ from the networks, see above");
         Ok(())
     })?;
     step("the book", book)?;

@@ -82,12 +82,18 @@ fn difference(at: &str, old: &Value, new: &Value) -> Option<String> {
 
 /// A Python with the reference libraries, set up in the workspace's own folder.
 pub fn python() -> Result<PathBuf> {
+    python_with(&[])
+}
+
+/// [`python`] with other libraries besides.
+pub fn python_with(others: &[&str]) -> Result<PathBuf> {
     let venv = root().join(".venv");
     let python = venv.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });
     if !python.exists() {
         succeed(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     }
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
-    succeed(Command::new(&python).args(install).args(VERSIONS)).context("installing the reference libraries")?;
+    succeed(Command::new(&python).args(install).args(VERSIONS).args(others))
+        .context("installing the reference libraries")?;
     Ok(python)
 }

@@ -8,6 +8,7 @@ mod dist;
 mod docs;
 mod goldens;
 mod kill;
+mod onnx_check;
 mod roofline;
 mod sanitize;
 mod torch_check;
@@ -41,6 +42,14 @@ enum Chore {
     },
     /// Check weights that PyTorch saves in convzoo, and those that convzoo writes in PyTorch
     TorchCheck {
+        /// Only these networks
+        models: Vec<String>,
+        /// A convzoo that is built already [default: one built in release mode]
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
+    },
+    /// Check networks as ONNX files in ONNX's checker, ONNX Runtime and tract, and those of PyTorch's exporters in convzoo
+    OnnxCheck {
         /// Only these networks
         models: Vec<String>,
         /// A convzoo that is built already [default: one built in release mode]
@@ -88,6 +97,7 @@ fn main() -> ExitCode {
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
         Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
+        Chore::OnnxCheck { models, binary } => onnx_check::run(&models, binary),
         Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),

@@ -1,0 +1,204 @@
+#!/usr/bin/env python3
+"""Networks of `convzoo` as ONNX files, in other programs and back.
+
+Each network gets random weights and random running statistics, and `convzoo convert` writes it as ONNX, batch norms
+folded and kept. ONNX's own checker must accept both files; ONNX Runtime and tract must return the logits of `convzoo
+forward` for one image and for three; the folded file read as weights must give the same logits, the kept one every
+tensor to the last bit. torchvision's networks are also written by PyTorch's exporters, the files read as weights, and
+the logits compared with PyTorch's.
+"""
+import argparse
+import json
+import math
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+
+import numpy as np
+import onnx
+import onnxruntime
+import safetensors.numpy
+import torch
+import torchvision
+import tract
+
+from torch_check import AUXILIARY
+
+# Relative to the largest logit.
+TOLERANCE = 1e-4
+# Variances of weights, times their inputs; the first with logits of a sensible size is taken. Deep residual networks
+# without the statistics of a training would magnify what others keep.
+GAINS = (2.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+# Exporters of PyTorch, and how they are asked.
+EXPORTERS = {
+    "folded": {"dynamo": False},
+    "unfolded": {"dynamo": False, "do_constant_folding": False},
+    "norms kept": {"dynamo": False, "training": torch.onnx.TrainingMode.PRESERVE},
+    "dynamo": {"dynamo": True, "verbose": False, "opset_version": 18},
+}
+
+
+def run(*command):
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    if result.returncode != 0:
+        told = result.stderr.strip().splitlines() or ["no reason given"]
+        raise RuntimeError(f"{' '.join(map(str, command[:3]))}: {told[0][:300]}")
+    return result.stdout
+
+
+def fill(shapes, gain, generator):
+    """Weights that keep a signal's size, and statistics that are not those of a fresh network."""
+    state = {}
+    for name, shape in shapes.items():
+        noise = generator.standard_normal(shape, dtype=np.float32)
+        if name.endswith("running_var"):
+            noise = 0.5 + np.abs(noise)
+        elif name.endswith("layer_scale"):
+            noise = 0.3 * noise
+        elif len(shape) > 1:
+            noise *= math.sqrt(gain / math.prod(shape[1:]))
+        elif name.endswith(".weight"):
+            noise = 1 + 0.25 * noise
+        else:
+            noise *= 0.1
+        state[name] = noise.astype(np.float32)
+    return state
+
+
+def off(found, expected):
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+class Check:
+    def __init__(self, convzoo, name, shape, folder):
+        self.convzoo, self.name, self.shape, self.folder = convzoo, name, shape, folder
+        self.errors = {}
+
+    def note(self, what, found, expected):
+        """Keeps the largest error of a kind, and stops at one beyond the tolerance."""
+        assert found.shape == expected.shape, f"{what}: {found.shape}, expected {expected.shape}"
+        error = off(found, expected)
+        if not error <= TOLERANCE:
+            raise RuntimeError(f"{what}: off by {error:.1e}")
+        self.errors[what] = max(error, self.errors.get(what, 0.0))
+
+    def forward(self, weights, images):
+        given, answer = self.folder / "input.safetensors", self.folder / "output.safetensors"
+        safetensors.numpy.save_file({"input": images}, given)
+        run(self.convzoo, "forward", self.name, "--weights", weights, "--input", given, "--out", answer,
+            "--device", "flex")
+        return safetensors.numpy.load_file(answer)["logits"]
+
+    def in_onnx_runtime(self, model, images):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        return [session.run(["logits"], {"input": batch})[0] for batch in images]
+
+    def in_tract(self, model, images):
+        network = tract.onnx().load(str(model)).into_model().into_runnable()
+        return [network.run([batch])[0].to_numpy() for batch in images]
+
+    def random(self, generator, images):
+        """Weights with which the network's logits are of a sensible size, their file, and the logits."""
+        fresh, weights = self.folder / "fresh.safetensors", self.folder / "weights.safetensors"
+        run(self.convzoo, "convert", self.name, "random", fresh)
+        with safetensors.safe_open(fresh, "np") as file:
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+        fresh.unlink()
+        for gain in GAINS:
+            state = fill(shapes, gain, generator)
+            safetensors.numpy.save_file(state, weights)
+            logits = self.forward(weights, images)
+            if np.isfinite(logits).all() and 1e-3 < np.abs(logits).max() < 1e3:
+                return state, weights, logits
+        raise RuntimeError("no random weights give logits of a sensible size")
+
+    def check(self):
+        generator = np.random.default_rng(zlib.crc32(self.name.encode()))
+        three = generator.standard_normal((3, *self.shape), dtype=np.float32)
+        batches = [three[:1], three]
+        state, weights, logits = self.random(generator, three)
+
+        folded, kept = self.folder / "folded.onnx", self.folder / "kept.onnx"
+        run(self.convzoo, "convert", self.name, weights, folded)
+        onnx.checker.check_model(str(folded), full_check=True)
+        for what, answers in (
+            ("onnxruntime", self.in_onnx_runtime(folded, batches)),
+            ("tract", self.in_tract(folded, batches)),
+        ):
+            for answer in answers:
+                self.note(what, answer, logits[: len(answer)])
+        self.note("read", self.forward(folded, three[:1]), logits[:1])
+        self.remove(folded)
+
+        run(self.convzoo, "convert", self.name, weights, kept, "--keep-norms")
+        onnx.checker.check_model(str(kept), full_check=True)
+        self.note("onnxruntime", self.in_onnx_runtime(kept, batches[:1])[0], logits[:1])
+        back = self.folder / "back.safetensors"
+        run(self.convzoo, "convert", self.name, kept, back)
+        with safetensors.safe_open(back, "np") as file:
+            auxiliary = AUXILIARY.get(self.name, ())
+            for name in file.keys():
+                same = name.startswith(auxiliary) or np.array_equal(file.get_tensor(name), state[name])
+                assert same, f"{name} differs after kept norms were read"
+        back.unlink()
+        self.remove(kept)
+
+        if hasattr(torchvision.models, self.name):
+            self.check_exporters(state, three)
+
+    def check_exporters(self, state, images):
+        options = {"aux_logits": True, "transform_input": False, "init_weights": False} if self.name in AUXILIARY else {}
+        network = getattr(torchvision.models, self.name)(weights=None, **options).eval()
+        network.load_state_dict({name: torch.from_numpy(values) for name, values in state.items()}, strict=False)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(images[:1])).numpy()
+        for what, asked in EXPORTERS.items():
+            file = self.folder / "pytorch.onnx"
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                torch.onnx.export(network, (torch.from_numpy(images[:1]),), str(file), **asked)
+            self.note(f"PyTorch, {what}", self.forward(file, images[:1]), expected)
+            self.remove(file)
+
+    def remove(self, file):
+        for path in (file, file.with_name(file.name + ".data")):
+            path.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="compare convzoo's networks with their ONNX files in other programs")
+    parser.add_argument("convzoo", type=pathlib.Path)
+    parser.add_argument("models", nargs="*")
+    arguments = parser.parse_args()
+    convzoo = arguments.convzoo.resolve()
+    known = {network["name"]: network for network in json.loads(run(convzoo, "list", "--json"))}
+    unknown = set(arguments.models) - set(known)
+    if unknown:
+        sys.exit(f"error: no such networks: {', '.join(sorted(unknown))}")
+
+    failed = 0
+    print(f"{'network':<26}{'seconds':>8}  largest errors, relative to the largest logit")
+    # The small ones first.
+    for name in arguments.models or sorted(known, key=lambda name: known[name]["params"]):
+        start = time.time()
+        with tempfile.TemporaryDirectory() as folder:
+            check = Check(convzoo, name, known[name]["input"], pathlib.Path(folder))
+            try:
+                check.check()
+                verdict = ""
+            except Exception as error:  # what other programs raise, they do not tell beforehand
+                verdict, failed = f"failed: {error}", failed + 1
+        errors = ", ".join(f"{what} {error:.0e}" for what, error in check.errors.items())
+        print(f"{name:<26}{time.time() - start:>8.1f}  {errors} {verdict}", flush=True)
+    print(f"{len(arguments.models or known)} networks, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
