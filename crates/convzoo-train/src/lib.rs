@@ -33,7 +33,7 @@ mod transfer;
 
 pub use checkpoint::load_state;
 pub use error::TrainError;
-pub use evaluate::{Evaluation, Mistake, Views, evaluate};
+pub use evaluate::{Ensemble, Evaluation, Member, Mistake, Views, evaluate, evaluate_ensemble};
 pub use gradients::GradientRule;
 pub use history::{Epoch, Measures, RunRecord, RunStatus};
 pub use loader::{Batch, Loader, Partners};

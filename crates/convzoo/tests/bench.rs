@@ -225,6 +225,11 @@ fn tables_and_pages_show_what_was_measured() {
     assert_eq!(page.matches("<svg").count(), 3, "two bar charts and one of scaling");
     assert!(page.contains("lenet5") && !page.contains("src=\"http") && !page.contains("href="), "{page}");
     assert!(!page.contains("Accuracy"), "one network without published weights has no trade-off");
+    let csv = convzoo(folder.path(), &[&arguments[..], &["--csv"]].concat()).stdout;
+    let csv = String::from_utf8(csv).unwrap();
+    let lines: Vec<_> = csv.lines().collect();
+    assert!(lines.len() == 5 && lines[0].starts_with("model,device,mode,batch,input"), "{csv}");
+    assert!(lines[1].starts_with("lenet5,flex,infer,1,1x32x32,f32,f32,true,"), "{csv}");
     let terminal = String::from_utf8(convzoo(folder.path(), &arguments).stdout).unwrap();
     assert!(terminal.contains("median ms") && terminal.contains("cores"), "{terminal}");
 }

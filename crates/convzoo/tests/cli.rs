@@ -149,6 +149,100 @@ fn summary_shows_lenets_table() {
     assert_eq!(json(folder.path(), &["summary", "vgg16", "--json"])["params"], 138_357_544);
 }
 
+/// The lines of a CSV document, the names of its columns first; no cell of these tests is quoted.
+fn csv(folder: &Path, arguments: &[&str]) -> Vec<Vec<String>> {
+    let output = convzoo(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Vec<_>> = text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
+    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{arguments:?} has lines of several lengths: {text}");
+    lines
+}
+
+#[test]
+fn csv_has_the_rows_of_the_json() {
+    let folder = temp();
+    let path = folder.path();
+    let (lines, rows) = (csv(path, &["list", "--csv", "vgg1*_bn"]), json(path, &["list", "--json", "vgg1*_bn"]));
+    assert_eq!(lines[0][..6], ["name", "family", "year", "params", "macs", "input"]);
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    for (line, row) in lines[1..].iter().zip(rows.as_array().unwrap()) {
+        let expected = [row["name"].as_str().unwrap(), &row["params"].to_string(), "3x224x224"];
+        assert_eq!([&line[0], &line[3], &line[5]], expected);
+    }
+    assert_eq!(csv(path, &["list", "--csv", "none like this"]).len(), 1, "only the names of the columns");
+
+    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }])).save(path.join("1.png")).unwrap();
+    let lines = csv(path, &["predict", "1.png", "--top", "2", "--csv"]);
+    let top = &json(path, &["predict", "1.png", "--top", "2", "--json"])[0]["top"];
+    assert_eq!(lines[0], ["image", "rank", "class", "label", "probability", "error"]);
+    for (place, line) in lines[1..].iter().enumerate() {
+        assert_eq!(line[..3], ["1.png", &(place + 1).to_string(), &top[place]["class"].to_string()]);
+        let [written, expected] = [line[4].parse::<f64>().unwrap(), top[place]["probability"].as_f64().unwrap()];
+        assert!((written - expected).abs() < 1e-6, "{written} is written for {expected}");
+    }
+    let output = convzoo(path, &["predict", "none.png", "1.png", "--csv"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "an image cannot be read");
+    assert!(text.contains("none.png,,,,,") && text.contains("No such file"), "{text}");
+}
+
+#[test]
+fn classes_below_a_threshold_are_left_out() {
+    let folder = temp();
+    let path = folder.path();
+    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }])).save(path.join("1.png")).unwrap();
+    let with = |threshold: &str| {
+        let rows = json(path, &["predict", "1.png", "--top", "10", "--threshold", threshold, "--json"]);
+        let top = rows[0]["top"].as_array().unwrap().iter().map(|class| class["probability"].as_f64().unwrap());
+        top.collect::<Vec<_>>()
+    };
+    let all = with("0");
+    assert_eq!(all.len(), 10);
+    let kept: Vec<_> = all.iter().copied().filter(|probability| *probability >= f64::from(0.01_f32)).collect();
+    assert_eq!(with("0.01"), kept, "of {all:?}");
+    assert!(with("1").is_empty(), "of {all:?}");
+    assert_eq!(csv(path, &["predict", "1.png", "--threshold", "1", "--csv"])[1], ["1.png", "", "", "", "", ""]);
+    for threshold in ["1.5", "-0.1", "nan", "half"] {
+        let told = error(path, &["predict", "1.png", &format!("--threshold={threshold}")]);
+        assert!(told.contains("from 0 to 1"), "{threshold}: {told}");
+    }
+}
+
+#[test]
+fn an_ensemble_averages_the_probabilities_of_its_networks() {
+    let folder = temp();
+    let path = folder.path();
+    for seed in ["1", "2"] {
+        json(path, &["train", "--json", "--epochs", "1", "--seed", seed, "--out", seed]);
+    }
+    let (first, second) = ("1/best.safetensors", "2/best.safetensors");
+    let eval = |ensemble: &[&str]| {
+        json(path, &[&["eval", "--data", "digits", "--json", "--ensemble"], ensemble].concat())
+    };
+    let loss = |measured: &Value| measured["loss"].as_f64().unwrap();
+    let alone = json(path, &["eval", "--data", "digits", "--json", "--weights", first]);
+    let twice = eval(&[first, "lenet5=1/best.safetensors"]);
+    assert_eq!(twice["correct"], alone["correct"], "a network with itself is itself");
+    assert!((loss(&twice) - loss(&alone)).abs() < 1e-6, "{} and {}", loss(&twice), loss(&alone));
+    let both = eval(&[first, second]);
+    let members = both["ensemble"].as_array().unwrap();
+    assert_eq!((&members[0]["loss"], &members[1]["weights"]), (&alone["loss"], &Value::from(second)));
+    // The logarithm is concave: that of a mean of probabilities is at least the mean of theirs.
+    let mean = members.iter().map(loss).sum::<f64>() / 2.0;
+    assert!(loss(&both) < mean - 1e-3, "together {}, on average {mean}", loss(&both));
+    let lines = csv(path, &["eval", "--data", "digits", "--csv", "--ensemble", first, second]);
+    assert_eq!((lines[1][0].as_str(), &lines[1][4]), ("lenet5", &both["correct"].to_string()));
+    let pairs = csv(path, &["eval", "--data", "digits", "--csv", "--confusion", "--ensemble", first, second]);
+    let images: usize = pairs[1..].iter().map(|pair| pair[2].parse::<usize>().unwrap()).sum();
+    assert_eq!(images, 360, "{pairs:?}");
+
+    let wrong = |ensemble: &[&str]| error(path, &[&["eval", "--data", "digits", "--ensemble"], ensemble].concat());
+    assert!(wrong(&["lenet6=1/best.safetensors"]).contains("did you mean lenet5"));
+    assert!(wrong(&[first, "none.pth"]).contains("there is no file none.pth"));
+    assert!(wrong(&[first, "--weights", second]).contains("cannot be used with"));
+}
+
 #[test]
 fn shape_computes_convolution_arithmetic() {
     let folder = temp();
@@ -358,6 +452,9 @@ fn mistakes_give_one_error_and_leave_nothing() {
         (&["runs", "--compare", "a", "b", "--html", "file"], "file must end in .html or .htm"),
         (&["bench", "lenet5", "--html", "file"], "file must end in .html or .htm"),
         (&["list", "--family", "vgh"], "there is no family"),
+        (&["list", "--json", "--csv"], "cannot be used with"),
+        (&["bench", "lenet5", "--profile", "--csv"], "cannot be used with"),
+        (&["eval", "lenet5", "--data", "digits"], "--weights"),
     ];
     for (arguments, part) in cases {
         let told = error(path, arguments);

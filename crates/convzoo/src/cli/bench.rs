@@ -23,7 +23,7 @@ use self::runner::{Limits, by_turns};
 use super::claim::{Kind, claim};
 use super::list::{is_pattern, matches};
 use super::names::MODELS;
-use super::output::{bytes, print, print_json, progress, tell, told};
+use super::output::{FormatArgs, bytes, print, progress, tell, told};
 use super::select::{Linear, Switch};
 use super::summary::InputSize;
 
@@ -71,7 +71,7 @@ pub struct Args {
     timeout: f64,
     /// Take the time of each layer of the forward pass too, or of each stage of a fused network or each layer of a
     /// training step on flex beside what it would take at this machine's peak
-    #[arg(long)]
+    #[arg(long, conflicts_with = "csv")]
     profile: bool,
     /// Show what has changed since the run that wrote this file with --json
     #[arg(long, value_name = "OLD.json")]
@@ -80,11 +80,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Print Markdown
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
     markdown: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 pub const EXAMPLES: &str = "Examples:
@@ -215,13 +214,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         row::compare(&mut rows, old);
     }
 
-    if args.json {
-        print_json(&rows)?;
-    } else if args.markdown {
-        print(&report::markdown(&rows))?;
-    } else {
-        print(&report::terminal(&rows))?;
-    }
+    args.format.print(&rows, row::COLUMNS, rows.iter().map(Row::record), || {
+        print(&if args.markdown { report::markdown(&rows) } else { report::terminal(&rows) })
+    })?;
     if let Some(path) = &args.html {
         report::page(&rows)?.write(path)?;
     }

@@ -1,18 +1,20 @@
-use std::ffi::OsString;
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped};
+use burn::tensor::Device;
+use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped, shown};
 use convzoo::report::{Chart, write_png};
-use convzoo::train::{Evaluation, Views, evaluate};
-use convzoo::{Classifier, Network};
+use convzoo::train::{Ensemble, Evaluation, Member, Views, evaluate_ensemble};
+use convzoo::{Classifier, Inference, Network};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
+use super::ensemble;
 use super::names::{DATA, MODELS};
-use super::output::{print, print_json, progress, table, tell};
+use super::output::{FormatArgs, print, progress, table, tell};
 use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, model_of, preprocess, with_labels};
 
 /// Arguments of `eval`.
@@ -25,8 +27,12 @@ pub struct Args {
     named: Option<String>,
     /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, ONNX, Burn's pack or a compressed one, told apart by
     /// content), or the name of published ones such as imagenet1k_v1, which are downloaded into the cache
-    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
-    weights: OsString,
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath, required_unless_present = "ensemble")]
+    weights: Option<OsString>,
+    /// Instead of one network, several, whose probabilities are averaged: the weights of each, after the network's name
+    /// and `=` where they do not say it
+    #[arg(long, value_name = "[MODEL=]FILE|NAME", num_args = 1.., conflicts_with_all = ["weights", "model", "named"])]
+    ensemble: Vec<OsString>,
     /// Names of the classes, where the weights' file has none: a file with a line each, or `imagenet` for those of
     /// ImageNet [default: the weights' own; without any, class n of the data is output n]
     #[arg(long, value_name = "FILE|imagenet", value_hint = clap::ValueHint::FilePath)]
@@ -58,15 +64,15 @@ pub struct Args {
     /// Draw the confusion matrix, as a PNG file
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     confusion_png: Option<PathBuf>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 pub const EXAMPLES: &str = "Examples:
   convzoo eval --weights runs/lenet5-digits/best.safetensors --data digits --confusion
   convzoo eval --weights best.safetensors --data folder --data-dir new --split all
-  convzoo eval resnet50 --weights imagenet1k_v2 --data folder --data-dir imagenet";
+  convzoo eval resnet50 --weights imagenet1k_v2 --data folder --data-dir imagenet
+  convzoo eval --ensemble runs/a/best.safetensors runs/b/best.safetensors --data digits";
 
 /// `--split`.
 #[derive(clap::ValueEnum, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -83,6 +89,15 @@ enum SplitArg {
 }
 
 impl SplitArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Train => "train",
+            Self::Val => "val",
+            Self::Test => "test",
+        }
+    }
+
     fn part(self) -> Part {
         match self {
             Self::All => Part::All,
@@ -95,7 +110,7 @@ impl SplitArg {
 
 #[derive(Serialize)]
 struct Document<'a> {
-    model: &'a str,
+    model: String,
     data: &'a str,
     split: SplitArg,
     images: usize,
@@ -106,7 +121,27 @@ struct Document<'a> {
     seconds: f64,
     classes: Vec<Class<'a>>,
     confusion: &'a [Vec<usize>],
+    /// The networks of an ensemble, each alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ensemble: Vec<Alone>,
 }
+
+/// A network of an ensemble by itself.
+#[derive(Serialize)]
+struct Alone {
+    model: &'static str,
+    weights: String,
+    correct: usize,
+    top1: f64,
+    top5: f64,
+    loss: f64,
+}
+
+/// Columns of `--csv`, in one row.
+const COLUMNS: [&str; 9] = ["model", "data", "split", "images", "correct", "top1", "top5", "loss", "seconds"];
+
+/// Columns of `--confusion --csv`: a row for each pair that there is an image of.
+const CONFUSION: [&str; 3] = ["class", "predicted", "images"];
 
 #[derive(Serialize)]
 struct Class<'a> {
@@ -126,59 +161,61 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         claim("--confusion-png", path, Kind::Png)?;
     }
     let (_, device) = args.device.open()?;
-    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
-    let network = load(model, &args.weights, args.source.offline, &args.network.options(), &device)?;
-    let network = match &args.labels {
-        Some(labels) => with_labels(network, labels)?,
-        None => network,
-    };
-    let inference = args.linear.for_inference(network)?;
-    let network = inference.network();
+    let networks = args.networks(&device)?;
+    let network = networks[0].1.network();
     let Selection { data, which, held_out_of } = args.source.select(&args.data, args.split.part())?;
     let test = with_classes_of(network, data, &args.data)?;
     tell_unnamed(network);
     let classes = test.classes();
-    let preprocess = preprocess(network, &network.preprocessing(), &*test)?;
+    let prepare = |(_, other): &(String, Inference)| {
+        let other = other.network();
+        Ok((preprocess(other, &other.preprocessing(), &*test)?, ensemble::outputs(network, other)?))
+    };
+    let prepared = networks.iter().map(prepare).collect::<Result<Vec<_>>>()?;
+    let members = networks.iter().zip(&prepared).map(|((_, network), (preprocess, outputs))| {
+        let outputs = outputs.clone();
+        Member { network, preprocess, outputs }
+    });
+    let members: Vec<_> = members.collect();
     let bar = progress(test.len(), "images");
     let count = |images: usize| bar.set_position(images as u64);
     let views = if args.ten_crop { Views::TenCrops } else { Views::Centre };
     let batch_size = args.batch_size as usize;
-    let evaluation = evaluate(&inference, Arc::clone(&test), &preprocess, views, batch_size, &device, count)?;
+    let Ensemble { together: evaluation, alone } =
+        evaluate_ensemble(&members, Arc::clone(&test), views, batch_size, &device, count)?;
     bar.finish_and_clear();
+    let model = names(&networks);
 
     if let Some(path) = &args.confusion_png {
-        let title = format!("{} on {}: {} of {}", network.name(), args.data, evaluation.correct, evaluation.images);
+        let title = format!("{model} on {}: {} of {}", args.data, evaluation.correct, evaluation.images);
         write_png(&evaluation.matrix(title, classes).image()?, path)?;
     }
-    if args.json {
-        let accuracy = evaluation.class_accuracy();
-        let classes = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy });
-        print_json(&Document {
-            model: network.name(),
-            data: &args.data,
-            split: args.split,
-            images: evaluation.images,
-            correct: evaluation.correct,
-            top1: evaluation.top1(),
-            top5: evaluation.top5(),
-            loss: evaluation.loss,
-            seconds: evaluation.seconds,
-            classes: classes.collect(),
-            confusion: &evaluation.confusion,
-        })?;
-    } else {
-        let rate = evaluation.images as f64 / evaluation.seconds;
-        print(&format!(
-            "{} on {}, {which}: {} of {} right, top-1 {:.2}%, top-5 {:.2}%, loss {:.4} ({:.1} s, {rate:.0} images/s)",
-            network.name(),
-            args.data,
-            evaluation.correct,
-            evaluation.images,
-            100.0 * evaluation.top1(),
-            100.0 * evaluation.top5(),
-            evaluation.loss,
-            evaluation.seconds,
-        ))?;
+    let accuracy = evaluation.class_accuracy();
+    let by_class = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy }).collect();
+    let alone = networks.iter().zip(&alone).map(|((weights, network), evaluation)| Alone {
+        model: network.network().name(),
+        weights: weights.clone(),
+        correct: evaluation.correct,
+        top1: evaluation.top1(),
+        top5: evaluation.top5(),
+        loss: evaluation.loss,
+    });
+    let document = Document {
+        model,
+        data: &args.data,
+        split: args.split,
+        images: evaluation.images,
+        correct: evaluation.correct,
+        top1: evaluation.top1(),
+        top5: evaluation.top5(),
+        loss: evaluation.loss,
+        seconds: evaluation.seconds,
+        classes: by_class,
+        confusion: &evaluation.confusion,
+        ensemble: if args.ensemble.is_empty() { Vec::new() } else { alone.collect() },
+    };
+    let text = || {
+        print(&said(&document, &which))?;
         if args.confusion {
             print(&confusion(&evaluation, classes))?;
         }
@@ -188,6 +225,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                  of its images, --split all measures all {all}"
             ));
         }
+        Ok(())
+    };
+    match args.confusion {
+        true => args.format.print(&document, CONFUSION, pairs(&evaluation, classes), text)?,
+        false => args.format.print(&document, COLUMNS, [document.record()], text)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -197,6 +239,77 @@ pub fn tell_unnamed(network: &Network) {
     if network.labels().is_empty() {
         tell("note: the weights do not name their classes; class n of the data is taken as output n");
     }
+}
+
+impl Args {
+    /// The networks to measure, with what their weights are called.
+    fn networks(&self, device: &Device) -> Result<Vec<(String, Inference)>> {
+        let one = self.model.as_deref().or(self.named.as_deref());
+        let weights = self.weights.as_deref().map(|weights| Ok((one, weights)));
+        let given = weights.into_iter().chain(self.ensemble.iter().map(|entry| ensemble::split(entry)));
+        let network = |given: Result<(Option<&str>, &OsStr)>| {
+            let (model, weights) = given?;
+            let model = model_of(model, weights)?;
+            let network = load(model, weights, self.source.offline, &self.network.options(), device)?;
+            let network = match &self.labels {
+                Some(labels) => with_labels(network, labels)?,
+                None => network,
+            };
+            Ok((shown(Path::new(weights)), self.linear.for_inference(network)?))
+        };
+        given.map(network).collect()
+    }
+}
+
+impl Document<'_> {
+    /// Its [`COLUMNS`].
+    fn record(&self) -> [String; COLUMNS.len()] {
+        [
+            self.model.clone(),
+            self.data.to_owned(),
+            self.split.name().to_owned(),
+            self.images.to_string(),
+            self.correct.to_string(),
+            self.top1.to_string(),
+            self.top5.to_string(),
+            self.loss.to_string(),
+            self.seconds.to_string(),
+        ]
+    }
+}
+
+/// The networks of a measurement, each once.
+fn names(networks: &[(String, Inference)]) -> String {
+    let mut names: Vec<_> = networks.iter().map(|(_, network)| network.network().name()).collect();
+    names.dedup();
+    names.join(" + ")
+}
+
+/// The measurement in a line, after one for each network of an ensemble.
+fn said(document: &Document, which: &str) -> String {
+    let Document { model, data, images, seconds, ensemble, .. } = document;
+    let figures = |correct: usize, top1: f64, top5: f64, loss: f64| {
+        let (top1, top5) = (100.0 * top1, 100.0 * top5);
+        format!("{correct} of {images} right, top-1 {top1:.2}%, top-5 {top5:.2}%, loss {loss:.4}")
+    };
+    let alone = ensemble.iter().map(|Alone { model, weights, correct, top1, top5, loss }| {
+        format!("{model} alone, {}: {}\n", escaped(weights), figures(*correct, *top1, *top5, *loss))
+    });
+    let (rate, together) = (*images as f64 / seconds, if ensemble.is_empty() { "" } else { "together, " });
+    let all = figures(document.correct, document.top1, document.top5, document.loss);
+    let line = format!("{model} on {data}, {which}: {together}{all} ({seconds:.1} s, {rate:.0} images/s)");
+    alone.collect::<String>() + &line
+}
+
+/// The [`CONFUSION`] of an evaluation.
+fn pairs<'a>(
+    evaluation: &'a Evaluation,
+    classes: &'a [String],
+) -> impl Iterator<Item = [String; CONFUSION.len()]> + 'a {
+    evaluation.confusion.iter().zip(classes).flat_map(move |(row, class)| {
+        let counted = row.iter().zip(classes).filter(|(images, _)| **images > 0);
+        counted.map(move |(images, predicted)| [class.clone(), predicted.clone(), images.to_string()])
+    })
 }
 
 /// The images of `data`, each with the label that its class has in `network`, found by name where the network knows
@@ -235,7 +348,7 @@ pub fn with_classes_of(network: &Network, data: Arc<dyn Dataset>, name: &str) ->
 }
 
 /// Whether two names of a class differ at most in case and in what stands between words.
-fn alike(a: &str, b: &str) -> bool {
+pub fn alike(a: &str, b: &str) -> bool {
     let plain = |name: &str| name.to_lowercase().replace(['_', '-'], " ");
     a == b || plain(a) == plain(b)
 }

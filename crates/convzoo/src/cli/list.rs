@@ -6,7 +6,7 @@ use convzoo::{Options, Variant, create, published, variants};
 use serde::Serialize;
 
 use super::names::FAMILIES;
-use super::output::{fitted, print, print_json, short, thousands};
+use super::output::{FormatArgs, by, cell, fitted, print, short, thousands};
 
 /// Arguments of `list`.
 #[derive(clap::Args)]
@@ -32,9 +32,8 @@ pub struct Args {
     /// Sort by this: the highest accuracy first, of all else the smallest
     #[arg(long, value_name = "COLUMN")]
     sort: Option<Column>,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 /// What networks are sorted by.
@@ -87,7 +86,6 @@ impl Row {
     }
 
     fn cells(&self) -> Vec<String> {
-        let [channels, height, width] = self.input;
         let top1 = self.top1.map(|top1| format!("{top1:.2}"));
         let size = (!self.weights.is_empty()).then(|| format!("{:.1} MB", self.bytes as f64 / 1e6));
         vec![
@@ -96,12 +94,33 @@ impl Row {
             self.year.to_string(),
             thousands(self.params),
             short(self.macs),
-            format!("{channels}x{height}x{width}"),
+            by(&self.input),
             top1.unwrap_or_default(),
             size.unwrap_or_default(),
         ]
     }
+
+    /// Its [`COLUMNS`].
+    fn record(&self) -> [String; COLUMNS.len()] {
+        [
+            self.name.to_owned(),
+            self.family.to_owned(),
+            self.year.to_string(),
+            self.params.to_string(),
+            self.macs.to_string(),
+            by(&self.input),
+            self.classes.to_string(),
+            cell(self.top1),
+            self.bytes.to_string(),
+            self.weights.join(" "),
+            self.paper.to_owned(),
+        ]
+    }
 }
+
+/// Columns of `--csv`, in the order of use; names of weights with spaces between.
+const COLUMNS: [&str; 11] =
+    ["name", "family", "year", "params", "macs", "input", "classes", "top1", "bytes", "weights", "paper"];
 
 impl Args {
     fn wants(&self, row: &Row) -> bool {
@@ -127,7 +146,7 @@ pub const EXAMPLES: &str = "Examples:
   convzoo list 'resnet*'
   convzoo list --family densenet --max-params 8e6
   convzoo list --max-params 1e7 --max-macs 1e9             what fits a budget
-  convzoo list --json";
+  convzoo list --csv > networks.csv";
 
 /// Lists what the registry has, measured by a pass on shapes alone.
 pub fn run(args: &Args) -> Result<ExitCode> {
@@ -154,14 +173,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(column) = args.sort {
         sort(&mut rows, column);
     }
-    if args.json {
-        print_json(&rows)?;
-    } else if rows.is_empty() {
-        bail!("no network is like that; `convzoo list` shows them all");
-    } else {
+    args.format.print(&rows, COLUMNS, rows.iter().map(Row::record), || {
+        if rows.is_empty() {
+            bail!("no network is like that; `convzoo list` shows them all");
+        }
         let header = ["name", "family", "year", "parameters", "multiply-adds", "input", "top-1", "weights"];
-        print(&fitted(&header, &[3, 4, 6, 7], &[5, 1], rows.iter().map(Row::cells).collect()))?;
-    }
+        print(&fitted(&header, &[3, 4, 6, 7], &[5, 1], rows.iter().map(Row::cells).collect()))
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

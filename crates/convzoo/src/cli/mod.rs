@@ -7,6 +7,7 @@ mod compress;
 mod convert;
 mod devices;
 mod embed;
+mod ensemble;
 mod eval;
 mod forward;
 mod images;

@@ -23,6 +23,58 @@ pub fn tell(text: &str) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
+/// `--json` and `--csv`.
+#[derive(clap::Args, Clone, Copy)]
+pub struct FormatArgs {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Print CSV: a line of names, then a line for each row
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
+}
+
+impl FormatArgs {
+    /// Prints what a command found in the form that was asked for: the `document`, its `rows` under the names of their
+    /// `columns`, or the `text` for people.
+    pub fn print<const N: usize>(
+        self,
+        document: &impl Serialize,
+        columns: [&str; N],
+        rows: impl IntoIterator<Item = [String; N]>,
+        text: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            Self { json: true, .. } => print_json(document),
+            Self { csv: true, .. } => print(&csv(columns, rows)?),
+            _ => text(),
+        }
+    }
+}
+
+/// Rows as spreadsheets and data frames read them. On a terminal, control characters in names are spelled out.
+fn csv<const N: usize>(columns: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> Result<String> {
+    let escape = io::stdout().is_terminal();
+    let cell = |cell: String| if escape { escaped(&cell).into_owned() } else { cell };
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(columns).context("writing CSV")?;
+    for row in rows {
+        writer.write_record(row.map(cell)).context("writing CSV")?;
+    }
+    let bytes = writer.into_inner().context("writing CSV")?;
+    String::from_utf8(bytes).context("writing CSV")
+}
+
+/// A value as a cell of CSV: empty where there is none.
+pub fn cell<T: ToString>(value: Option<T>) -> String {
+    value.map_or(String::new(), |value| value.to_string())
+}
+
+/// The sides of a shape as tables write them: `3x224x224`.
+pub fn by(shape: &[usize]) -> String {
+    shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
+}
+
 /// Prints one JSON document.
 pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&serde_json::to_string_pretty(value).context("writing JSON")?)

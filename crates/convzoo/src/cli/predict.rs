@@ -9,7 +9,7 @@ use image::{DynamicImage, RgbImage};
 use serde::Serialize;
 
 use super::images::{OrientationArgs, Source, expand};
-use super::output::{print, print_json, progress, table, tell_wrong, told};
+use super::output::{FormatArgs, cell, print, progress, table, tell_wrong, told};
 use super::select::{LinearArgs, TrainedArgs, split_model};
 #[cfg(unix)]
 use super::terminal;
@@ -29,6 +29,9 @@ pub struct Args {
     /// Classes to show per image
     #[arg(long, value_name = "K", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     top: u32,
+    /// Leave out classes of a lower probability, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
+    threshold: f32,
     /// Images per batch
     #[arg(long = "batch", alias = "batch-size", value_name = "N", default_value_t = 8,
         value_parser = clap::value_parser!(u32).range(1..=4096))]
@@ -42,23 +45,54 @@ pub struct Args {
     linear: LinearArgs,
     /// Show each image in the terminal, before its classes: in full where the terminal can (kitty, iTerm2), else in
     /// coloured half characters
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "csv"])]
     show: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 pub const EXAMPLES: &str = "Examples:
   convzoo predict digit.png                                handwritten digits
   convzoo predict squeezenet1_1 photos --weights imagenet1k_v1
-  convzoo predict photo.jpg --weights runs/lenet5-folder/best.safetensors --json";
+  convzoo predict photo.jpg --weights runs/lenet5-folder/best.safetensors --json
+  convzoo predict photos --threshold 0.5 --csv > photos.csv
+  curl -s https://example.org/digit.png | convzoo predict -";
+
+fn probability(text: &str) -> Result<f32, String> {
+    let probability = text.parse().ok().filter(|probability| (0.0..=1.0).contains(probability));
+    probability.ok_or_else(|| "expected a probability, from 0 to 1".to_owned())
+}
+
+/// Columns of `--csv`, a row for each class of each image. An image without classes has one row, too.
+const COLUMNS: [&str; 6] = ["image", "rank", "class", "label", "probability", "error"];
 
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Answer {
     Right { image: String, top: Vec<Prediction> },
     Wrong { image: String, error: String },
+}
+
+impl Answer {
+    /// Its rows of [`COLUMNS`].
+    fn records(&self) -> Vec<[String; COLUMNS.len()]> {
+        let none = String::new;
+        match self {
+            Self::Wrong { image, error } => vec![[image.clone(), none(), none(), none(), none(), error.clone()]],
+            Self::Right { image, top } if top.is_empty() => {
+                vec![[image.clone(), none(), none(), none(), none(), none()]]
+            }
+            Self::Right { image, top } => {
+                let record = |(place, prediction): (usize, &Prediction)| {
+                    let Prediction { class, label, probability } = prediction;
+                    let rank = (place + 1).to_string();
+                    let label = cell(label.as_ref());
+                    [image.clone(), rank, class.to_string(), label, probability.to_string(), none()]
+                };
+                top.iter().enumerate().map(record).collect()
+            }
+        }
+    }
 }
 
 /// Lines of the terminal that an image takes.
@@ -87,7 +121,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             let image = source.name();
             let (answer, picture) = match seen {
                 Ok(Seen { top, picture }) => {
-                    let top = top.or_else(|| predictions.next()).unwrap_or_default();
+                    let mut top = top.or_else(|| predictions.next()).unwrap_or_default();
+                    top.retain(|prediction| prediction.probability >= args.threshold);
                     (Answer::Right { image, top }, picture)
                 }
                 Err(error) => (Answer::Wrong { image, error: told(&error) }, None),
@@ -102,9 +137,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     bar.finish_and_clear();
 
     let failed = answers.iter().any(|answer| matches!(answer, Answer::Wrong { .. }));
-    if args.json {
-        print_json(&answers)?;
-    } else {
+    args.format.print(&answers, COLUMNS, answers.iter().flat_map(Answer::records), || {
         if !args.show && answers.iter().any(|answer| matches!(answer, Answer::Right { .. })) {
             print(&text(&answers))?;
         }
@@ -112,7 +145,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Answer::Wrong { image, error } => Some((image.as_str(), error.as_str())),
             Answer::Right { .. } => None,
         }));
-    }
+        Ok(())
+    })?;
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
@@ -178,6 +212,9 @@ fn text(answers: &[Answer]) -> String {
     let mut rows = Vec::new();
     for answer in answers {
         let Answer::Right { image, top } = answer else { continue };
+        if top.is_empty() {
+            rows.push(vec![image.clone(), "-".to_owned(), "none is as probable".to_owned()]);
+        }
         for (i, prediction) in top.iter().enumerate() {
             let name = if i == 0 { image.clone() } else { String::new() };
             rows.push(vec![name, format!("{:.2}%", 100.0 * prediction.probability), prediction.name()]);

@@ -93,6 +93,14 @@ pub enum Linear {
 }
 
 impl Linear {
+    /// Its name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+        }
+    }
+
     /// The network in its fastest form, with such layers.
     pub fn for_inference(self, network: Network) -> Result<Inference> {
         let precision = match self {

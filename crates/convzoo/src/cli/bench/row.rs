@@ -7,6 +7,7 @@ use convzoo::data::read_file;
 use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Mode, Precision, Profile};
+use crate::cli::output::{by, cell};
 use crate::cli::select::Linear;
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -87,6 +88,42 @@ pub enum Verdict {
     Same,
 }
 
+impl Verdict {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Faster => "faster",
+            Self::Slower => "slower",
+            Self::Same => "same",
+        }
+    }
+}
+
+/// Columns of `--csv`: the fields of the JSON, but for profiles.
+pub const COLUMNS: [&str; 22] = [
+    "model",
+    "device",
+    "mode",
+    "batch",
+    "input",
+    "precision",
+    "linear",
+    "kernels",
+    "threads",
+    "median_ms",
+    "min_ms",
+    "spread",
+    "readings",
+    "images_per_second",
+    "gflops",
+    "load_ms",
+    "first_ms",
+    "peak_rss_mib",
+    "previous_ms",
+    "verdict",
+    "machine",
+    "error",
+];
+
 /// What a worker has measured.
 #[derive(Debug, Default)]
 pub struct Readings {
@@ -159,6 +196,40 @@ impl Row {
             name += ", linear f16";
         }
         name
+    }
+
+    /// Its [`COLUMNS`].
+    pub fn record(&self) -> [String; COLUMNS.len()] {
+        let figures = self.figures();
+        let figure = |of: fn(&Figures) -> f64| cell(figures.map(of));
+        let error = match &self.outcome {
+            Outcome::Measured(_) => String::new(),
+            Outcome::Failed { error } => error.clone(),
+        };
+        [
+            self.model.clone(),
+            self.device.clone(),
+            self.mode.name().to_owned(),
+            self.batch.to_string(),
+            by(&self.input),
+            self.precision.name().to_owned(),
+            self.linear.name().to_owned(),
+            cell(self.kernels),
+            self.threads.to_string(),
+            figure(|figures| figures.median_ms),
+            figure(|figures| figures.min_ms),
+            figure(|figures| figures.spread),
+            cell(figures.map(|figures| figures.readings)),
+            figure(|figures| figures.images_per_second),
+            figure(|figures| figures.gflops),
+            figure(|figures| figures.load_ms),
+            figure(|figures| figures.first_ms),
+            cell(figures.and_then(|figures| figures.peak_rss_mib)),
+            cell(self.change.as_ref().map(|change| change.previous_ms)),
+            cell(self.change.as_ref().map(|change| change.verdict.name())),
+            self.machine.clone(),
+            error,
+        ]
     }
 
     /// Whether both measure the same.
