@@ -9,7 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, cross, docs, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{
+    cargo, cross, docs, figures, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check,
+};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -67,6 +69,7 @@ pub fn run() -> Result<()> {
         succeed(Command::new(built("convzoo")?).arg("train").current_dir(folder.path()))
     })?;
     step("the commands of the documentation", || docs::run(&docs::Args::default()))?;
+    step("the drawings of the book", || figures::run(&figures::Args::default()))?;
     step("weights exchanged and pictures compared with PyTorch", || {
         // A machine without the package index still tells whether the rest is sound.
         if let Err(error) = python() {

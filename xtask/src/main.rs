@@ -6,6 +6,7 @@ mod ci;
 mod cross;
 mod dist;
 mod docs;
+mod figures;
 mod goldens;
 mod kill;
 mod onnx_check;
@@ -80,6 +81,8 @@ enum Chore {
     Kill(kill::Args),
     /// Run the commands that READMEs and book show, and compare what they print
     Docs(docs::Args),
+    /// Draw the networks that the book shows, and compare with what it has
+    Figures(figures::Args),
     /// Check the targets of other machines, and run the kernels' tests and goldens on aarch64, emulated
     Cross(cross::Args),
     /// Pack the program for machines without a compiler: an archive, its checksum, completions, man pages, licenses
@@ -105,6 +108,7 @@ fn main() -> ExitCode {
         Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Kill(args) => kill::run(&args),
         Chore::Docs(args) => docs::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Figures(args) => figures::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Cross(args) => cross::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Dist(args) => dist::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),

@@ -28,7 +28,10 @@ pub(crate) const PNG_MARK: &[u8; 28] = b"\0\0\0\x10tEXtSoftware\0convzoo\xf8\xaa
 pub(crate) const PAGE_MARK: &str = r#"<meta name="generator" content="convzoo">"#;
 const SVG_MARK: &str = "<!-- convzoo -->\n";
 
-/// Whether this crate wrote the PNG, SVG or HTML file: only such a one may be replaced unasked.
+/// What a graph in Graphviz's language begins with.
+const DOT_MARK: &str = "// convzoo\n";
+
+/// Whether this crate wrote the PNG, SVG, HTML or Graphviz file: only such a one may be replaced unasked.
 ///
 /// # Errors
 ///
@@ -44,7 +47,8 @@ pub fn is_report(path: &Path) -> io::Result<bool> {
     let page = head.starts_with(b"<!DOCTYPE html>");
     Ok(head.get(PNG_HEADER..).is_some_and(|rest| rest.starts_with(PNG_MARK))
         || page && head.windows(PAGE_MARK.len()).any(|part| part == PAGE_MARK.as_bytes())
-        || head.starts_with(b"<svg") && tail == SVG_MARK.as_bytes())
+        || head.starts_with(b"<svg") && tail == SVG_MARK.as_bytes()
+        || head.starts_with(DOT_MARK.as_bytes()))
 }
 
 /// Writes a drawing, as [`Chart::svg`](crate::Chart::svg) gives it, as an SVG file, under a temporary name first.
@@ -54,6 +58,15 @@ pub fn is_report(path: &Path) -> io::Result<bool> {
 /// When the file cannot be written.
 pub fn write_svg(svg: &str, path: &Path) -> Result<(), ReportError> {
     write(path, format!("{}\n{SVG_MARK}", svg.trim_end()).as_bytes())
+}
+
+/// Writes a graph in Graphviz's language, under a temporary name first.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_dot(dot: &str, path: &Path) -> Result<(), ReportError> {
+    write(path, format!("{DOT_MARK}{dot}").as_bytes())
 }
 
 /// Text that an XML or HTML file may hold: control characters but line breaks and tabs, which neither may, are spelled

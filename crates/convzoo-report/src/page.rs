@@ -13,6 +13,8 @@ use crate::{ReportError, file};
 pub struct Page {
     title: String,
     body: Vec<String>,
+    style: String,
+    script: String,
 }
 
 /// Charts are drawn in ink on white; where the page is dark their ground and ink are the page's.
@@ -46,7 +48,7 @@ pre { overflow-x: auto; background: var(--band); padding: .7rem; border-radius: 
 impl Page {
     /// An empty page under a title.
     pub fn new(title: impl Into<String>) -> Self {
-        Self { title: title.into(), body: Vec::new() }
+        Self { title: title.into(), body: Vec::new(), style: STYLE.to_owned(), script: String::new() }
     }
 
     fn push(mut self, markup: Markup) -> Self {
@@ -113,6 +115,24 @@ impl Page {
         self.push(html! { div.figures { @for (image, caption) in images { (figure(image, caption)) } } })
     }
 
+    /// HTML of the caller's own, which is put into the page as it stands.
+    pub fn markup(mut self, html: String) -> Self {
+        self.body.push(html);
+        self
+    }
+
+    /// Adds to the page's style sheet.
+    pub fn style(mut self, css: &str) -> Self {
+        self.style += css;
+        self
+    }
+
+    /// Adds to the program that runs in the page; without, nothing does.
+    pub fn script(mut self, javascript: &str) -> Self {
+        self.script += javascript;
+        self
+    }
+
     /// The page's text.
     pub fn html(&self) -> String {
         let page = html! {
@@ -123,9 +143,13 @@ impl Page {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     (PreEscaped(file::PAGE_MARK))
                     title { (self.title) }
-                    style { (PreEscaped(STYLE)) }
+                    style { (PreEscaped(&self.style)) }
                 }
-                body { h1 { (self.title) } @for part in &self.body { (PreEscaped(part)) } }
+                body {
+                    h1 { (self.title) }
+                    @for part in &self.body { (PreEscaped(part)) }
+                    @if !self.script.is_empty() { script { (PreEscaped(&self.script)) } }
+                }
             }
         };
         file::printable(page.into_string())

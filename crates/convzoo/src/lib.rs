@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `flex`, `ndarray`, `tch`, `wgpu`, `cuda`, `remote` | the device of that name |
 //! | `train` | `train`: recipes, the training loop, evaluation; `compress`: Deep Compression |
-//! | `visualize` | `visualize` and `report`: Grad-CAM and other visualizations of networks, charts, pages |
+//! | `visualize` | `visualize`, `draw` and `report`: Grad-CAM and other visualizations, networks as pictures, charts, pages |
 //! | `cli` | the program `convzoo`, and all that it needs of these |
 //!
 //! Without default features, a device's feature alone is what a program needs that classifies images.
@@ -27,6 +27,8 @@ mod classify;
 #[cfg(feature = "train")]
 pub mod compress;
 pub mod device;
+#[cfg(feature = "visualize")]
+pub mod draw;
 pub mod embed;
 #[cfg(feature = "remote")]
 mod front;

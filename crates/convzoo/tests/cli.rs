@@ -47,6 +47,7 @@ fn one_thing_has_one_name_and_older_ones_are_still_taken() {
     for command in [
         "list",
         "summary",
+        "draw",
         "train",
         "recipes",
         "runs",
@@ -155,7 +156,10 @@ fn csv(folder: &Path, arguments: &[&str]) -> Vec<Vec<String>> {
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).unwrap();
     let lines: Vec<Vec<_>> = text.lines().map(|line| line.split(',').map(str::to_owned).collect()).collect();
-    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{arguments:?} has lines of several lengths: {text}");
+    assert!(
+        lines.iter().all(|line| line.len() == lines[0].len()),
+        "{arguments:?} has lines of several lengths: {text}"
+    );
     lines
 }
 
@@ -172,7 +176,9 @@ fn csv_has_the_rows_of_the_json() {
     }
     assert_eq!(csv(path, &["list", "--csv", "none like this"]).len(), 1, "only the names of the columns");
 
-    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }])).save(path.join("1.png")).unwrap();
+    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }]))
+        .save(path.join("1.png"))
+        .unwrap();
     let lines = csv(path, &["predict", "1.png", "--top", "2", "--csv"]);
     let top = &json(path, &["predict", "1.png", "--top", "2", "--json"])[0]["top"];
     assert_eq!(lines[0], ["image", "rank", "class", "label", "probability", "error"]);
@@ -191,7 +197,9 @@ fn csv_has_the_rows_of_the_json() {
 fn classes_below_a_threshold_are_left_out() {
     let folder = temp();
     let path = folder.path();
-    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }])).save(path.join("1.png")).unwrap();
+    image::GrayImage::from_fn(8, 8, |x, _| image::Luma([if x == 4 { 255 } else { 0 }]))
+        .save(path.join("1.png"))
+        .unwrap();
     let with = |threshold: &str| {
         let rows = json(path, &["predict", "1.png", "--top", "10", "--threshold", threshold, "--json"]);
         let top = rows[0]["top"].as_array().unwrap().iter().map(|class| class["probability"].as_f64().unwrap());
@@ -217,9 +225,8 @@ fn an_ensemble_averages_the_probabilities_of_its_networks() {
         json(path, &["train", "--json", "--epochs", "1", "--seed", seed, "--out", seed]);
     }
     let (first, second) = ("1/best.safetensors", "2/best.safetensors");
-    let eval = |ensemble: &[&str]| {
-        json(path, &[&["eval", "--data", "digits", "--json", "--ensemble"], ensemble].concat())
-    };
+    let eval =
+        |ensemble: &[&str]| json(path, &[&["eval", "--data", "digits", "--json", "--ensemble"], ensemble].concat());
     let loss = |measured: &Value| measured["loss"].as_f64().unwrap();
     let alone = json(path, &["eval", "--data", "digits", "--json", "--weights", first]);
     let twice = eval(&[first, "lenet5=1/best.safetensors"]);
@@ -241,6 +248,49 @@ fn an_ensemble_averages_the_probabilities_of_its_networks() {
     assert!(wrong(&["lenet6=1/best.safetensors"]).contains("did you mean lenet5"));
     assert!(wrong(&[first, "none.pth"]).contains("there is no file none.pth"));
     assert!(wrong(&[first, "--weights", second]).contains("cannot be used with"));
+}
+
+#[test]
+fn every_network_is_drawn_with_all_its_layers() {
+    let folder = temp();
+    let path = folder.path();
+    for model in ["resnet18", "googlenet", "densenet121", "inception_resnet_v2", "mobilenet_v3_small", "fractalnet20"] {
+        assert!(convzoo(path, &["draw", model]).status.success(), "{model}");
+        let page = fs::read_to_string(path.join(format!("{model}.html"))).unwrap();
+        let layers = json(path, &["summary", model, "--json"])["layers"].clone();
+        for layer in layers.as_array().unwrap() {
+            let name = layer["name"].as_str().unwrap();
+            assert!(page.contains(&format!("<code>{name}</code>")), "{model} is drawn without {name}");
+        }
+    }
+    assert!(convzoo(path, &["draw", "googlenet", "--block", "inception3a", "-o", "a.svg"]).status.success());
+    let block = fs::read_to_string(path.join("a.svg")).unwrap();
+    assert!(block.contains("64 + 128 + 32 + 32 channels") && block.contains("256×28×28"), "{block}");
+    let dot = json(path, &["draw", "resnet18", "-o", "a.dot", "--json", "--input", "3x64x64"]);
+    assert_eq!((&dot["out"], &dot["input"]), (&"a.dot".into(), &serde_json::json!([3, 64, 64])));
+    assert!(convzoo(path, &["draw", "lenet5", "-o", "a.dot"]).status.success(), "a drawing is replaced by another");
+
+    const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors");
+    assert!(convzoo(path, &["draw", "--weights", WEIGHTS, "-o", "own.html"]).status.success());
+    let page = fs::read_to_string(path.join("own.html")).unwrap();
+    assert_eq!(page.matches("class=\"histogram\"").count(), 10, "weight and bias of five layers");
+    fs::write(path.join("mine.svg"), "a drawing of mine").unwrap();
+    fs::write(path.join("junk.pth"), "no weights").unwrap();
+    for (arguments, part) in [
+        (&["resnet18", "-o", "a.pdf"][..], "must end in .svg or .html or .dot"),
+        (&["resnet18", "-o", "none/a.svg"], "there is no folder none"),
+        (&["resnet18", "-o", "mine.svg"], "is no drawing that convzoo wrote"),
+        (&["resnet19"], "did you mean"),
+        (&["resnet18", "--block", "layer5", "-o", "b.svg"], "did you mean layer"),
+        (&["resnet18", "--block", "layer1.0"], "must end in .svg"),
+        (&["resnet18", "--weights", WEIGHTS, "-o", "b.html"], "missing (102)"),
+        (&["resnet18", "--weights", "junk.pth", "-o", "b.html"], "is no PyTorch checkpoint"),
+        (&["lenet5", "--weights", WEIGHTS, "-o", "b.svg"], "must end in .html"),
+        (&["lenet5", "--input", "1x28x28", "-o", "b.svg"], "exactly 32×32"),
+    ] {
+        let told = error(path, &[&["draw"], arguments].concat());
+        assert!(told.contains(part), "{arguments:?} told: {told}");
+    }
 }
 
 #[test]

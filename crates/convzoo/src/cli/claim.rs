@@ -17,6 +17,8 @@ pub enum Kind {
     Png,
     /// A chart, drawn as lines or pixels.
     Chart,
+    /// A drawing of a network.
+    Drawing,
     /// A page.
     Page,
     /// Features of images.
@@ -36,6 +38,7 @@ impl Kind {
         match self {
             Self::Png => "picture",
             Self::Chart => "chart",
+            Self::Drawing => "drawing",
             Self::Page => "page",
             Self::Features => "file of features",
             Self::Array => "array",
@@ -49,6 +52,7 @@ impl Kind {
         match self {
             Self::Png => &["png"],
             Self::Chart => &["svg", "png"],
+            Self::Drawing => &["svg", "html", "dot"],
             Self::Page => &["html", "htm"],
             Self::Features => &["safetensors", "npy"],
             Self::Array => &["npy"],
@@ -61,7 +65,7 @@ impl Kind {
     /// Whether convzoo wrote the file at `path` as this kind.
     fn written(self, path: &Path) -> io::Result<bool> {
         match self {
-            Self::Png | Self::Chart | Self::Page => is_report(path),
+            Self::Png | Self::Chart | Self::Drawing | Self::Page => is_report(path),
             Self::Features => Ok(is_array(path)? || holds_only(path, "features")?),
             Self::Array => is_array(path),
             Self::Logits => holds_only(path, "logits"),

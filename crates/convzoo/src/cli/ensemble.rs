@@ -11,9 +11,7 @@ use super::eval::alike;
 /// The network and the weights of `[MODEL=]FILE|NAME`. A file may have `=` in its name.
 pub fn split(entry: &OsStr) -> Result<(Option<&str>, &OsStr)> {
     match entry.to_str().and_then(|entry| entry.split_once('=')) {
-        Some((model, weights)) if !Path::new(entry).exists() => {
-            Ok((Some(variant(model)?.name), OsStr::new(weights)))
-        }
+        Some((model, weights)) if !Path::new(entry).exists() => Ok((Some(variant(model)?.name), OsStr::new(weights))),
         _ => Ok((None, entry)),
     }
 }

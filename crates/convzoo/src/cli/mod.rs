@@ -6,6 +6,7 @@ mod completions;
 mod compress;
 mod convert;
 mod devices;
+mod draw;
 mod embed;
 mod ensemble;
 mod eval;
@@ -53,6 +54,9 @@ enum Command {
     /// Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory
     #[command(after_help = summary::EXAMPLES)]
     Summary(summary::Args),
+    /// Draw a network: its blocks and layers, what flows between them, and how large it is
+    #[command(after_help = draw::EXAMPLES)]
+    Draw(draw::Args),
     /// Train a network; without arguments LeNet-5 on the embedded digits
     #[command(after_help = train::EXAMPLES)]
     Train(Box<train::Args>),
@@ -112,6 +116,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::List(args) => list::run(&args),
         Command::Summary(args) => summary::run(&args),
+        Command::Draw(args) => draw::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Recipes(args) => recipes::run(&args),
         Command::Runs(args) => runs::run(&args),
