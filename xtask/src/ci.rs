@@ -9,9 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{
-    cargo, cross, docs, figures, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check,
-};
+use crate::{cargo, cross, docs, figures, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];

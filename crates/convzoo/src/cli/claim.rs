@@ -69,7 +69,9 @@ impl Kind {
             Self::Features => Ok(is_array(path)? || holds_only(path, "features")?),
             Self::Array => is_array(path),
             Self::Logits => holds_only(path, "logits"),
-            Self::Weights | Self::Compressed => Ok(Checkpoint::open(path).is_ok_and(|weights| weights.metadata().is_some())),
+            Self::Weights | Self::Compressed => {
+                Ok(Checkpoint::open(path).is_ok_and(|weights| weights.metadata().is_some()))
+            }
         }
     }
 }
