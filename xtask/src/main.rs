@@ -53,6 +53,9 @@ enum Chore {
     OnnxCheck {
         /// Only these networks
         models: Vec<String>,
+        /// Leave out the files of PyTorch's exporters, which take most of the time
+        #[arg(long)]
+        own: bool,
         /// A convzoo that is built already [default: one built in release mode]
         #[arg(long, value_name = "FILE")]
         binary: Option<PathBuf>,
@@ -100,7 +103,7 @@ fn main() -> ExitCode {
         }),
         Chore::Goldens { models, write } => goldens::run(&models, write),
         Chore::TorchCheck { models, binary } => torch_check::run(&models, binary),
-        Chore::OnnxCheck { models, binary } => onnx_check::run(&models, binary),
+        Chore::OnnxCheck { models, own, binary } => onnx_check::run(&models, own, binary),
         Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),
