@@ -309,6 +309,11 @@ fn files_are_converted_and_come_back_bit_by_bit() {
     let length = |file: &str| path.join(file).metadata().unwrap().len();
     assert!(length("half.safetensors") < length("b.safetensors") * 6 / 10);
 
+    // As a whole network, which knows its name.
+    assert!(convzoo(path, &["convert", "a.bpk", "a.onnx"]).status.success());
+    assert!(convzoo(path, &["convert", "a.onnx", "c.safetensors"]).status.success());
+    assert!(fs::read(&first).unwrap() == fs::read(path.join("c.safetensors")).unwrap());
+
     let replace = ["convert", "lenet5", "a.bpk", "twenty.safetensors", "--replace-head", "20"];
     assert!(convzoo(path, &replace).status.success());
     let twenty = Checkpoint::open(&path.join("twenty.safetensors")).unwrap();
@@ -333,6 +338,10 @@ fn what_cannot_be_converted_says_why_and_leaves_nothing() {
         (&["lenet5", ".", "out.bpk"], "cannot read"),
         (&["lenet5", "lenet5.safetensors", "out.pth"], "must end in .safetensors, .bpk or .onnx"),
         (&["lenet5", "lenet5.safetensors", "nowhere/out.bpk"], "nowhere"),
+        (&["lenet5", "lenet5.safetensors", "nowhere/out.onnx"], "nowhere"),
+        (&["lenet5", "lenet5.safetensors", "out.onnx", "--f16"], "ONNX files keep 32 bits"),
+        (&["lenet5", "lenet5.safetensors", "out.onnx", "--input", "1x40x40"], "exactly 32×32"),
+        (&["lenet5", "lenet5.safetensors", "out.bpk", "--keep-norms"], "are for .onnx"),
         (&["lenet6", "lenet5.safetensors", "out.bpk"], "did you mean lenet5"),
         (&["resnet18", "lenet5.safetensors", "out.bpk"], "missing"),
         (&["lenet5", "lenet5.safetensors", "out.bpk", "--replace-head", "0"], "at least one class"),
