@@ -6,6 +6,7 @@ mod activations;
 mod alexnet;
 mod batch_norm;
 mod channels;
+mod compress;
 mod dense;
 mod depth;
 mod dropout;
@@ -89,6 +90,8 @@ enum Section {
     Resnext(resnext::Args),
     /// Fire modules, and AlexNet's accuracy with a fiftieth of its parameters
     Squeeze(Pictures),
+    /// Deep Compression of LeNet-5, step by step
+    Compress(compress::Args),
     /// AlexNet's response normalization, memory, and one tower
     Alexnet(Pictures),
     /// GoogLeNet's table beside the paper's
@@ -143,6 +146,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Wide(wide::Args::default()),
             Resnext(resnext::Args::default()),
             Squeeze(Pictures::default()),
+            Compress(compress::Args::default()),
             Alexnet(Pictures::default()),
             Googlenet,
             Receptive(receptive::Args::default()),
@@ -173,6 +177,7 @@ pub fn run(arguments: Arguments, out: &mut dyn Write) -> Result<()> {
             Wide(args) => wide::run(&args, out, &device),
             Resnext(args) => resnext::run(&args, out, &device),
             Squeeze(Pictures { pictures }) => squeeze::run(pictures.as_deref(), out, &device),
+            Compress(args) => compress::run(&args, out, &device),
             Alexnet(Pictures { pictures }) => alexnet::run(pictures.as_deref(), out, &device),
             Googlenet => googlenet::run(out, &device),
             Receptive(args) => receptive::run(&args, out, &device),

@@ -33,13 +33,14 @@ pub struct Linear {
     /// `[outputs, inputs]`.
     pub(crate) weight: Weight,
     pub(crate) bias: Vec<f32>,
+    /// The weight without its zeros, and the most images that it is for.
+    sparse: Option<(SparseWeight, usize)>,
 }
 
-/// A weight `[outputs, inputs]`, in either precision or without its zeros.
+/// A weight `[outputs, inputs]` in either precision.
 pub(crate) enum Weight {
     Single(Values),
     Half(Vec<f16>),
-    Sparse(SparseWeight),
 }
 
 impl Linear {
@@ -63,30 +64,29 @@ impl Linear {
                 Weight::Half(halves)
             }
         };
-        Ok(Self { outputs, inputs, weight, bias })
+        Ok(Self { outputs, inputs, weight, bias, sparse: None })
     }
 
-    /// The same layer with a weight of those numbers that are not zero, in single precision, if so few are left that it
-    /// is faster.
+    /// The same layer, computed without its zeros where that is faster: for one image, if few weights are left.
     pub fn sparse_where_faster(self) -> Self {
         match &self.weight {
-            Weight::Single(weight) if density(weight) < BREAK_EVEN => self.sparse(),
+            Weight::Single(weight) if density(weight) < BREAK_EVEN => self.sparse_up_to(1),
             _ => self,
         }
     }
 
-    /// The same layer with a weight of those numbers that are not zero, where it is in single precision.
-    pub fn sparse(self) -> Self {
-        let weight = match self.weight {
-            Weight::Single(weight) => Weight::Sparse(SparseWeight::new(&weight, self.inputs)),
-            other => other,
+    /// The same layer, computed without its zeros for at most so many images, if it is in single precision.
+    pub fn sparse_up_to(self, images: usize) -> Self {
+        let sparse = match &self.weight {
+            Weight::Single(weight) => Some((SparseWeight::new(weight, self.inputs), images)),
+            Weight::Half(_) => None,
         };
-        Self { weight, ..self }
+        Self { sparse, ..self }
     }
 
-    /// Whether its weight is kept without its zeros.
-    pub fn is_sparse(&self) -> bool {
-        matches!(self.weight, Weight::Sparse(_))
+    /// The weight without its zeros, if so many images are computed by it.
+    pub(crate) fn sparse(&self, images: usize) -> Option<&SparseWeight> {
+        self.sparse.as_ref().filter(|(_, most)| images <= *most).map(|(weight, _)| weight)
     }
 
     /// Input features.
@@ -102,16 +102,8 @@ impl Linear {
     /// The precision of its weight.
     pub fn precision(&self) -> LinearPrecision {
         match self.weight {
-            Weight::Single(_) | Weight::Sparse(_) => LinearPrecision::Single,
+            Weight::Single(_) => LinearPrecision::Single,
             Weight::Half(_) => LinearPrecision::Half,
-        }
-    }
-
-    /// Multiplications for one image.
-    pub fn multiplications(&self) -> usize {
-        match &self.weight {
-            Weight::Sparse(weight) => weight.len(),
-            _ => self.inputs * self.outputs,
         }
     }
 
@@ -120,7 +112,6 @@ impl Linear {
         let number = match &self.weight {
             Weight::Single(_) => size_of::<f32>(),
             Weight::Half(_) => size_of::<f16>(),
-            Weight::Sparse(weight) => return weight.bytes(),
         };
         self.inputs * self.outputs * number
     }

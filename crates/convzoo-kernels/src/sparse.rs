@@ -7,8 +7,8 @@ use crate::elementwise::{Activation, Apply};
 use crate::linear::IMAGES;
 use crate::simd::Simd;
 
-/// The density below which a product with those numbers that are not zero is faster than one with all: measured by
-/// `cargo test --workspace --test layers -- --ignored --nocapture by_density`, see `docs/src/kernels.md`.
+/// The density below which a product of one vector with those numbers that are not zero is faster than one with all:
+/// measured by `cargo test --workspace --test layers -- --ignored --nocapture by_density`, see `docs/src/kernels.md`.
 pub const BREAK_EVEN: f64 = 0.2;
 
 /// The numbers of a matrix `[outputs, inputs]` that are not zero, row by row.

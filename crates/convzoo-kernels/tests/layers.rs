@@ -164,7 +164,8 @@ proptest! {
                 let found = linear(isa, layer, activation, from, 3).unwrap().apply(&[&input]);
                 assert_close(&found, &expected, tolerance, &format!("{precision:?} on {isa}"));
             }
-            let layer = Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap().sparse();
+            let layer = Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap();
+            let layer = layer.sparse_up_to(batch);
             let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
             let found = linear(isa, Arc::new(layer), activation, from, 3).unwrap().apply(&[&input]);
             assert_close(&found, &expected, 1e-6, &format!("without zeros on {isa}"));
@@ -353,7 +354,8 @@ fn dense_and_sparse_products_by_density() {
         let (input, from) = (random(batch * inputs, 1), Layout::new([batch, inputs, 1, 1], isa.lanes(), 0));
         let sparse = DENSITIES.map(|density| {
             let weight = weights(inputs * outputs, density);
-            let layer = Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap().sparse();
+            let layer =
+                Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap().sparse_up_to(batch);
             let operation = linear(isa, Arc::new(layer), Activation::Identity, from, threads).unwrap();
             format!("{:8.3}", fastest(&*operation, &input))
         });

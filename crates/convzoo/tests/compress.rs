@@ -6,14 +6,15 @@ mod support;
 
 use std::collections::HashSet;
 use std::fs;
+use std::time::Instant;
 
 use burn::tensor::Device;
 use burn::train::Interrupter;
-use convzoo::compress::{Compression, Plan, Training};
+use convzoo::compress::{Archive, Compression, Plan, Training};
 use convzoo::data::{Source, Splits, Subset, open};
 use convzoo::pretrained::lenet5_digits;
 use convzoo::train::Recipe;
-use convzoo::{Classifier, Network, preprocess, weights};
+use convzoo::{Classifier, Network, Options, create, preprocess, weights};
 use serde_json::Value;
 use support::{convzoo, error, json, shared, temp};
 
@@ -166,4 +167,22 @@ fn squeezenet_takes_half_a_megabyte() {
     }
     let [a, b] = ["a.safetensors", "b.safetensors"].map(|name| fs::read(folder.path().join(name)).unwrap());
     assert!(a == b, "the compressed file gives back other bits");
+}
+
+/// How long SqueezeNet's tensors take to decode: what `docs/src/compression.md` shows.
+#[test]
+#[ignore = "it measures"]
+fn decoding_by_time() {
+    let Some(given) = shared("data/weights/squeezenet1_0-imagenet.safetensors") else { return };
+    let network = create("squeezenet1_0", &Options::default(), &Device::flex()).unwrap();
+    let file = weights::compressed(&weights::load(network, &given).unwrap()).unwrap();
+    let once = || {
+        let start = Instant::now();
+        let archive = Archive::read(file.clone()).unwrap();
+        (0..archive.entries().len()).for_each(|index| assert!(!archive.values(index).unwrap().is_empty()));
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    let mut times: Vec<f64> = (0..50).map(|_| once()).collect();
+    times.sort_by(f64::total_cmp);
+    println!("{} bytes are decoded in {:.1} ms, at best {:.1} ms", file.len(), times[25], times[0]);
 }

@@ -60,15 +60,15 @@ impl Operation for LinearOperation {
     unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
         // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
         unsafe {
+            if let Some(weight) = self.linear.sparse(self.input.batch) {
+                return self.isa.call(SparseTask { operation: self, task, weight, input: inputs[0], output });
+            }
             match &self.linear.weight {
                 Weight::Single(weight) => {
                     self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
                 }
                 Weight::Half(weight) => {
                     self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
-                }
-                Weight::Sparse(weight) => {
-                    self.isa.call(SparseTask { operation: self, task, weight, input: inputs[0], output })
                 }
             }
         }

@@ -146,10 +146,10 @@ impl ProfiledStep {
             (Op::Linear { linear, activation }, _) => {
                 (step.kind, step.activation) = (StepKind::Linear(linear.precision()), *activation);
                 step.macs = output.batch * linear.inputs() * linear.outputs();
-                step.multiplications = output.batch * linear.multiplications();
-                step.weight_bytes = linear.weight_bytes();
-                if linear.is_sparse() {
+                (step.multiplications, step.weight_bytes) = (step.macs, linear.weight_bytes());
+                if let Some(weight) = linear.sparse(output.batch) {
                     step.kind = StepKind::SparseLinear;
+                    (step.multiplications, step.weight_bytes) = (output.batch * weight.len(), weight.bytes());
                 }
             }
         }
