@@ -26,10 +26,11 @@ pub fn run() -> Result<()> {
     step("clippy on the default features", || {
         succeed(&mut cargo(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])?)
     })?;
-    step("clippy on wgpu, cuda and remote", || {
-        let features = ["clippy", "--package", "convzoo", "--features", "wgpu,cuda,remote", "--", "-D", "warnings"];
+    step("clippy on wgpu, cuda, remote and the service", || {
+        let features = ["clippy", "--package", "convzoo", "--features", "wgpu,cuda,remote,service"];
+        let targets = ["--lib", "--bins", "--example", "service", "--test", "service", "--", "-D", "warnings"];
         // Burn's cuda feature downloads an LLVM while it builds, except where documentation is built.
-        succeed(cargo(features)?.env("DOCS_RS", "1"))
+        succeed(cargo(features)?.args(targets).env("DOCS_RS", "1"))
     })?;
     step("the library that classifies images, alone", || {
         let library = ["clippy", "--package", "convzoo", "--no-default-features", "--features", "flex"];
@@ -49,7 +50,8 @@ pub fn run() -> Result<()> {
     })?;
     step("tests", || readme_command(README_COMMANDS[1]))?;
     // The last step builds the program with other devices: what needs the default one comes before it.
-    for example in examples()? {
+    // The service runs until it is stopped, and is built and tested in the last step.
+    for example in examples()?.into_iter().filter(|example| example != "service") {
         let mut run = Command::new(built(&format!("examples/{example}"))?);
         run.current_dir(root());
         if example == "transfer_learning" {
@@ -116,11 +118,13 @@ pub fn run() -> Result<()> {
         }
         sanitize::address()
     })?;
-    step("devices on loopback, ndarray, and evaluation on wgpu", || {
+    step("devices on loopback, the service, ndarray, and evaluation on wgpu", || {
         // One build for all. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
-        let tests = ["test", "--workspace", "--features", "convzoo/ndarray,convzoo/remote,convzoo/wgpu"];
-        succeed(cargo(tests)?.args(["--test", "remote", "--test", "mnist", "--test", "backends", "--no-run"]))?;
-        succeed(cargo(tests)?.args(["--test", "remote", "--test", "mnist"]))?;
+        let features = "convzoo/ndarray,convzoo/remote,convzoo/service,convzoo/wgpu";
+        let tests = ["test", "--workspace", "--features", features];
+        let all = ["--test", "remote", "--test", "mnist", "--test", "service", "--test", "backends"];
+        succeed(cargo(tests)?.args(all).args(["--example", "service", "--no-run"]))?;
+        succeed(cargo(tests)?.args(&all[..6]))?;
         succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation", "ndarray::"]))
     })?;
     Ok(())
