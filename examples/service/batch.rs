@@ -54,7 +54,7 @@ pub struct Queue {
     metrics: Arc<Metrics>,
 }
 
-/// An image that is being decoded, and will wait in the queue soon; dropped when it does, or never will.
+/// An image that is being decoded, and will wait in the queue soon, unless it is dropped.
 pub struct Coming(Arc<AtomicUsize>);
 
 impl Drop for Coming {
@@ -86,9 +86,11 @@ impl Queue {
         Coming(Arc::clone(&self.coming))
     }
 
-    /// Has an input wait for its answer.
-    pub fn push(&self, input: Vec<f32>) -> Result<oneshot::Receiver<Answer>, Refused> {
+    /// Has the input of an announced image wait for its answer.
+    pub fn push(&self, coming: Coming, input: Vec<f32>) -> Result<oneshot::Receiver<Answer>, Refused> {
         let (reply, answer) = oneshot::channel();
+        // Before the network can take it, so that it is not waited for beside itself.
+        drop(coming);
         // Counted first: the network may take it at once.
         self.metrics.waiting(1);
         let refused = self.jobs.try_send(Job { input, reply, since: Instant::now() });

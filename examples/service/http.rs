@@ -149,7 +149,7 @@ impl Service {
     /// The classes of each image. All are read first, so that a wrong one costs the network nothing.
     async fn classify(&self, images: Vec<(String, Bytes)>) -> Result<Vec<(String, Vec<Prediction>)>, Problem> {
         let failed = |error: String| Problem(StatusCode::INTERNAL_SERVER_ERROR, error);
-        let coming = self.queue.announce();
+        let coming: Vec<_> = images.iter().map(|_| self.queue.announce()).collect();
         let mut inputs = Vec::with_capacity(images.len());
         for (name, bytes) in images {
             let turn = self.decoders.acquire().await.map_err(|closed| failed(closed.to_string()))?;
@@ -162,15 +162,17 @@ impl Service {
             })?;
             inputs.push((name, input));
         }
-        let waiting = inputs.into_iter().map(|(name, input)| match self.queue.push(input) {
-            Ok(answer) => Ok((name, answer)),
-            Err(Refused::Full) => {
-                Err(Problem(StatusCode::TOO_MANY_REQUESTS, "too many images are waiting; try again".to_owned()))
-            }
-            Err(Refused::Ended) => Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".to_owned())),
-        });
+        let waiting =
+            inputs.into_iter().zip(coming).map(|((name, input), coming)| match self.queue.push(coming, input) {
+                Ok(answer) => Ok((name, answer)),
+                Err(Refused::Full) => {
+                    Err(Problem(StatusCode::TOO_MANY_REQUESTS, "too many images are waiting; try again".to_owned()))
+                }
+                Err(Refused::Ended) => {
+                    Err(Problem(StatusCode::SERVICE_UNAVAILABLE, "the service is stopping".to_owned()))
+                }
+            });
         let waiting = waiting.collect::<Result<Vec<_>, _>>()?;
-        drop(coming);
         let mut answers = Vec::new();
         for (name, answer) in waiting {
             let answer = answer.await.map_err(|_| failed("the network has stopped".to_owned()))?;

@@ -48,6 +48,9 @@ pub struct Args {
     /// The most pixels of an image
     #[arg(long, default_value_t = 50_000_000)]
     pub max_pixels: u64,
+    /// The most images of a form
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub max_images: u32,
     /// The longest that a request's body may take to come, and then its answer, in milliseconds
     #[arg(long, default_value_t = 10_000)]
     pub timeout: u64,
@@ -71,7 +74,7 @@ pub async fn run(args: Args, ready: impl FnOnce(SocketAddr)) -> Result<()> {
     let service = Service {
         queue,
         metrics,
-        limits: http::Limits { bytes: args.max_bytes, pixels: args.max_pixels, images: args.max_batch as usize, time },
+        limits: http::Limits { bytes: args.max_bytes, pixels: args.max_pixels, images: args.max_images as usize, time },
         preprocessing,
         input,
         decoders: Semaphore::new(cores),

@@ -177,7 +177,7 @@ fn images_are_answered_as_predict_does_and_counted() {
 
 #[test]
 fn hostile_bodies_are_told_what_is_wrong_with_them() {
-    let service = Service::start("--max-bytes 100000 --max-pixels 1000000 --timeout 1000 --max-batch 2");
+    let service = Service::start("--max-bytes 100000 --max-pixels 1000000 --timeout 1000 --max-images 2");
     let png = digit(ImageFormat::Png);
     let jpeg = digit(ImageFormat::Jpeg);
     let mut large = Vec::new();
@@ -218,12 +218,13 @@ fn hostile_bodies_are_told_what_is_wrong_with_them() {
 
 #[test]
 fn no_more_wait_than_may() {
-    let service = Service::start("--queue 1 --max-batch 64");
+    // One image is computed, one waits, and the form's others come in less time than that takes.
+    let service = Service::start("--queue 1 --max-batch 1 --max-images 256");
     let part = |name: usize| {
         let head = format!("--B\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n");
         [head.as_bytes(), &digit(ImageFormat::Png), b"\r\n"].concat()
     };
-    let form = [(0..64).flat_map(part).collect(), b"--B--\r\n".to_vec()].concat();
+    let form = [(0..256).flat_map(part).collect(), b"--B--\r\n".to_vec()].concat();
     let (status, text) = service.post("multipart/form-data; boundary=B", &form);
     assert_eq!(status, 429, "{text}");
     assert!(text.contains("too many images are waiting"), "{text}");
