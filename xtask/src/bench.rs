@@ -54,6 +54,10 @@ const MODELS: [&str; 10] = [
     "densenet121",
 ];
 
+/// Depthwise and grouped convolutions, gates, and layer norms.
+const MODERN: [&str; 6] =
+    ["mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"];
+
 /// What the peers are, besides the torch and torchvision that the goldens are made with.
 const PEERS: [&str; 4] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1", "tract==0.23.9"];
 
@@ -68,7 +72,7 @@ struct Group {
     peers: &'static [&'static str],
 }
 
-const GROUPS: [Group; 5] = [
+const GROUPS: [Group; 8] = [
     Group {
         title: "Inference, one image",
         models: &[],
@@ -86,6 +90,27 @@ const GROUPS: [Group; 5] = [
     Group {
         title: "Training, eight images",
         models: &["resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "squeezenet1_1"],
+        options: &["--mode", "train", "--batch", "8"],
+        slow: false,
+        peers: &["pytorch"],
+    },
+    Group {
+        title: "Mobile and modern networks: inference, one image",
+        models: &MODERN,
+        options: &["--mode", "infer", "--batch", "1"],
+        slow: false,
+        peers: &["pytorch", "onnxruntime"],
+    },
+    Group {
+        title: "Mobile and modern networks: inference, eight images",
+        models: &MODERN,
+        options: &["--mode", "infer", "--batch", "8"],
+        slow: false,
+        peers: &["pytorch", "onnxruntime"],
+    },
+    Group {
+        title: "Mobile and modern networks: training, eight images",
+        models: &MODERN,
         options: &["--mode", "train", "--batch", "8"],
         slow: false,
         peers: &["pytorch"],

@@ -3,7 +3,7 @@
 
 pub use convzoo_graph::Activation;
 
-use crate::math;
+use crate::math::{self, vector};
 use crate::simd::{Kernel, Simd};
 
 /// What kernels do with an [`Activation`].
@@ -113,11 +113,28 @@ impl Kernel for All<'_> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
+        let (whole, rest) = self.values.split_at_mut(self.values.len() - self.values.len() % S::LANES);
+        // A loop over vectors for the curved ones; a closure would not be compiled with the kernel's instructions.
+        macro_rules! vectors {
+            ($function:path) => {{
+                for values in whole.chunks_exact_mut(S::LANES) {
+                    // SAFETY: the chunk is as long as a vector; the processor has the instructions, the caller's promise.
+                    unsafe { S::store(values.as_mut_ptr(), $function(S::load(values.as_ptr()))) }
+                }
+                rest
+            }};
+        }
+        let values = match self.function {
+            Activation::Sigmoid => vectors!(vector::sigmoid::<S>),
+            Activation::Silu => vectors!(vector::silu::<S>),
+            Activation::Gelu => vectors!(vector::gelu::<S>),
+            _ => self.values,
+        };
         // A loop for each function.
         macro_rules! functions {
             ($($name:ident)*) => {
                 match self.function {
-                    $(Activation::$name => self.values.iter_mut().for_each(|x| *x = Activation::$name.of(*x)),)*
+                    $(Activation::$name => values.iter_mut().for_each(|x| *x = Activation::$name.of(*x)),)*
                 }
             };
         }

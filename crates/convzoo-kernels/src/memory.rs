@@ -127,17 +127,17 @@ pub(crate) unsafe fn filled(len: usize, write: impl FnOnce(*mut f32)) -> Vec<f32
 /// Asks the C library's allocator, for the whole process, to keep the memory that tensors leave, where it is glibc's; does
 /// nothing elsewhere.
 ///
-/// A training step would otherwise give its memory back only for the next to fault it in again, page by page. With tensors
-/// as large as the limit, the allocator comes to the same thresholds by itself. This crate never calls it: a program that
-/// trains does, once, at its start.
+/// A training step would otherwise give its memory back only for the next to fault it in again, page by page, which takes a
+/// quarter of a mobile network's step. Larger tensors than the limit still have a mapping of their own each time. This crate
+/// never calls it: a program that trains does, once, at its start.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
         use std::ffi::c_int;
-        /// `M_MMAP_THRESHOLD`, and the largest value it takes.
-        const OWN_MAPPING: [c_int; 2] = [-3, 4 << 20];
-        /// `M_TRIM_THRESHOLD`.
-        const TRIM: [c_int; 2] = [-1, 64 << 20];
+        /// `M_MMAP_THRESHOLD`, and the largest value it takes where pointers have 64 bits; elsewhere all stays as it was.
+        const OWN_MAPPING: [c_int; 2] = [-3, 32 << 20];
+        /// `M_TRIM_THRESHOLD`: more than a step leaves.
+        const TRIM: [c_int; 2] = [-1, 1 << 30];
         unsafe extern "C" {
             fn mallopt(param: c_int, value: c_int) -> c_int;
         }

@@ -88,6 +88,27 @@ fn pool_cells(shape: &PoolShape, dims: [usize; 4], [rows, columns]: [usize; 2], 
 }
 
 #[test]
+fn activations_of_any_value_equal_the_definition() {
+    let grid = (-20_000..20_000).map(|i| (i as f32 + 0.5) * 0.005);
+    let input: Vec<f32> = grid.chain([1e30, -1e30, -0.0, 1e-30, f32::INFINITY, f32::NAN, 0.25, -0.25]).collect();
+    let (size, dims) = (input.len() / 8, [1, 8, 1, input.len() / 8]);
+    assert_eq!(8 * size, input.len());
+    for (isa, function) in Isa::available().flat_map(|isa| Activation::ALL.map(|function| (isa, function))) {
+        let layout = Layout::new(dims, isa.lanes(), 0);
+        let found = elementwise(isa, None, function, vec![layout], layout, 1).unwrap().apply(&[&input]);
+        for (x, found) in input.iter().zip(found) {
+            let expected = activated(function, f64::from(*x));
+            let error = (f64::from(found) - expected).abs();
+            let right = match x {
+                x if x.is_nan() => found.is_nan(),
+                _ => error <= 2e-6 * expected.abs().max(1.0) || f64::from(found) == expected,
+            };
+            assert!(right, "{function:?} of {x} is {found} on {isa}, not {expected}");
+        }
+    }
+}
+
+#[test]
 fn a_maximum_is_nan_where_its_window_has_one() {
     // In windows of three, NaN is last, in the middle, first, and then not there.
     let input = [1.0, -1.0, f32::NAN, 2.0, f32::INFINITY, f32::NEG_INFINITY, 3.0];

@@ -233,6 +233,9 @@ pub fn channel_scale(input: Tensor<4>, factors: Tensor<3>) -> Tensor<4> {
 
 /// A function of each element.
 pub fn activation<const D: usize>(input: Tensor<D>, function: Activation) -> Tensor<D> {
+    if function == Activation::Identity {
+        return input;
+    }
     #[cfg(feature = "flex")]
     if on_kernels(&input) && input.dtype() == DType::F32 && function != Activation::Relu {
         return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), function));

@@ -68,6 +68,22 @@ impl Planes {
             let row = first[0] + y * step[0];
             match (self.phases[1], step[1]) {
                 (1, 1) => to[self.at([row, first[1]])..][..columns].copy_from_slice(&from[..columns]),
+                // Strides of 2 in loops that become vectors: every other value to each phase,
+                (2, 1) => {
+                    let (pairs, rest) = from[..columns].as_chunks::<2>();
+                    let starts = [0, 1].map(|phase| self.at([row, first[1] + phase]));
+                    for (phase, start) in starts.into_iter().enumerate() {
+                        to[start..].iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[phase]);
+                    }
+                    if let [last] = rest {
+                        to[starts[0] + pairs.len()] = *last;
+                    }
+                }
+                // and a zero after each value, one of them perhaps where the next row starts.
+                (1, 2) => {
+                    let (pairs, _) = to[self.at([row, first[1]])..].as_chunks_mut::<2>();
+                    pairs.iter_mut().zip(&from[..columns]).for_each(|(pair, value)| *pair = [*value, 0.0]);
+                }
                 (phases, step) => {
                     // Where each phase of the row starts.
                     for phase in 0..phases.min(columns) {

@@ -57,6 +57,20 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// The sum of the lanes.
     unsafe fn sum(a: Self::Vector) -> f32;
 
+    /// 2ⁿ of whole numbers from −126 to 127; of NaN anything.
+    #[inline(always)]
+    unsafe fn power_of_two(n: Self::Vector) -> Self::Vector {
+        let mut values = [0.0; MAX_LANES];
+        // SAFETY: there is room for the longest vector.
+        unsafe {
+            Self::store(values.as_mut_ptr(), n);
+            // Adding it leaves n, shifted by 127, in the lowest bits.
+            const SHIFT: f32 = 12_582_912.0 + 127.0;
+            values[..Self::LANES].iter_mut().for_each(|n| *n = f32::from_bits((*n + SHIFT).to_bits() << 23));
+            Self::load(values.as_ptr())
+        }
+    }
+
     /// Writes the columns of a square of `LANES` by `LANES` as rows: rows of the source start `from_step` apart, those
     /// of the result `to_step` apart.
     #[inline(always)]
