@@ -135,7 +135,7 @@ impl Plan {
     /// recipe `transfer`, and of codebooks by Adam with small steps.
     pub fn trained(self, epochs: usize) -> Result<Self, CompressError> {
         let retrain = Recipe { epochs, ..Recipe::named("transfer")? };
-        let tune = Recipe::default().with([("optimizer", "adam"), ("learning_rate", "0.0002")])?;
+        let tune = Recipe::default().with([("optimizer", "adam"), ("learning_rate", "0.00005")])?;
         let tune = Recipe { epochs, ..tune };
         Ok(Self {
             retrain: (self.sparsity.is_some() || self.bits.is_none()).then_some(retrain),
