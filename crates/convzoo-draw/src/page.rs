@@ -276,7 +276,8 @@ fn field(field: ReceptiveField) -> String {
     match size {
         [Some(height), Some(width)] => {
             let [y, x] = center;
-            format!("{height}×{width} pixels of the image, every {} pixels, the first around ({y}, {x})", side(stride))
+            let every = if stride == [1, 1] { "pixel".to_owned() } else { format!("{} pixels", side(stride)) };
+            format!("{height}×{width} pixels of the image, every {every}, the first around ({y}, {x})")
         }
         _ => "all of the image".to_owned(),
     }

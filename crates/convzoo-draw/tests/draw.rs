@@ -124,6 +124,7 @@ fn a_page_has_every_layer_once_and_links_that_lead_somewhere() {
     assert!(page.contains("5 alike:"), "blocks that are alike do not know each other");
     assert_eq!(page.matches("<figure class=\"histogram\">").count(), 1);
     assert!(page.contains("from -0.5 to 0.5"), "the histogram has no ends");
+    assert!(page.contains("3×3 pixels of the image, every pixel, the first around (0, 0)"), "the stem sees nothing");
     for request in ["src=", "href=\"http", "url(", "@import", "fetch("] {
         assert!(!page.contains(request), "the page asks for something: {request}");
     }
