@@ -167,7 +167,7 @@ fn a_profile_of_training_has_each_layers_part_in_each_part_of_the_step() {
     assert_eq!(spent("conv1"), [true, false, true, true], "the images have no gradient");
     assert_eq!(spent("layer1.0.conv1"), [true; 4]);
     assert_eq!(spent("layer1.0.bn1"), [true, true, false, true], "its gradients are made together");
-    assert_eq!(spent("fc"), [true; 4]);
+    assert_eq!(spent("linear"), [true; 4]);
     let conv = layer("layer1.0.conv1");
     assert_eq!(number(conv, "macs"), 3.0 * 32.0 * 32.0 * 16.0 * 16.0 * 9.0, "forward and both gradients");
     let sum: f64 = parts.iter().map(|part| number(conv, part)).sum();

@@ -16,6 +16,9 @@ use crate::{Buffer, Isa, Layout, Operation};
 /// Packed weights that stay in a core's second-level cache while rows pass, in floats.
 const CACHED_WEIGHTS: usize = 128 << 10;
 
+/// The same of the pixels that a task reads once for each pair of output blocks.
+const CACHED_PIXELS: usize = 96 << 10;
+
 /// A direct convolution of any shape.
 pub struct DirectConv {
     isa: Isa,
@@ -115,7 +118,11 @@ impl DirectOperation {
         let chunks = conv.weights.len().div_ceil(CACHED_WEIGHTS).clamp(1, conv.groups.len());
         // Enough tasks that an interrupted thread does not hold up the others for long.
         let wanted = (threads * TASKS_PER_THREAD).div_ceil(chunks * job.output.batch.max(1));
-        let bands = if threads == 1 { 1 } else { wanted.min(rows).max(1) };
+        let wanted = if threads == 1 { 1 } else { wanted };
+        // And so many that a task's pixels are still in the cache when the next outputs read them.
+        let pixels = if flat { FLAT_ROW } else { job.input.width * shape.stride[0] };
+        let fitting = (CACHED_PIXELS / (pixels * job.input.channels)).max(1);
+        let bands = wanted.max(rows.div_ceil(fitting)).min(rows).max(1);
         Self { conv, job, rows, flat, chunks, bands }
     }
 }
