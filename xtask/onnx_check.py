@@ -184,7 +184,7 @@ def main():
     parser.add_argument("convzoo", type=pathlib.Path)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--own", action="store_true", help="leave out the files of PyTorch's exporters")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     convzoo = arguments.convzoo.resolve()
     known = {network["name"]: network for network in json.loads(run(convzoo, "list", "--json"))}
     unknown = set(arguments.models) - set(known)
