@@ -336,7 +336,7 @@ fn what_cannot_be_converted_says_why_and_leaves_nothing() {
         (&["lenet5", "cut.pth", "out.bpk"], "damaged or cut short"),
         (&["lenet5", "evil.pth", "out.bpk"], "it names os.system"),
         (&["lenet5", ".", "out.bpk"], "cannot read"),
-        (&["lenet5", "lenet5.safetensors", "out.pth"], "must end in .safetensors, .bpk or .onnx"),
+        (&["lenet5", "lenet5.safetensors", "out.pth"], "must end in .safetensors, .bpk, .onnx or .czc"),
         (&["lenet5", "lenet5.safetensors", "nowhere/out.bpk"], "nowhere"),
         (&["lenet5", "lenet5.safetensors", "nowhere/out.onnx"], "nowhere"),
         (&["lenet5", "lenet5.safetensors", "out.onnx", "--f16"], "ONNX files keep 32 bits"),
