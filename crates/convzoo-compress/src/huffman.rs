@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn symbols_come_back() {
         let symbols: Vec<usize> =
-            (0..5000).map(|i: usize| (i * i % 17).min(i % 7) + usize::from(i % 97 == 0)).collect();
+            (0..5000).map(|i: usize| (i * i % 17).min(i % 7) + usize::from(i.is_multiple_of(97))).collect();
         let mut counts = vec![0; 32];
         symbols.iter().for_each(|&symbol| counts[symbol] += 1);
         let lengths = lengths(&counts, limit(counts.len()));

@@ -243,8 +243,8 @@ impl Kernel for Backward<'_> {
                 let g = Pixels::new::<S>(pass, gradient, start, pixels, g);
                 let [means, scales] = x.statistics::<S>(pass.epsilon);
                 let (mut mean_g, mut mean_product) = ([S::splat(0.0); VECTORS], [S::splat(0.0); VECTORS]);
-                for channel in 0..channels {
-                    let a = S::splat(scale[channel]);
+                for (channel, &scale) in scale.iter().enumerate() {
+                    let a = S::splat(scale);
                     let (at_scale, at_shift) = (of_scale.add(channel * S::LANES), of_shift.add(channel * S::LANES));
                     let (mut sum_scale, mut sum_shift) = (S::load(at_scale), S::load(at_shift));
                     for v in 0..VECTORS {
@@ -265,8 +265,8 @@ impl Kernel for Backward<'_> {
                     mean_g[v] = S::mul(mean_g[v], share);
                     mean_product[v] = S::mul(mean_product[v], share);
                 }
-                for channel in 0..channels {
-                    let a = S::splat(scale[channel]);
+                for (channel, &scale) in scale.iter().enumerate() {
+                    let a = S::splat(scale);
                     for v in 0..VECTORS {
                         let (at, normal) = (g.at::<S>(channel, v), S::load(x.at::<S>(channel, v)));
                         let own = S::sub(S::mul(S::load(at), a), mean_g[v]);
