@@ -1,6 +1,6 @@
 //! Deep Compression (Han, Mao, Dally, [arXiv:1510.00149](https://arxiv.org/abs/1510.00149)) of weights as plain arrays.
 //!
-//! [`prune`] zeroes the smallest weights, a [`Codebook`] has the others share a few values, [`write`] codes what is left
+//! [`prune`] zeroes the smallest weights, a [`Codebook`] has the others share a few values, [`write()`] codes what is left
 //! without loss, [`Archive`] reads it back. Each step works alone, and none needs the others.
 //!
 //! ```
