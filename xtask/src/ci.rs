@@ -14,6 +14,9 @@ use crate::{cargo, cross, docs, figures, onnx_check, printed, root, sanitize, su
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
 
+/// Networks that are evaluated on software Vulkan.
+const WGPU: [&str; 5] = ["alexnet_2012", "lenet5", "mobilenet_v3_small", "resnet20_cifar", "squeezenet1_1"];
+
 /// Runs every step, and stops at the first that fails.
 pub fn run() -> Result<()> {
     let readme = fs::read_to_string(root().join("README.md")).context("reading README.md")?;
@@ -119,13 +122,15 @@ pub fn run() -> Result<()> {
         sanitize::address()
     })?;
     step("devices on loopback, the service, ndarray, and evaluation on wgpu", || {
-        // One build for all. A network of every family infers; `cargo xtask backends wgpu` has them learn, too.
+        // One build for all. On software Vulkan each shape's kernels are compiled and tried for seconds: a few networks
+        // infer there, and `cargo xtask backends wgpu` has one of every family infer and learn.
         let features = "convzoo/ndarray,convzoo/remote,convzoo/service,convzoo/wgpu";
         let tests = ["test", "--workspace", "--features", features];
         let all = ["--test", "remote", "--test", "mnist", "--test", "service", "--test", "backends"];
         succeed(cargo(tests)?.args(all).args(["--example", "service", "--no-run"]))?;
         succeed(cargo(tests)?.args(&all[..6]))?;
-        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "wgpu::evaluation", "ndarray::"]))
+        let on_wgpu = WGPU.map(|network| format!("wgpu::evaluation::{network}"));
+        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "ndarray::"]).args(on_wgpu))
     })?;
     Ok(())
 }
