@@ -15,10 +15,13 @@ pub fn machine() -> String {
     format!("{cpu} ({}), {} cores, {memory:.0} GiB, {os}", std::env::consts::ARCH, system.cpus().len())
 }
 
-/// Bytes that a new process could be given.
+/// Bytes that a new process could be given; no limit where the system does not tell, as without `/proc`.
 pub fn available_bytes() -> usize {
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
     let system = System::new_with_specifics(memory);
+    if system.total_memory() == 0 {
+        return usize::MAX;
+    }
     let container = system.cgroup_limits().map_or(u64::MAX, |limits| limits.free_memory);
     usize::try_from(system.available_memory().min(container)).unwrap_or(usize::MAX)
 }
