@@ -157,12 +157,8 @@ impl Number for f16 {
 pub(crate) const ROWS: usize = 4;
 pub(crate) const IMAGES: usize = 4;
 
-/// Where the dot products of a layer are read and written.
-pub(crate) struct Dots<'a, W> {
-    /// Input features.
-    pub inputs: usize,
-    /// `[outputs, inputs]`.
-    pub weight: *const W,
+/// Where the products of a layer are read and written.
+pub(crate) struct Vectors<'a> {
     pub bias: &'a [f32],
     /// The first image's features, and the step to the next image.
     pub input: *const f32,
@@ -170,58 +166,88 @@ pub(crate) struct Dots<'a, W> {
     /// The same of the outputs.
     pub output: *mut f32,
     pub output_step: usize,
+    pub batch: usize,
     /// What comes last.
     pub activation: Activation,
 }
 
-impl<W: Number> Dots<'_, W> {
-    /// Writes outputs `rows` of all images.
+/// A weight `[outputs, inputs]`, as products with vectors read it.
+pub(crate) trait Products {
+    /// Writes outputs `rows` of all images, before the activation.
     ///
     /// # Safety
     /// The processor has `S`'s instructions; the pointers are valid for all images, inputs and those rows.
+    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>);
+}
+
+impl Vectors<'_> {
+    /// Writes outputs `rows` of all images.
+    ///
+    /// # Safety
+    /// As [`Products::rows`].
     #[inline(always)]
-    pub unsafe fn write<S: Simd>(&self, rows: Range<usize>, batch: usize) {
-        let whole = rows.end - rows.len() % ROWS;
+    pub unsafe fn write<S: Simd>(&self, weight: &impl Products, rows: Range<usize>) {
         // SAFETY: the caller's promise.
         unsafe {
-            for row in (rows.start..whole).step_by(ROWS) {
-                let mut image = 0;
-                while image + IMAGES <= batch {
-                    self.block::<S, ROWS, IMAGES>(row, image);
-                    image += IMAGES;
-                }
-                for image in image..batch {
-                    self.block::<S, ROWS, 1>(row, image);
-                }
-            }
-            for row in whole..rows.end {
-                for image in 0..batch {
-                    self.block::<S, 1, 1>(row, image);
-                }
-            }
+            weight.rows::<S>(self, rows.clone());
             if self.activation != Activation::Identity {
-                for image in 0..batch {
+                for image in 0..self.batch {
                     let output = self.output.add(image * self.output_step + rows.start);
                     self.activation.all::<S>(std::slice::from_raw_parts_mut(output, rows.len()));
                 }
             }
         }
     }
+}
 
+/// A weight with all its numbers.
+pub(crate) struct Dense<W> {
+    /// `[outputs, inputs]`.
+    pub weight: *const W,
+    /// Input features.
+    pub inputs: usize,
+}
+
+impl<W: Number> Products for Dense<W> {
+    #[inline(always)]
+    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>) {
+        let whole = rows.end - rows.len() % ROWS;
+        // SAFETY: the caller's promise.
+        unsafe {
+            for row in (rows.start..whole).step_by(ROWS) {
+                let mut image = 0;
+                while image + IMAGES <= vectors.batch {
+                    self.block::<S, ROWS, IMAGES>(vectors, row, image);
+                    image += IMAGES;
+                }
+                for image in image..vectors.batch {
+                    self.block::<S, ROWS, 1>(vectors, row, image);
+                }
+            }
+            for row in whole..rows.end {
+                for image in 0..vectors.batch {
+                    self.block::<S, 1, 1>(vectors, row, image);
+                }
+            }
+        }
+    }
+}
+
+impl<W: Number> Dense<W> {
     /// `R` outputs of `N` images, before the activation: beside its code the sums would not stay in registers.
     #[inline(always)]
-    unsafe fn block<S: Simd, const R: usize, const N: usize>(&self, row: usize, image: usize) {
+    unsafe fn block<S: Simd, const R: usize, const N: usize>(&self, vectors: &Vectors<'_>, row: usize, image: usize) {
         let inputs = self.inputs;
         let whole = inputs - inputs % S::LANES;
         // SAFETY: the rows and images exist.
         unsafe {
             let weight = self.weight.add(row * inputs);
-            let input = self.input.add(image * self.input_step);
+            let input = vectors.input.add(image * vectors.input_step);
             let mut totals = [[S::splat(0.0); N]; R];
             for i in (0..whole).step_by(S::LANES) {
                 let mut values = [S::splat(0.0); N];
                 for (n, value) in values.iter_mut().enumerate() {
-                    *value = S::load(input.add(n * self.input_step + i));
+                    *value = S::load(input.add(n * vectors.input_step + i));
                 }
                 for (r, totals) in totals.iter_mut().enumerate() {
                     let weight = W::load::<S>(weight.add(r * inputs + i));
@@ -232,11 +258,11 @@ impl<W: Number> Dots<'_, W> {
             }
             for (r, totals) in totals.into_iter().enumerate() {
                 for (n, total) in totals.into_iter().enumerate() {
-                    let mut total = S::sum(total) + self.bias[row + r];
+                    let mut total = S::sum(total) + vectors.bias[row + r];
                     for i in whole..inputs {
-                        total += (*weight.add(r * inputs + i)).value() * *input.add(n * self.input_step + i);
+                        total += (*weight.add(r * inputs + i)).value() * *input.add(n * vectors.input_step + i);
                     }
-                    self.output.add((image + n) * self.output_step + row + r).write(total);
+                    vectors.output.add((image + n) * vectors.output_step + row + r).write(total);
                 }
             }
         }

@@ -3,8 +3,7 @@
 
 use std::ops::Range;
 
-use crate::elementwise::{Activation, Apply};
-use crate::linear::IMAGES;
+use crate::linear::{IMAGES, Products, Vectors};
 use crate::simd::Simd;
 
 /// The density below which a product of one vector with those numbers that are not zero is faster than one with all:
@@ -48,75 +47,53 @@ pub(crate) fn density(weight: &[f32]) -> f64 {
     weight.iter().filter(|weight| **weight != 0.0).count() as f64 / weight.len().max(1) as f64
 }
 
-/// Where the products of a sparse layer are read and written.
-pub(crate) struct SparseDots<'a> {
-    pub weight: &'a SparseWeight,
-    pub bias: &'a [f32],
-    /// The first image's features, and the step to the next image.
-    pub input: *const f32,
-    pub input_step: usize,
-    /// The same of the outputs.
-    pub output: *mut f32,
-    pub output_step: usize,
-    /// What comes last.
-    pub activation: Activation,
-}
-
-impl SparseDots<'_> {
-    /// Writes outputs `rows` of all images.
-    ///
-    /// # Safety
-    /// The processor has `S`'s instructions; the pointers are valid for all images, columns and those rows.
+impl Products for SparseWeight {
     #[inline(always)]
-    pub unsafe fn write<S: Simd>(&self, rows: Range<usize>, batch: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            for row in rows.clone() {
-                let entries = &self.weight.entries[self.weight.starts[row]..self.weight.starts[row + 1]];
-                let mut image = 0;
-                while image + IMAGES <= batch {
-                    self.sum::<IMAGES>(row, entries, image);
+    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>) {
+        for row in rows {
+            let mut image = 0;
+            // SAFETY: the caller's promise.
+            unsafe {
+                while image + IMAGES <= vectors.batch {
+                    self.sum::<IMAGES>(vectors, row, image);
                     image += IMAGES;
                 }
-                for image in image..batch {
-                    self.sum::<1>(row, entries, image);
-                }
-            }
-            if self.activation != Activation::Identity {
-                for image in 0..batch {
-                    let output = self.output.add(image * self.output_step + rows.start);
-                    self.activation.all::<S>(std::slice::from_raw_parts_mut(output, rows.len()));
+                for image in image..vectors.batch {
+                    self.sum::<1>(vectors, row, image);
                 }
             }
         }
     }
+}
 
+impl SparseWeight {
     /// One output of `N` images, before the activation. Products are added by turns to sums of their own, since each
     /// addition waits for the one before it.
     #[inline(always)]
-    unsafe fn sum<const N: usize>(&self, row: usize, entries: &[(u32, f32)], image: usize) {
+    unsafe fn sum<const N: usize>(&self, vectors: &Vectors<'_>, row: usize, image: usize) {
         const TURNS: usize = 4;
+        let entries = &self.entries[self.starts[row]..self.starts[row + 1]];
         let mut totals = [[0.0f32; N]; TURNS];
         // SAFETY: columns are below the layer's inputs, and the images exist.
         unsafe {
-            let input = self.input.add(image * self.input_step);
+            let input = vectors.input.add(image * vectors.input_step);
             let groups = entries.chunks_exact(TURNS);
             let rest = groups.remainder();
             for group in groups {
                 for (totals, &(column, weight)) in totals.iter_mut().zip(group) {
                     for (n, total) in totals.iter_mut().enumerate() {
-                        *total += weight * *input.add(n * self.input_step + column as usize);
+                        *total += weight * *input.add(n * vectors.input_step + column as usize);
                     }
                 }
             }
             for &(column, weight) in rest {
                 for (n, total) in totals[0].iter_mut().enumerate() {
-                    *total += weight * *input.add(n * self.input_step + column as usize);
+                    *total += weight * *input.add(n * vectors.input_step + column as usize);
                 }
             }
             for n in 0..N {
                 let total: f32 = totals.iter().map(|totals| totals[n]).sum();
-                self.output.add((image + n) * self.output_step + row).write(total + self.bias[row]);
+                vectors.output.add((image + n) * vectors.output_step + row).write(total + vectors.bias[row]);
             }
         }
     }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use super::operation::Operation;
 use crate::elementwise::Activation;
-use crate::linear::{Dots, Linear, Number, ROWS, Weight};
+use crate::linear::{Dense, Linear, Products, ROWS, Vectors, Weight};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
-use crate::sparse::{SparseDots, SparseWeight};
 use crate::{Isa, KernelError, Layout};
 
 /// A layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes.
@@ -61,14 +60,15 @@ impl Operation for LinearOperation {
         // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
         unsafe {
             if let Some(weight) = self.linear.sparse(self.input.batch) {
-                return self.isa.call(SparseTask { operation: self, task, weight, input: inputs[0], output });
+                return self.product(task, weight, inputs[0], output);
             }
+            let features = self.linear.inputs();
             match &self.linear.weight {
                 Weight::Single(weight) => {
-                    self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
+                    self.product(task, &Dense { weight: weight.as_ptr(), inputs: features }, inputs[0], output)
                 }
                 Weight::Half(weight) => {
-                    self.isa.call(Task { operation: self, task, weight: weight.as_ptr(), input: inputs[0], output })
+                    self.product(task, &Dense { weight: weight.as_ptr(), inputs: features }, inputs[0], output)
                 }
             }
         }
@@ -76,6 +76,13 @@ impl Operation for LinearOperation {
 }
 
 impl LinearOperation {
+    /// # Safety
+    /// As [`Operation::run`].
+    unsafe fn product(&self, task: usize, weight: &impl Products, input: *const f32, output: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.isa.call(Task { operation: self, task, weight, input, output }) }
+    }
+
     /// The outputs of a task; the last one also clears the empty lanes after them.
     ///
     /// # Safety
@@ -97,46 +104,15 @@ impl LinearOperation {
     }
 }
 
-struct SparseTask<'a> {
-    operation: &'a LinearOperation,
-    task: usize,
-    weight: &'a SparseWeight,
-    input: *const f32,
-    output: *mut f32,
-}
-
-impl Kernel for SparseTask<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let LinearOperation { linear, activation, input, output, .. } = self.operation;
-        // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own.
-        unsafe {
-            let rows = self.operation.rows(self.task, self.output, S::LANES);
-            let dots = SparseDots {
-                weight: self.weight,
-                bias: &linear.bias,
-                input: self.input,
-                input_step: input.image,
-                output: self.output,
-                output_step: output.image,
-                activation: *activation,
-            };
-            dots.write::<S>(rows, input.batch);
-        }
-    }
-}
-
 struct Task<'a, W> {
     operation: &'a LinearOperation,
     task: usize,
-    weight: *const W,
+    weight: &'a W,
     input: *const f32,
     output: *mut f32,
 }
 
-impl<W: Number> Kernel for Task<'_, W> {
+impl<W: Products> Kernel for Task<'_, W> {
     type Output = ();
 
     #[inline(always)]
@@ -145,17 +121,16 @@ impl<W: Number> Kernel for Task<'_, W> {
         // SAFETY: the layouts have been checked against the layer; each task writes outputs of its own.
         unsafe {
             let rows = self.operation.rows(self.task, self.output, S::LANES);
-            let dots = Dots {
-                inputs: linear.inputs(),
-                weight: self.weight,
+            let vectors = Vectors {
                 bias: &linear.bias,
                 input: self.input,
                 input_step: input.image,
                 output: self.output,
                 output_step: output.image,
+                batch: input.batch,
                 activation: *activation,
             };
-            dots.write::<S>(rows, input.batch);
+            vectors.write::<S>(self.weight, rows);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::elementwise::Activation;
-use crate::linear::{Dots, ROWS};
+use crate::linear::{Dense, ROWS, Vectors};
 use crate::memory::{Shared, filled};
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
@@ -39,17 +39,17 @@ impl LinearPass {
             filled(self.batch * self.outputs, |to| {
                 let to = Shared(to);
                 self.by_rows(|rows| {
-                    let dots = Dots {
-                        inputs: self.inputs,
-                        weight: weight.as_ptr(),
+                    let vectors = Vectors {
                         bias,
                         input: input.as_ptr(),
                         input_step: self.inputs,
                         output: to.get(),
                         output_step: self.outputs,
+                        batch: self.batch,
                         activation: Activation::Identity,
                     };
-                    self.isa.call(Forward { dots, batch: self.batch, rows });
+                    let weight = Dense { weight: weight.as_ptr(), inputs: self.inputs };
+                    self.isa.call(Forward { vectors, weight, rows });
                 });
             })
         }
@@ -101,8 +101,8 @@ impl LinearPass {
 
 /// Some outputs.
 struct Forward<'a> {
-    dots: Dots<'a, f32>,
-    batch: usize,
+    vectors: Vectors<'a>,
+    weight: Dense<f32>,
     rows: Range<usize>,
 }
 
@@ -112,7 +112,7 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the rows and images exist.
-        unsafe { self.dots.write::<S>(self.rows, self.batch) }
+        unsafe { self.vectors.write::<S>(&self.weight, self.rows) }
     }
 }
 
