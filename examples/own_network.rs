@@ -58,9 +58,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Trainer::new(network, data).recipe(Recipe { epochs: 5, ..Recipe::default() }).out(folder.path().join("run"));
     let outcome = trainer.start(|event| {
         if let Event::Epoch(epoch, _) = event {
-            println!("epoch {}: {:.1}% of the test images", epoch.epoch, 100.0 * epoch.test.accuracy);
+            println!("epoch {}: {:.1}% of the test images", epoch.epoch, 100.0 * epoch.held_out.measures().accuracy);
         }
     })?;
-    println!("best: {:?}", outcome.best.map(|best| best.test.accuracy));
+    println!("best: {:?}", outcome.best.map(|best| best.held_out.measures().accuracy));
     Ok(())
 }

@@ -71,7 +71,7 @@ fn train(
     let trainer = Trainer::new(network.clone(), data.clone()).recipe(recipe).device_name(device_name).out(out);
     trainer.start(|event| {
         if let Event::Epoch(epoch, _) = event {
-            let (accuracy, seconds) = (100.0 * epoch.test.accuracy, epoch.seconds);
+            let (accuracy, seconds) = (100.0 * epoch.held_out.measures().accuracy, epoch.seconds);
             println!("  epoch {}: {accuracy:.2}% of the test images, {seconds:.0} s", epoch.epoch);
         }
     })?;

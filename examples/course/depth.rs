@@ -59,7 +59,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     for name in &args.networks {
         let record = train(name, &data, args)?;
         let last = record.epochs.last().context("a run has at least one epoch")?;
-        let [train, test] = [|epoch: &Epoch| error(epoch.train.accuracy), |epoch: &Epoch| error(epoch.test.accuracy)];
+        let [train, test] = [|epoch: &Epoch| error(epoch.train.accuracy), |epoch: &Epoch| error(epoch.held_out.measures().accuracy)];
         rows.push([name.clone(), format!("{:.1} %", train(last)), format!("{:.1} %", test(last))]);
         curves = [(0, train), (1, test)].map(|(i, error)| {
             curves[i].clone().series(name, record.epochs.iter().map(|epoch| (epoch.epoch as f64, error(epoch))))
@@ -91,7 +91,7 @@ fn train(name: &str, data: &Splits, args: &Args) -> Result<RunRecord> {
     let (name, epochs) = (name.to_owned(), args.epochs);
     let report = move |event: Event| {
         let Event::Epoch(epoch, _) = event else { return };
-        let [train, test] = [epoch.train, epoch.test].map(|measures| error(measures.accuracy));
+        let [train, test] = [epoch.train, *epoch.held_out.measures()].map(|measures| error(measures.accuracy));
         eprintln!(
             "{name}, epoch {} of {epochs}: error {train:.1} % and {test:.1} %, {:.0} s",
             epoch.epoch, epoch.seconds

@@ -49,13 +49,15 @@ pub trait Dataset: Send + Sync {
     }
 }
 
-/// A data set's two parts.
+/// A data set's parts.
 #[derive(Clone)]
 pub struct Splits {
     /// The data set's name.
     pub name: String,
     /// What to train on.
     pub train: Arc<dyn Dataset>,
+    /// What to choose by while training, where the data has such: else that is the test's.
+    pub val: Option<Arc<dyn Dataset>>,
     /// What to test on, and never to train on.
     pub test: Arc<dyn Dataset>,
 }
@@ -65,6 +67,7 @@ impl std::fmt::Debug for Splits {
         f.debug_struct("Splits")
             .field("name", &self.name)
             .field("train", &self.train.len())
+            .field("val", &self.val.as_ref().map(|val| val.len()))
             .field("test", &self.test.len())
             .field("classes", &self.train.classes().len())
             .finish()
@@ -75,6 +78,11 @@ impl Splits {
     /// The names of the classes, in label order.
     pub fn classes(&self) -> &[String] {
         self.train.classes()
+    }
+
+    /// What each epoch is measured and chosen by: the validation images where there are such, else the test's.
+    pub fn held_out(&self) -> &Arc<dyn Dataset> {
+        self.val.as_ref().unwrap_or(&self.test)
     }
 }
 

@@ -144,6 +144,22 @@ pub enum DataError {
         images: usize,
     },
 
+    /// Images to choose by were to be held out of data that has some.
+    #[error("{name} has validation images of its own; none can be split from its training images")]
+    HasVal {
+        /// The data set.
+        name: String,
+    },
+
+    /// A share of the training images that would leave one of its parts empty.
+    #[error("a share of {share} of {images} training images cannot be held out for validation, each class to the nearest whole image; 0.1 is a tenth")]
+    Share {
+        /// The share that was asked for.
+        share: f64,
+        /// Training images.
+        images: usize,
+    },
+
     /// The class folders are not what the data set expects.
     #[error("{}: {problem}", told(folder))]
     Classes {

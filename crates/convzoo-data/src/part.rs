@@ -73,15 +73,17 @@ impl Parts {
         Self { name, path, train, val: None, test, hold_out: HoldOut::Last, seed }
     }
 
-    /// Both parts to train and test with; a fifth of the only one is held out.
+    /// The parts to train and test with, and to choose by where there is one; a fifth of the only one is held out.
     pub fn splits(self) -> Result<Splits, DataError> {
         let (name, train) = (self.name.to_owned(), self.train.clone());
         let Some(train) = train else {
             let problem = "it has images to test on and none to train on".to_owned();
             return Err(DataError::Classes { folder: self.path, problem });
         };
-        if let Some(test) = self.test.or(self.val) {
-            return Ok(Splits { name, train, test });
+        match (self.val, self.test) {
+            (val, Some(test)) => return Ok(Splits { name, train, val, test }),
+            (Some(test), None) => return Ok(Splits { name, train, val: None, test }),
+            (None, None) => {}
         }
         if let ([class], HoldOut::OfEachClass) = (train.classes(), self.hold_out) {
             let class = crate::escaped(class);
@@ -93,7 +95,7 @@ impl Parts {
             return Err(DataError::TooFew { path: self.path, images: train.len() });
         }
         let part = |indices| Arc::new(Subset::new(Arc::clone(&train), indices));
-        Ok(Splits { name, train: part(split.train), test: part(split.test) })
+        Ok(Splits { name, train: part(split.train), val: None, test: part(split.test) })
     }
 
     /// The images of `part`.
@@ -129,13 +131,44 @@ impl Parts {
     }
 }
 
+/// What is held out for testing of data that comes in one part.
+const FIFTH: f64 = 0.2;
+
+fn labels(data: &dyn Dataset) -> Result<Vec<usize>, DataError> {
+    (0..data.len()).map(|index| data.label(index)).collect()
+}
+
+impl Splits {
+    /// With a `share` of the training images, above 0 and below 1, held out to choose by: of each class, to the nearest
+    /// whole image, chosen by `seed`.
+    ///
+    /// # Errors
+    ///
+    /// Where the data has images to choose by already, or one of the parts would be empty.
+    pub fn hold_out(self, share: f64, seed: u64) -> Result<Self, DataError> {
+        if self.val.is_some() {
+            return Err(DataError::HasVal { name: self.name });
+        }
+        let images = self.train.len();
+        let split = match share > 0.0 && share < 1.0 {
+            true => Split::stratified(&labels(&*self.train)?, share, seed),
+            false => Split { train: Vec::new(), test: Vec::new() },
+        };
+        if split.train.is_empty() || split.test.is_empty() {
+            return Err(DataError::Share { share, images });
+        }
+        let part = |indices| -> Arc<dyn Dataset> { Arc::new(Subset::new(Arc::clone(&self.train), indices)) };
+        Ok(Self { train: part(split.train), val: Some(part(split.test)), ..self })
+    }
+}
+
 fn split(data: &dyn Dataset, hold_out: HoldOut, seed: Option<u64>) -> Result<Split, DataError> {
     Ok(match hold_out {
         HoldOut::Last => Split::fifth(data.len(), seed),
         HoldOut::Shuffled => Split::fifth(data.len(), Some(seed.unwrap_or(0))),
         HoldOut::OfEachClass => {
-            let labels = (0..data.len()).map(|index| data.label(index)).collect::<Result<Vec<_>, _>>()?;
-            Split::stratified(&labels, seed.unwrap_or(0))
+            let labels = labels(data)?;
+            Split::stratified(&labels, FIFTH, seed.unwrap_or(0))
         }
     })
 }

@@ -7,14 +7,18 @@ use crate::dataset::{Dataset, Splits, Subset};
 use crate::error::DataError;
 
 impl Splits {
-    /// Both parts without the images that cannot be read, and what is wrong with each of those. All images are read
+    /// All parts without the images that cannot be read, and what is wrong with each of those. All images are read
     /// for it, once, on all cores. [`Source::keep_unreadable`](crate::Source::keep_unreadable) has links to nowhere
     /// and folders that cannot be searched be among them.
     pub fn readable(self) -> Result<(Self, Vec<DataError>), DataError> {
         let (train, mut damaged) = readable(self.train)?;
-        let (test, more) = readable(self.test)?;
-        damaged.extend(more);
-        Ok((Self { train, test, ..self }, damaged))
+        let mut whole = |part| -> Result<_, DataError> {
+            let (part, more) = readable(part)?;
+            damaged.extend(more);
+            Ok(part)
+        };
+        let (val, test) = (self.val.map(&mut whole).transpose()?, whole(self.test)?);
+        Ok((Self { train, val, test, ..self }, damaged))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Holding a fifth of a data set out for testing, the same fifth every time.
+//! Holding a part of a data set out, a fifth for testing, the same part every time.
 
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
@@ -25,8 +25,9 @@ impl Split {
         Self { train: order, test }.sorted()
     }
 
-    /// A fifth of each class for testing, to the nearest whole image, chosen by `seed`.
-    pub fn stratified(labels: &[usize], seed: u64) -> Self {
+    /// A `share` of each class for testing, 0 to 1, to the nearest whole image but never the last of a class, chosen by
+    /// `seed`.
+    pub fn stratified(labels: &[usize], share: f64, seed: u64) -> Self {
         let mut classes: Vec<Vec<usize>> = Vec::new();
         for (index, &label) in labels.iter().enumerate() {
             classes.resize_with(classes.len().max(label + 1), Vec::new);
@@ -36,7 +37,8 @@ impl Split {
         let mut split = Self { train: Vec::new(), test: Vec::new() };
         for mut class in classes {
             class.shuffle(&mut rng);
-            split.test.extend(class.split_off(class.len() - (class.len() + 2) / 5));
+            let held_out = (share * class.len() as f64).round() as usize;
+            split.test.extend(class.split_off(class.len() - held_out.min(class.len().saturating_sub(1))));
             split.train.extend(class);
         }
         split.sorted()
@@ -75,10 +77,15 @@ mod tests {
     #[test]
     fn every_class_is_held_out_in_proportion() {
         let labels: Vec<usize> = (0..100).map(|i| usize::from(i >= 70)).collect();
-        let split = Split::stratified(&labels, 7);
+        let split = Split::stratified(&labels, 0.2, 7);
         assert_eq!(split.test.iter().filter(|&&i| i < 70).count(), 14);
         assert_eq!(split.test.len(), 20);
-        assert_eq!(split, Split::stratified(&labels, 7));
+        assert_eq!(split, Split::stratified(&labels, 0.2, 7));
+        // As many of each class as the fifth that was held out in whole numbers.
+        for len in 0..500 {
+            assert_eq!(Split::stratified(&vec![0; len], 0.2, 7).test.len(), (len + 2) / 5, "of {len}");
+        }
+        assert_eq!(Split::stratified(&[0, 1, 1], 0.9, 7).test.len(), 1, "a class has an image left");
     }
 
     #[test]
@@ -86,7 +93,7 @@ mod tests {
         for len in 0..12 {
             let split = Split::fifth(len, Some(3));
             assert_eq!(split.train.len() + split.test.len(), len);
-            assert_eq!(Split::stratified(&vec![0; len], 3).train.is_empty(), len == 0);
+            assert_eq!(Split::stratified(&vec![0; len], 0.2, 3).train.is_empty(), len == 0);
         }
     }
 }

@@ -65,6 +65,35 @@ fn train_and_test_folders_are_the_two_parts() {
 }
 
 #[test]
+fn images_to_choose_by_are_the_folder_val_or_split_from_those_to_train_on() {
+    let root = tree(&["train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png", "test/a/1.png"]);
+    let splits = folder(&root).unwrap();
+    assert_eq!((splits.train.len(), splits.val.as_ref().unwrap().len(), splits.test.len()), (2, 2, 1));
+    assert!(matches!(splits.hold_out(0.5, 0), Err(DataError::HasVal { .. })), "a second validation part");
+
+    let names: Vec<String> = (0..30).map(|i| format!("train/{}/{i:02}.png", if i < 20 { "x" } else { "y" })).collect();
+    let root = tree(&names.iter().map(String::as_str).chain(["test/x/1.png"]).collect::<Vec<_>>());
+    let held_out = |share, seed| {
+        let splits = folder(&root).unwrap().hold_out(share, seed).unwrap();
+        let val = splits.val.clone().unwrap();
+        let files = |data: &dyn Dataset| (0..data.len()).map(|i| data.file(i).unwrap().to_owned()).collect::<Vec<_>>();
+        let (mut all, chosen) = (files(&*splits.train), files(&*val));
+        all.extend(chosen.clone());
+        all.sort();
+        assert_eq!(all.len(), 30, "an image is in both parts, or in none");
+        assert_eq!(splits.test.len(), 1);
+        (chosen, (0..val.len()).filter(|&i| val.label(i).unwrap() == 0).count())
+    };
+    let (chosen, of_first_class) = held_out(0.1, 0);
+    assert_eq!((chosen.len(), of_first_class), (3, 2), "a tenth of each class");
+    assert_eq!(held_out(0.1, 0).0, chosen);
+    assert_ne!(held_out(0.1, 1).0, chosen);
+    for share in [0.0, 1.0, -0.5, f64::NAN, 1e-9] {
+        assert!(matches!(folder(&root).unwrap().hold_out(share, 0), Err(DataError::Share { .. })), "{share}");
+    }
+}
+
+#[test]
 fn folders_of_classes_alone_are_split_in_proportion() {
     let names: Vec<String> = (0..30).map(|i| format!("{}/{i:02}.png", if i < 20 { "x" } else { "y" })).collect();
     let root = tree(&names.iter().map(String::as_str).collect::<Vec<_>>());

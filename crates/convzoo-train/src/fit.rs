@@ -18,7 +18,7 @@ use crate::progress::{Event, Progress};
 use crate::run::Report;
 use crate::trainable::{Pending, Tally, TrainableClassifier};
 use crate::transfer::Plan;
-use crate::{Batch, Epoch, Measures, Recipe, RunRecord, TrainError, seeds, several};
+use crate::{Batch, Epoch, HeldOut, Measures, Recipe, RunRecord, TrainError, seeds, several};
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub(crate) struct Fit<N: Classifier + ModuleDisplay + 'static> {
     pub rules: Rules,
     /// Batches in an epoch.
     pub batches: usize,
+    /// Which images epochs are measured on.
+    pub held_out: fn(Measures) -> HeldOut,
     pub folder: PathBuf,
     pub checkpoints: Checkpoints,
     /// Steps between the checkpoints within an epoch.
@@ -247,10 +249,11 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     fn test_epoch(&mut self, loader: &dyn DataLoader<Batch>, dashboard: &mut Dashboard) -> Result<bool, TrainError> {
         let started = Instant::now();
         let model = self.tested();
-        let Some(test) = self.test(&model, loader, dashboard)? else { return Ok(false) };
+        let Some(measures) = self.test(&model, loader, dashboard)? else { return Ok(false) };
+        let held_out = (self.held_out)(measures);
         let (step, epoch) = (self.state.position.steps, self.state.position.epoch);
         let learning_rate = self.rate(step - 1);
-        diverged("test", test.loss, epoch, step, learning_rate)?;
+        diverged(held_out.part(), measures.loss, epoch, step, learning_rate)?;
         dashboard.epoch(epoch);
 
         let position = &mut self.state.position;
@@ -258,11 +261,11 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
             epoch,
             learning_rate,
             train: position.tally.measures(),
-            test,
+            held_out,
             seconds: position.seconds + started.elapsed().as_secs_f64(),
             images_per_second: position.tally.images as f64 / position.seconds,
         };
-        position.plateau.epoch(&self.recipe, &done.test);
+        position.plateau.epoch(&self.recipe, &measures);
         position.epochs.push(done.clone());
         position.epoch += 1;
         (position.batches, position.seconds, position.tally) = Default::default();
@@ -272,7 +275,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
         Ok(true)
     }
 
-    /// How `model` does on the test images; nothing where it was asked to stop.
+    /// How `model` does on the images held out; nothing where it was asked to stop.
     fn test(
         &mut self,
         model: &TrainableClassifier<N>,

@@ -28,6 +28,9 @@ pub struct RunRecord {
     pub started: u64,
     /// Images to train on.
     pub train_images: usize,
+    /// Images to choose by, where those are not the test's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub val_images: Option<usize>,
     /// Images to test on.
     pub test_images: usize,
     /// Where it stands.
@@ -40,6 +43,9 @@ pub struct RunRecord {
     pub epochs: Vec<Epoch>,
     /// The epoch whose weights are in `best.safetensors`.
     pub best_epoch: Option<usize>,
+    /// What its weights do on the test images, measured once at the run's end, where epochs are measured on others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Measures>,
 }
 
 /// Where a run stands.
@@ -76,12 +82,39 @@ pub struct Epoch {
     pub learning_rate: f64,
     /// On the training images, while they were trained on.
     pub train: Measures,
-    /// On the test images, at the end.
-    pub test: Measures,
+    /// At its end, on the images that epochs are chosen by.
+    #[serde(flatten)]
+    pub held_out: HeldOut,
     /// Time of both.
     pub seconds: f64,
     /// Images trained on per second, their loading included.
     pub images_per_second: f64,
+}
+
+/// Loss and accuracy on images that are not trained on, and which images those are.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HeldOut {
+    /// Validation images.
+    Val(Measures),
+    /// Test images, where there are no others.
+    Test(Measures),
+}
+
+impl HeldOut {
+    /// The figures.
+    pub fn measures(&self) -> &Measures {
+        let (Self::Val(measures) | Self::Test(measures)) = self;
+        measures
+    }
+
+    /// Which images, in a word: `validation` or `test`.
+    pub fn part(&self) -> &'static str {
+        match self {
+            Self::Val(_) => "validation",
+            Self::Test(_) => "test",
+        }
+    }
 }
 
 /// Loss and accuracy over an epoch.
@@ -122,23 +155,19 @@ impl RunRecord {
         write_whole(&folder.join("run.json"), &json)?;
         let mut lines = Vec::new();
         let mut table = csv::Writer::from_writer(Vec::new());
-        let header = [
-            "epoch",
-            "learning_rate",
-            "train_loss",
-            "train_accuracy",
-            "test_loss",
-            "test_accuracy",
-            "seconds",
-            "images_per_second",
-        ];
+        let [loss, accuracy] = match self.val_images {
+            Some(_) => ["val_loss", "val_accuracy"],
+            None => ["test_loss", "test_accuracy"],
+        };
+        let header =
+            ["epoch", "learning_rate", "train_loss", "train_accuracy", loss, accuracy, "seconds", "images_per_second"];
         let memory = "memory takes all that is written";
         table.write_record(header).expect(memory);
         for epoch in &self.epochs {
             serde_json::to_writer(&mut lines, epoch).expect("numbers are JSON");
             lines.push(b'\n');
-            let Epoch { epoch, learning_rate, train, test, seconds, images_per_second } = epoch;
-            let (seen, held_out) = ((train.loss, train.accuracy), (test.loss, test.accuracy));
+            let Epoch { epoch, learning_rate, train, held_out, seconds, images_per_second } = epoch;
+            let [seen, held_out] = [train, held_out.measures()].map(|figures| (figures.loss, figures.accuracy));
             let row = (epoch, learning_rate, seen, held_out, seconds, images_per_second);
             table.serialize(row).expect(memory);
         }
@@ -156,15 +185,23 @@ impl RunRecord {
     pub fn best(&self) -> Option<&Epoch> {
         best(&self.epochs, self.recipe.monitor)
     }
+
+    /// What the best weights do on the test images, as far as that was measured.
+    pub fn tested(&self) -> Option<Measures> {
+        match self.best()?.held_out {
+            HeldOut::Test(measures) => Some(measures),
+            HeldOut::Val(_) => self.test,
+        }
+    }
 }
 
 /// The first of the best epochs.
 pub(crate) fn best(epochs: &[Epoch], monitor: Monitor) -> Option<&Epoch> {
     // A NaN is worse than all numbers.
     let value = |epoch: &Epoch| match monitor {
-        Monitor::Accuracy => epoch.test.accuracy,
-        Monitor::Loss if epoch.test.loss.is_nan() => f64::NEG_INFINITY,
-        Monitor::Loss => -epoch.test.loss,
+        Monitor::Accuracy => epoch.held_out.measures().accuracy,
+        Monitor::Loss if epoch.held_out.measures().loss.is_nan() => f64::NEG_INFINITY,
+        Monitor::Loss => -epoch.held_out.measures().loss,
     };
     epochs.iter().rev().max_by(|a, b| value(a).total_cmp(&value(b)))
 }
@@ -188,7 +225,7 @@ mod tests {
 
     fn epoch(epoch: usize, loss: f64, accuracy: f64) -> Epoch {
         let test = Measures { loss, accuracy };
-        Epoch { epoch, learning_rate: 0.1, train: test, test, seconds: 1.0, images_per_second: 10.0 }
+        Epoch { epoch, learning_rate: 0.1, train: test, held_out: HeldOut::Test(test), seconds: 1.0, images_per_second: 10.0 }
     }
 
     #[test]
@@ -212,15 +249,18 @@ mod tests {
             versions: BTreeMap::new(),
             started: 0,
             train_images: 10,
+            val_images: None,
             test_images: 5,
             status: RunStatus::Running,
             backbone_seconds: 0.0,
             epochs: vec![epoch(1, f64::NAN, 0.25)],
             best_epoch: Some(1),
+            test: None,
         };
         record.write(folder.path()).unwrap();
         let read = RunRecord::read(folder.path()).unwrap();
-        assert!(read.epochs[0].test.loss.is_nan() && read.epochs[0].test.accuracy == 0.25, "{read:?}");
+        let measured = read.epochs[0].held_out;
+        assert!(matches!(measured, HeldOut::Test(test) if test.loss.is_nan() && test.accuracy == 0.25), "{read:?}");
         let text = |file| std::fs::read_to_string(folder.path().join(file)).unwrap();
         let header = "epoch,learning_rate,train_loss,train_accuracy,test_loss,test_accuracy,seconds,images_per_second";
         assert_eq!(text("metrics.csv"), format!("{header}\n1,0.1,NaN,0.25,NaN,0.25,1.0,10.0\n"));

@@ -35,7 +35,7 @@ pub use checkpoint::load_state;
 pub use error::TrainError;
 pub use evaluate::{Ensemble, Evaluation, Member, Mistake, Views, evaluate, evaluate_ensemble};
 pub use gradients::GradientRule;
-pub use history::{Epoch, Measures, RunRecord, RunStatus};
+pub use history::{Epoch, HeldOut, Measures, RunRecord, RunStatus};
 pub use loader::{Batch, Loader, Partners};
 pub use mix::Mix;
 pub use named::{recipe_names, recipe_text};

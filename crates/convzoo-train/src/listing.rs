@@ -14,6 +14,8 @@ use crate::history::{RunRecord, write_whole};
 pub(crate) struct Listing {
     classes: Vec<String>,
     train: Part,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    val: Option<Part>,
     test: Part,
 }
 
@@ -32,16 +34,19 @@ const NAMED: usize = 5;
 
 impl Listing {
     pub fn of(data: &Splits) -> Self {
-        let files = [&data.train, &data.test].map(|part| files(&**part));
-        let root = common(files.iter().flatten());
+        let of_all = [Some(&data.train), Some(&data.test), data.val.as_ref()];
+        let of_all = of_all.map(|data| data.map(|data| files(&**data)).unwrap_or_default());
+        let root = common(of_all.iter().flatten());
         let part = |data: &dyn Dataset, files: &[PathBuf]| Part {
             images: data.len(),
             files: files.iter().map(|file| relative(file, &root)).collect(),
         };
+        let [train, test, val] = &of_all;
         Self {
             classes: data.classes().to_vec(),
-            train: part(&*data.train, &files[0]),
-            test: part(&*data.test, &files[1]),
+            train: part(&*data.train, train),
+            val: data.val.as_ref().map(|data| part(&**data, val)),
+            test: part(&*data.test, test),
         }
     }
 
@@ -83,7 +88,7 @@ impl Listing {
             return classes;
         }
         let all = |listing: &Self| -> BTreeSet<String> {
-            listing.train.files.iter().chain(&listing.test.files).cloned().collect()
+            listing.files().cloned().collect()
         };
         let (old, new) = (all(before), all(self));
         let mut changes = Vec::new();
@@ -97,7 +102,7 @@ impl Listing {
         if changes.is_empty() && *self != *before {
             changes.push(match [&self.train, &self.test].map(|part| part.images) {
                 now if now == [&before.train, &before.test].map(|part| part.images) => {
-                    "other images than before are for training and for testing".to_owned()
+                    "other images than before are for training, for validation and for testing".to_owned()
                 }
                 [train, test] => format!(
                     "{} images to train on and {} to test on became {train} and {test}",
@@ -130,10 +135,14 @@ impl Listing {
         changes
     }
 
+    fn files(&self) -> impl Iterator<Item = &String> {
+        let val = self.val.iter().flat_map(|val| &val.files);
+        self.train.files.iter().chain(val).chain(&self.test.files)
+    }
+
     /// The files of a class without the class's own name, to find it again under another.
     fn files_of(&self, class: &str) -> BTreeSet<String> {
-        let files = self.train.files.iter().chain(&self.test.files);
-        let within = files.filter(|file| file.split('/').any(|part| part == class));
+        let within = self.files().filter(|file| file.split('/').any(|part| part == class));
         within.map(|file| file.split('/').filter(|part| *part != class).collect::<Vec<_>>().join("/")).collect()
     }
 }
@@ -174,7 +183,7 @@ mod tests {
         let part =
             |files: &[&str]| Part { images: files.len(), files: files.iter().map(|&file| file.to_owned()).collect() };
         let classes: BTreeSet<_> = train.iter().filter_map(|file| Some(file.split_once('/')?.0.to_owned())).collect();
-        Listing { classes: classes.into_iter().collect(), train: part(train), test: part(test) }
+        Listing { classes: classes.into_iter().collect(), train: part(train), val: None, test: part(test) }
     }
 
     #[test]

@@ -65,7 +65,8 @@ pub struct Recipe {
     pub transfer: Transfer,
 }
 
-/// What makes an epoch better than another, measured on the test images.
+/// What makes an epoch better than another, measured on the validation images, or on the test images where there are
+/// no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Monitor {

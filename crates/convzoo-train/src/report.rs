@@ -13,9 +13,13 @@ use crate::{Epoch, Evaluation, Measures, Mistake, RunRecord, TrainError};
 const MISTAKES: usize = 24;
 const THUMBNAIL: usize = 128;
 
-/// What the figures of the best weights are worth.
-const CHOSEN: &str = "The best epoch was chosen by how it does on these same images, which flatters its figures a little: \
+/// What the figures of the best weights are worth where they were chosen on the test images.
+const FLATTERED: &str = "The best epoch was chosen by how it does on these same images, which flatters its figures a little: \
     of images that nobody has chosen by, somewhat fewer will be right. The last epoch's figures, above, were not chosen.";
+
+/// The same where they were chosen on validation images.
+const ONCE: &str = "The best epoch was chosen on the validation images. The test images were measured once, by its weights, \
+    when the run had ended.";
 
 /// Most frequent confusions that the page lists.
 const CONFUSED: usize = 20;
@@ -37,7 +41,7 @@ pub(crate) fn write(
 
     let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
     page = page.svgs(curves.iter().map(String::as_str));
-    page = page.heading("Test images, by the best weights").text(CHOSEN).svg(&confusion, "");
+    page = page.heading("Test images, by the best weights").text(if record.val_images.is_some() { ONCE } else { FLATTERED }).svg(&confusion, "");
     let confused = confused(evaluation, classes);
     if !confused.is_empty() {
         page = page.heading("Most confused").table(&["images", "of class", "predicted as"], &confused);
@@ -105,6 +109,7 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
     let row = |name: &str, cell: &dyn Fn(&RunRecord) -> String| {
         std::iter::once(name.to_owned()).chain(runs.iter().map(|(_, record)| cell(record))).collect::<Vec<_>>()
     };
+    let part = part(runs);
     let best = |record: &RunRecord, cell: &dyn Fn(&Epoch) -> String| record.best().map_or("–".to_owned(), cell);
     let mut rows = vec![
         row("model", &|record| setup(record, "model")),
@@ -112,13 +117,21 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
         row("status", &|record| record.status.to_string()),
         row("epochs", &|record| format!("{} of {}", record.epochs.len(), record.recipe.epochs)),
         row("best epoch", &|record| best(record, &|epoch| epoch.epoch.to_string())),
-        row("best test accuracy", &|record| best(record, &|epoch| percent(epoch.test.accuracy))),
-        row("its test loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.test.loss))),
+        row(&format!("best {part} accuracy"), &|record| {
+            best(record, &|epoch| percent(epoch.held_out.measures().accuracy))
+        }),
+        row(&format!("its {part} loss"), &|record| {
+            best(record, &|epoch| format!("{:.4}", epoch.held_out.measures().loss))
+        }),
         row("its train loss", &|record| best(record, &|epoch| format!("{:.4}", epoch.train.loss))),
         row("seconds", &|record| format!("{:.1}", record.seconds())),
         row("images per second", &|record| format!("{:.0}", images_per_second(record))),
         row("seed", &|record| record.seed.to_string()),
     ];
+    if part == HELD_OUT {
+        rows.push(row("chosen on", &|record| best(record, &|epoch| format!("{} images", epoch.held_out.part()))));
+        rows.push(row("test accuracy", &|record| record.tested().map_or("–".to_owned(), |test| percent(test.accuracy))));
+    }
     let settings: Vec<_> = runs.iter().map(|(_, record)| settings(record)).collect();
     let mut keys: Vec<&String> = settings.iter().flatten().map(|(key, _)| key).collect();
     keys.sort();
@@ -136,10 +149,20 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The accuracy on the test images over the epochs, of runs with their names.
-pub fn test_accuracy(runs: &[(&str, &RunRecord)]) -> Lines {
-    runs.iter().fold(Lines::new("Accuracy on the test images", "epoch", "%"), |chart, (name, record)| {
-        chart.series(*name, record.epochs.iter().map(|epoch| (epoch.epoch as f64, 100.0 * epoch.test.accuracy)))
+/// What runs that were measured on other images than each other's have in common.
+const HELD_OUT: &str = "held-out";
+
+/// The images that all of these runs were measured on after each epoch.
+fn part(runs: &[(&str, &RunRecord)]) -> &'static str {
+    if runs.iter().any(|(_, record)| record.val_images.is_some()) { HELD_OUT } else { "test" }
+}
+
+/// The accuracy after each epoch on the images held out, of runs with their names.
+pub fn held_out_accuracy(runs: &[(&str, &RunRecord)]) -> Lines {
+    let title = format!("Accuracy on the {} images", part(runs));
+    runs.iter().fold(Lines::new(title, "epoch", "%"), |chart, (name, record)| {
+        let point = |epoch: &Epoch| (epoch.epoch as f64, 100.0 * epoch.held_out.measures().accuracy);
+        chart.series(*name, record.epochs.iter().map(point))
     })
 }
 
@@ -153,7 +176,7 @@ fn curves(runs: &[(&str, &RunRecord)]) -> [Lines; 3] {
             let label = |part: &str| format!("{name} {part}").trim_start().to_owned();
             chart
                 .series(label("train"), points(record, &|epoch| value(&epoch.train)))
-                .series(label("test"), points(record, &|epoch| value(&epoch.test)))
+                .series(label(part_of(record)), points(record, &|epoch| value(epoch.held_out.measures())))
         })
     };
     let rates = Lines::new("Learning rate", "epoch", "at the epoch's last step");
@@ -163,6 +186,11 @@ fn curves(runs: &[(&str, &RunRecord)]) -> [Lines; 3] {
         runs.iter()
             .fold(rates, |chart, (name, record)| chart.series(*name, points(record, &|epoch| epoch.learning_rate))),
     ]
+}
+
+/// The images that a run was measured on after each epoch.
+fn part_of(record: &RunRecord) -> &'static str {
+    record.epochs.first().map_or("test", |epoch| epoch.held_out.part())
 }
 
 fn title(record: &RunRecord) -> String {
@@ -179,13 +207,17 @@ pub fn setup(record: &RunRecord, key: &str) -> String {
 
 fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
     let versions: Vec<_> = record.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let rows = [
+    let of = |epoch: Option<&Epoch>| epoch.map_or("–".to_owned(), |epoch| percent(epoch.held_out.measures().accuracy));
+    let images = match record.val_images {
+        Some(val) => format!("{} to train on, {val} to choose by, {} to test on", record.train_images, record.test_images),
+        None => format!("{} to train on, {} to test on", record.train_images, record.test_images),
+    };
+    let mut rows = vec![
         ("best epoch", format!("{} of {}", record.best_epoch.unwrap_or(0), record.epochs.len())),
-        ("top-1", percent(evaluation.top1())),
-        ("top-5", percent(evaluation.top5())),
+        ("test top-1", percent(evaluation.top1())),
+        ("test top-5", percent(evaluation.top5())),
         ("test loss", format!("{:.4}", evaluation.loss)),
-        ("top-1 of the last epoch", record.epochs.last().map_or("–".to_owned(), |last| percent(last.test.accuracy))),
-        ("images", format!("{} to train on, {} to test on", record.train_images, record.test_images)),
+        ("images", images),
         ("time", time(record)),
         ("images per second", format!("{:.0}", images_per_second(record))),
         ("device", record.device.clone()),
@@ -193,6 +225,14 @@ fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
         ("recipe", record.recipe_name.clone().unwrap_or_else(|| "–".to_owned())),
         ("versions", versions.join(", ")),
     ];
+    let last = of(record.epochs.last());
+    match record.val_images {
+        None => rows.insert(4, ("top-1 of the last epoch", last)),
+        Some(_) => {
+            rows.insert(4, ("validation accuracy of the best epoch", of(record.best())));
+            rows.insert(5, ("validation accuracy of the last epoch", last));
+        }
+    }
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }
 

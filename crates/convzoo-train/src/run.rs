@@ -19,7 +19,8 @@ use crate::listing::Listing;
 use crate::progress::Event;
 use crate::trainable::{Loss, TrainableClassifier};
 use crate::transfer::Plan;
-use crate::{Loader, Outcome, Recipe, Resources, RunRecord, RunStatus, Saving, TrainError, Views, evaluate, report};
+use crate::{HeldOut, Loader, Measures, Outcome, Recipe, Resources, RunRecord, RunStatus, Saving};
+use crate::{TrainError, Views, evaluate, report};
 
 /// All that a [`Trainer`](crate::Trainer) was asked for, but the network.
 pub(crate) struct Job {
@@ -72,6 +73,7 @@ impl Job {
             devices: self.devices(),
             every: self.saving.every,
             interrupter: self.interrupter.clone(),
+            held_out: if self.data.val.is_some() { HeldOut::Val } else { HeldOut::Test },
             recipe: self.recipe.clone(),
             seed: self.seed,
             folder: folder.path().to_owned(),
@@ -178,15 +180,17 @@ impl Job {
             ]),
             started: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             train_images: self.data.train.len(),
+            val_images: self.data.val.as_ref().map(|val| val.len()),
             test_images: self.data.test.len(),
             status: RunStatus::Running,
             backbone_seconds: 0.0,
             epochs: Vec::new(),
             best_epoch: None,
+            test: None,
         }
     }
 
-    /// Batches for training, from where `state` stands, and for the test: of images or, where the head alone is trained
+    /// Batches for training, from where `state` stands, and for the measurement after each epoch: of images or, where the head alone is trained
     /// and there is room, of the backbone's features, for which `state` then is.
     fn loaders<N: Classifier + ModuleDisplay + 'static>(
         &self,
@@ -202,13 +206,13 @@ impl Job {
             let loader = Loader::new(Arc::clone(data), preprocess.clone(), size, device);
             workers.into_iter().fold(loader, Loader::with_workers)
         };
-        let test = loader(&self.data.test, size, &self.device);
+        let held_out = loader(self.data.held_out(), size, &self.device);
         let features = match self.recipe.trains_head_alone() {
             true => {
                 // It may take minutes, and be killed meanwhile.
                 record.write(folder.path())?;
                 let started = Instant::now();
-                let features = self.features([&loader(&self.data.train, size, &self.device), &test], &state, report)?;
+                let features = self.features([&loader(&self.data.train, size, &self.device), &held_out], &state, report)?;
                 record.backbone_seconds += started.elapsed().as_secs_f64();
                 features
             }
@@ -221,13 +225,13 @@ impl Job {
             .shuffled(self.seed, state.position.epoch + usize::from(is_done))
             .augmented(self.recipe.augment.clone(), self.recipe.mix());
         Ok(match features {
-            Some([of_train, of_test]) => {
-                (train.with_features(of_train), test.with_features(of_test), state.of_features())
+            Some([of_train, of_held_out]) => {
+                (train.with_features(of_train), held_out.with_features(of_held_out), state.of_features())
             }
             None => {
                 let share = |part: usize, total: usize| (cache as u128 * part as u128 / total as u128) as usize;
-                let [part, rest] = [&self.data.train, &self.data.test].map(|data| data.len());
-                (train.cached(share(part, part + rest)), test.cached(share(rest, part + rest)), state)
+                let [part, rest] = [&self.data.train, self.data.held_out()].map(|data| data.len());
+                (train.cached(share(part, part + rest)), held_out.cached(share(rest, part + rest)), state)
             }
         })
     }
@@ -261,7 +265,7 @@ impl Job {
             Err(_) => RunStatus::Failed,
         };
         if matches!(result, Ok(Ending::Finished))
-            && let Err(error) = self.report(&fit, preprocess)
+            && let Err(error) = self.report(&mut fit, preprocess)
         {
             (fit.report)(Event::Unreported(&error));
         }
@@ -274,15 +278,19 @@ impl Job {
         Ok(Outcome { folder, best, interrupted, record: fit.record })
     }
 
-    /// Draws a finished run, with what its best weights do on the test images.
+    /// Draws a finished run, with what its best weights do on the test images, which is written down where nothing was
+    /// measured on them yet.
     fn report<N: Classifier + ModuleDisplay + 'static>(
         &self,
-        fit: &Fit<N>,
+        fit: &mut Fit<N>,
         preprocess: &Preprocess,
     ) -> Result<(), TrainError> {
         let network = weights::load(fit.tested().network, &fit.folder.join("best.safetensors"))?;
         let (test, batch) = (Arc::clone(&self.data.test), self.recipe.batch_size);
         let evaluation = evaluate(&network, test, preprocess, Views::Centre, batch, &self.device, |_| {})?;
+        if self.data.val.is_some() {
+            fit.record.test = Some(Measures { loss: evaluation.loss, accuracy: evaluation.top1() });
+        }
         report::write(&fit.record, &evaluation, &*self.data.test, &fit.folder)
     }
 }

@@ -31,7 +31,7 @@ use crate::{Epoch, Recipe, RunRecord, TrainError};
 /// let trainer = Trainer::new(network, data).recipe(Recipe::named("lenet")?).out("runs/digits");
 /// let outcome = trainer.start(|event| {
 ///     if let Event::Epoch(epoch, _) = event {
-///         println!("epoch {}: {:.2}%", epoch.epoch, 100.0 * epoch.test.accuracy);
+///         println!("epoch {}: {:.2}%", epoch.epoch, 100.0 * epoch.held_out.measures().accuracy);
 ///     }
 /// })?;
 /// println!("best: {:?}", outcome.best);
@@ -100,7 +100,8 @@ pub struct Outcome {
 }
 
 impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
-    /// A run that trains and tests `network` on `data`, from the weights it has, on the device it is on, by the default
+    /// A run that trains and tests `network` on `data`, and chooses its best epoch by the validation images where there
+    /// are such, from the weights it has, on the device it is on, by the default
     /// [`Recipe`], in a new folder of `runs/`.
     pub fn new(network: N, data: Splits) -> Self {
         let device = network.devices().first().cloned().unwrap_or_default().without_autodiff();

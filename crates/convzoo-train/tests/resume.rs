@@ -14,7 +14,7 @@ use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::blocks::{FeatureMap, Features, Opaque};
 use convzoo_models::{Classifier, Network, Options, create};
-use convzoo_train::{Event, Outcome, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
+use convzoo_train::{Event, HeldOut, Outcome, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -63,7 +63,7 @@ fn noise(channels: u8, train: usize, test: usize) -> Splits {
         let classes = ["a", "b", "c"].map(str::to_owned).into();
         Arc::new(InMemory::new((8, 8, channels.into()), pixels.collect(), labels, classes).unwrap())
     };
-    Splits { name: "noise".to_owned(), train: images(train, 1), test: images(test, 2) }
+    Splits { name: "noise".to_owned(), train: images(train, 1), val: None, test: images(test, 2) }
 }
 
 fn trainer(out: &Path) -> Trainer<Small> {
@@ -120,12 +120,57 @@ fn a_run_stopped_anywhere_resumes_as_if_it_had_not_been() {
             assert!(read(&name) == read("whole"), "stopped at {stop}: {file} differs");
         }
         let figures = |outcome: &Outcome| {
-            outcome.record.epochs.iter().map(|epoch| (epoch.train, epoch.test, epoch.learning_rate)).collect::<Vec<_>>()
+            outcome.record.epochs.iter().map(|epoch| (epoch.train, epoch.held_out, epoch.learning_rate)).collect::<Vec<_>>()
         };
         assert_eq!(figures(&resumed), figures(&whole), "stopped at {stop}");
     }
     let checkpoints = std::fs::read_dir(at("whole").join("checkpoints")).unwrap().count();
     assert_eq!(checkpoints, 3, "so many were to be kept");
+}
+
+#[test]
+fn a_run_with_validation_images_chooses_by_them_and_measures_the_test_once() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let trainer = |out: &Path, share| {
+        let device = Device::flex();
+        device.seed(5);
+        let recipe = Recipe { epochs: 3, batch_size: 8, ema: Some(0.5), ..Recipe::default() };
+        Trainer::new(Small::new(&device.autodiff()), noise(1, 50, 20).hold_out(share, 7).unwrap())
+            .preprocess(Preprocess::new(1, 8, 8, Fit::Resize))
+            .recipe(recipe)
+            .out(out)
+    };
+    let whole = trainer(&at("whole"), 0.2).start(|_| {}).unwrap();
+    let record = &whole.record;
+    assert_eq!((record.train_images, record.val_images, record.test_images), (40, Some(10), 20));
+    assert!(record.epochs.iter().all(|epoch| matches!(epoch.held_out, HeldOut::Val(_))), "{:?}", record.epochs);
+    let test = record.test.expect("the test is measured at the end");
+    assert_eq!(record.tested(), Some(test));
+    assert_eq!((test.accuracy * 20.0).fract(), 0.0, "{} is no share of 20 images", test.accuracy);
+    let page = std::fs::read_to_string(at("whole/report.html")).unwrap();
+    assert!(page.contains("were measured once") && page.contains("10 to choose by"), "{page}");
+    let table = std::fs::read_to_string(at("whole/metrics.csv")).unwrap();
+    assert!(table.contains("val_accuracy") && !table.contains("test_accuracy"), "{table}");
+
+    let interrupter = Interrupter::new();
+    let stop = interrupter.clone();
+    let mut batches = 0;
+    let stopped = trainer(&at("stopped"), 0.2).interrupter(interrupter).start(move |event| {
+        batches += usize::from(matches!(event, Event::Progress(_)));
+        if batches == 9 {
+            stop.stop(None);
+        }
+    });
+    assert!(stopped.unwrap().record.test.is_none(), "a run that has not ended has measured the test");
+    // Another part of the images to choose by is another run.
+    let told = trainer(&at("stopped"), 0.4).resume(|_| {}).unwrap_err().to_string();
+    assert!(told.contains("40 images to train on"), "{told}");
+    let resumed = trainer(&at("stopped"), 0.2).resume(|_| {}).unwrap();
+    assert_eq!(resumed.record.test, Some(test));
+    let read = |run: &str| std::fs::read(at(run).join("best.safetensors")).unwrap();
+    assert!(read("stopped") == read("whole"), "the best weights differ");
 }
 
 /// Random numbers are a device's, and tests run at the same time.

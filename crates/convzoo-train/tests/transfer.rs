@@ -68,7 +68,7 @@ fn moved(before: &Network, after: &Network) -> Vec<String> {
 
 /// The epochs' losses: of training, of the test.
 fn losses(epochs: &[Epoch]) -> Vec<[f64; 2]> {
-    epochs.iter().map(|epoch| [epoch.train.loss, epoch.test.loss]).collect()
+    epochs.iter().map(|epoch| [epoch.train.loss, epoch.held_out.measures().loss]).collect()
 }
 
 fn near(own: &[[f64; 2]], expected: &[[f64; 2]], tolerance: f64) {

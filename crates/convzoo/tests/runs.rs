@@ -14,7 +14,7 @@ use serde_json::Value;
 use support::{convzoo, error, json, temp};
 
 /// All that a run can remember: averages, momentum, gradients of several batches, a plateau, shifted images.
-const TRAIN: [&str; 29] = [
+const TRAIN: [&str; 31] = [
     "train",
     "--json",
     "--device",
@@ -41,6 +41,8 @@ const TRAIN: [&str; 29] = [
     "clip_norm=5",
     "--set",
     "augment.random_crop=2",
+    "--val-split",
+    "0.1",
     "--checkpoint-every",
     "2",
     "--plain",
@@ -207,6 +209,24 @@ fn runs_are_listed_and_compared() {
     let compared = json(path, &["runs", "--compare", "first", "second", "--json"]);
     assert_eq!(compared[0]["history"].as_array().unwrap().len(), 2);
     assert_eq!(compared[1]["settings"]["ema"], 0.9);
+}
+
+#[test]
+fn a_run_that_chooses_by_validation_images_says_so_in_its_last_lines() {
+    let folder = temp();
+    let train = ["train", "--epochs", "2", "--val-split", "0.1", "--out", "runs/chosen"];
+    let output = convzoo(folder.path(), &train);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("1293 images to train on, 144 to choose by, 360 to test on"), "{text}");
+    assert!(text.contains("best validation accuracy") && text.contains("of those weights, measured this once"), "{text}");
+    let run = json(folder.path(), &["runs", "--json"]);
+    let accuracy = run[0]["test"]["accuracy"].as_f64().unwrap();
+    assert!(run[0]["best"]["val"]["accuracy"].is_f64() && run[0]["best"]["test"].is_null(), "{run}");
+    // The weights that were chosen are those that were measured.
+    let eval = ["eval", "--json", "--weights", "runs/chosen/best.safetensors", "--data", "digits"];
+    assert_eq!(json(folder.path(), &eval)["top1"].as_f64(), Some(accuracy));
+    let told = error(folder.path(), &["train", "--val-split", "1.5", "--out", "runs/none"]);
+    assert!(told.contains("1.5") && told.contains("0.1 is a tenth"), "{told}");
 }
 
 #[test]

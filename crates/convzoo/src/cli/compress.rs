@@ -161,7 +161,7 @@ fn data(network: &Network, source: &DataArgs, name: &str) -> Result<Splits> {
     let train = with_classes_of(network, Arc::clone(&data.train), name)?;
     let test = with_classes_of(network, Arc::clone(&data.test), name)?;
     tell_unnamed(network);
-    Ok(Splits { train, test, ..data })
+    Ok(Splits { train, val: None, test, ..data })
 }
 
 fn step_line(step: &Step) -> String {

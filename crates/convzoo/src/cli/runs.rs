@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use convzoo::report::{Chart, write_png, write_svg};
-use convzoo::train::{Epoch, Recipe, RunRecord, RunStatus, report};
+use convzoo::train::{Epoch, Measures, Recipe, RunRecord, RunStatus, report};
 use indicatif::HumanDuration;
 use serde::Serialize;
 
@@ -23,7 +23,7 @@ pub struct Args {
     /// With --compare: write a page with the runs' curves over each other
     #[arg(long, value_name = "FILE", requires = "compare")]
     html: Option<PathBuf>,
-    /// With --compare: draw the runs' accuracy on the test images, as .svg or .png
+    /// With --compare: draw the runs' accuracy on the images held out, as .svg or .png
     #[arg(long, value_name = "FILE", requires = "compare")]
     chart: Option<PathBuf>,
     /// Print JSON
@@ -46,6 +46,8 @@ struct Document<'a> {
     epochs: usize,
     of_epochs: usize,
     best: Option<&'a Epoch>,
+    /// What the best weights do on the test images.
+    test: Option<Measures>,
     /// Seconds since 1970.
     started: u64,
     seconds: f64,
@@ -72,6 +74,7 @@ impl<'a> Document<'a> {
             epochs: record.epochs.len(),
             of_epochs: record.recipe.epochs,
             best: record.best(),
+            test: record.tested(),
             started: record.started,
             seconds: record.seconds(),
             seed: record.seed,
@@ -96,7 +99,7 @@ fn list(args: &Args) -> Result<ExitCode> {
         bail!("there are no runs in {}; convzoo train makes one", args.folder.display());
     }
     let rows = runs.iter().map(|(folder, record)| {
-        let Document { run, model, data, recipe, status, epochs, of_epochs, best, started, .. } =
+        let Document { run, model, data, recipe, status, epochs, of_epochs, best, test, started, .. } =
             Document::new(folder, record);
         vec![
             run,
@@ -105,13 +108,14 @@ fn list(args: &Args) -> Result<ExitCode> {
             recipe.unwrap_or("–").to_owned(),
             status.to_string(),
             format!("{epochs}/{of_epochs}"),
-            best.map_or("–".to_owned(), |best| format!("{:.2}%", 100.0 * best.test.accuracy)),
+            percent(best.map(|best| *best.held_out.measures())),
             best.map_or("–".to_owned(), |best| best.epoch.to_string()),
+            percent(test),
             ago(started),
         ]
     });
-    let header = ["run", "model", "data", "recipe", "status", "epochs", "best", "in epoch", "begun"];
-    print(&table(&header, &[5, 6, 7], rows.collect()))?;
+    let header = ["run", "model", "data", "recipe", "status", "epochs", "best", "in epoch", "test", "begun"];
+    print(&table(&header, &[5, 6, 7, 8], rows.collect()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -132,7 +136,7 @@ fn compare(args: &Args) -> Result<ExitCode> {
         report::comparison(&named)?.write(path)?;
     }
     if let Some(path) = &args.chart {
-        draw(&report::test_accuracy(&named), path)?;
+        draw(&report::held_out_accuracy(&named), path)?;
     }
     if args.json {
         let documents = runs.iter().map(|(_, folder, record)| Compared {
@@ -172,6 +176,11 @@ fn found(folder: &Path) -> Result<Vec<(PathBuf, RunRecord)>> {
     }
     runs.sort_by(|(a, first), (b, second)| second.started.cmp(&first.started).then(a.cmp(b)));
     Ok(runs)
+}
+
+/// An accuracy, if there is one.
+fn percent(measures: Option<Measures>) -> String {
+    measures.map_or("–".to_owned(), |measures| format!("{:.2}%", 100.0 * measures.accuracy))
 }
 
 /// How long ago a time in seconds since 1970 was.

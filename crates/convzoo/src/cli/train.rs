@@ -10,7 +10,9 @@ use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo::data::Splits;
 use convzoo::device::DeviceName;
-use convzoo::train::{Epoch, Event, Outcome, Progress, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names};
+use convzoo::train::{
+    Epoch, Event, HeldOut, Measures, Outcome, Progress, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names,
+};
 use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
@@ -34,6 +36,11 @@ pub struct Args {
     data: Option<String>,
     #[command(flatten)]
     source: DataArgs,
+    /// Hold this share of the training images out and choose the best epoch by them: of each class, chosen by
+    /// --split-seed; the test images are then measured once, at the end [default: the data's own validation images, else
+    /// the test images]
+    #[arg(long, value_name = "SHARE")]
+    val_split: Option<f64>,
     #[command(flatten)]
     network: NetworkArgs,
     #[command(flatten)]
@@ -56,7 +63,7 @@ pub struct Args {
     out: Option<PathBuf>,
     /// Resume the run in this folder, which remembers all but the device and the four options below
     #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
-        "model", "named", "data", "data_dir", "offline", "split_seed", "skip_corrupt", "activation", "batch_norm", "dropout",
+        "model", "named", "data", "data_dir", "offline", "split_seed", "val_split", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate",
         "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out",
     ])]
@@ -173,6 +180,9 @@ struct Setup {
     model: String,
     data: String,
     source: DataArgs,
+    /// The share of the training images to choose by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    val_split: Option<f64>,
     network: NetworkArgs,
     /// What the weights that it started from have decided.
     #[serde(default)]
@@ -183,6 +193,16 @@ struct Setup {
 struct Pretrained {
     channels: usize,
     resize: Option<usize>,
+}
+
+impl Setup {
+    fn data(&self) -> Result<Splits> {
+        let data = self.source.open(&self.data)?;
+        match self.val_split {
+            Some(share) => data.hold_out(share, self.source.split_seed.unwrap_or(0)).context("--val-split"),
+            None => Ok(data),
+        }
+    }
 }
 
 /// A run that can start, and what is said of it.
@@ -322,6 +342,7 @@ fn fresh(args: &Args) -> Result<Prepared> {
         model: model.to_owned(),
         data: args.data.clone().unwrap_or_else(|| "digits".to_owned()),
         source: args.source.clone(),
+        val_split: args.val_split,
         network: args.network.clone(),
         pretrained: None,
     };
@@ -343,7 +364,7 @@ fn fresh(args: &Args) -> Result<Prepared> {
         );
     }
     let devices = Devices::open(args.devices.names()?)?;
-    let data = setup.source.open(&setup.data)?;
+    let data = setup.data()?;
     let pretrained = match &args.weights {
         Some(weights) => {
             let (offline, device) = (setup.source.offline, devices.first.clone().autodiff());
@@ -377,7 +398,7 @@ fn resumed(args: &Args, folder: &Path) -> Result<Prepared> {
         names => names.to_vec(),
     };
     let devices = Devices::open(names)?;
-    let data = setup.source.open(&setup.data)?;
+    let data = setup.data()?;
     let prepared = prepare(args, devices, data, &setup, None, How { recipe, name: recipe_name, seed })?;
     Ok(Prepared { trainer: prepared.trainer.out(folder), ..prepared })
 }
@@ -429,10 +450,11 @@ fn prepare(
     let network = network(setup, pretrained, &data, &devices.first)?;
     check_memory(&network, &recipe, data.train.len(), devices.in_memory())?;
     let opening = format!(
-        "{} on {}: {} to train on, {} to test on, {}, recipe {}, device {}",
+        "{} on {}: {} to train on, {}{} to test on, {}, recipe {}, device {}",
         network.name(),
         data.name,
         count(data.train.len(), "image"),
+        data.val.as_ref().map_or(String::new(), |val| format!("{} to choose by, ", val.len())),
         data.test.len(),
         count(recipe.epochs, "epoch"),
         name.as_deref().unwrap_or("default"),
@@ -502,13 +524,14 @@ fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usiz
 }
 
 pub fn epoch_line(epoch: &Epoch, epochs: usize) -> String {
+    let (part, held_out) = (epoch.held_out.part(), epoch.held_out.measures());
     format!(
-        "epoch {:>3}/{epochs}  train loss {:.4} accuracy {:6.2}%  test loss {:.4} accuracy {:6.2}%  {:.1} s  {:.0} images/s",
+        "epoch {:>3}/{epochs}  train loss {:.4} accuracy {:6.2}%  {part} loss {:.4} accuracy {:6.2}%  {:.1} s  {:.0} images/s",
         epoch.epoch,
         epoch.train.loss,
         100.0 * epoch.train.accuracy,
-        epoch.test.loss,
-        100.0 * epoch.test.accuracy,
+        held_out.loss,
+        100.0 * held_out.accuracy,
         epoch.seconds,
         epoch.images_per_second,
     )
@@ -530,18 +553,28 @@ fn closing(outcome: &Outcome) -> String {
     let (mut text, out) = (String::new(), &outcome.folder);
     let (weights, run) = (out.join("best.safetensors"), &outcome.record);
     if let Some(best) = &outcome.best {
-        let percent = |epoch: &Epoch| format!("{:.2}%", 100.0 * epoch.test.accuracy);
+        let percent = |measures: &Measures| format!("{:.2}%", 100.0 * measures.accuracy);
         text += &format!(
-            "best test accuracy {} in epoch {}, weights in {}\n",
-            percent(best),
+            "best {} accuracy {} in epoch {}, weights in {}\n",
+            best.held_out.part(),
+            percent(best.held_out.measures()),
             best.epoch,
             weights.display()
         );
-        if let Some(last) = run.epochs.last().filter(|last| last.epoch != best.epoch) {
-            text += &format!(
-                "chosen on the test images themselves, which flatters it a little; the last epoch has {}\n",
-                percent(last)
-            );
+        let last = run.epochs.last().filter(|last| last.epoch != best.epoch);
+        match (best.held_out, last) {
+            (HeldOut::Test(_), Some(last)) => {
+                text += &format!(
+                    "chosen on the test images themselves, which flatters it a little; the last epoch has {}\n",
+                    percent(last.held_out.measures())
+                );
+            }
+            (HeldOut::Val(_), _) => {
+                if let Some(test) = &run.test {
+                    text += &format!("test accuracy {} of those weights, measured this once\n", percent(test));
+                }
+            }
+            (HeldOut::Test(_), None) => {}
         }
     }
     let (epochs, recipe) = (run.epochs.len(), &run.recipe);
