@@ -124,8 +124,12 @@ pub enum TrainError {
         /// What is missing.
         reason: String,
     },
-    /// The run has done all its epochs.
-    #[error("the run in {} has finished its {epochs} epochs", .path.display())]
+    /// The run has done all its epochs, or as many as early stopping lets pass.
+    #[error(
+        "the run in {} has ended after {epochs} epochs; a higher number of --epochs continues it, unless early_stopping has \
+         ended it",
+        .path.display()
+    )]
     Finished {
         /// The folder.
         path: PathBuf,

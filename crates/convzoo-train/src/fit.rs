@@ -102,9 +102,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
 
     /// Whether all epochs are done, or as many without a better one as early stopping lets pass.
     fn is_finished(&self) -> bool {
-        let epochs = &self.state.position.epochs;
-        let since_best = best(epochs, self.recipe.monitor).map_or(0, |best| epochs.len() - best.epoch);
-        epochs.len() >= self.recipe.epochs || self.recipe.early_stopping.is_some_and(|most| since_best >= most)
+        self.recipe.ends_after(&self.state.position.epochs)
     }
 
     /// Whether the run shall stop, or the error that stops it.

@@ -195,6 +195,14 @@ impl RunRecord {
     }
 }
 
+impl Recipe {
+    /// Whether a run of these epochs has done all, or as many without a better one as early stopping lets pass.
+    pub(crate) fn ends_after(&self, epochs: &[Epoch]) -> bool {
+        let since_best = best(epochs, self.monitor).map_or(0, |best| epochs.len() - best.epoch);
+        epochs.len() >= self.epochs || self.early_stopping.is_some_and(|most| since_best >= most)
+    }
+}
+
 /// The first of the best epochs.
 pub(crate) fn best(epochs: &[Epoch], monitor: Monitor) -> Option<&Epoch> {
     // A NaN is worse than all numbers.

@@ -134,11 +134,14 @@ impl Job {
         };
         let folder = RunFolder::reopen(path)?;
         let mut record = RunRecord::read(path)?;
-        if record.status == RunStatus::Finished {
-            return Err(TrainError::Finished { epochs: record.epochs.len(), path: path.clone() });
+        let epochs = record.epochs.len();
+        if record.status == RunStatus::Finished && self.recipe.ends_after(&record.epochs) || epochs > self.recipe.epochs {
+            return Err(TrainError::Finished { epochs, path: path.clone() });
         }
         Listing::of(&self.data).check(path, &record)?;
         record.status = RunStatus::Running;
+        record.recipe.epochs = self.recipe.epochs;
+        record.test = None;
         record.device = self.name_of_device();
         let checkpoints = Checkpoints::new(path, self.saving.keep);
         checkpoints.clean()?;

@@ -233,7 +233,8 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         job.run(begun, &preprocess, Box::new(report))
     }
 
-    /// Continues from the last checkpoint in the folder, as if the run had never stopped. The network's weights do not
+    /// Continues from the last checkpoint in the folder, as if the run had never stopped; by a recipe of more epochs, also a
+    /// run that has finished. The network's weights do not
     /// matter, its layers do; data that has changed meanwhile is refused.
     pub fn resume(self, mut report: impl FnMut(Event) + Send + 'static) -> Result<Outcome, TrainError> {
         let (job, model, preprocess) = self.ready()?;

@@ -129,6 +129,32 @@ fn a_run_stopped_anywhere_resumes_as_if_it_had_not_been() {
 }
 
 #[test]
+fn a_finished_run_goes_on_for_more_epochs_as_if_it_had_begun_with_them() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    // A schedule that does not look at the run's end.
+    let recipe = Recipe { batch_size: 8, ..Recipe::default().with([("schedule", "constant"), ("ema", "0.9")]).unwrap() };
+    let run = |name: &str, epochs, resumes: bool| {
+        let resources = Resources::default();
+        let recipe = Recipe { epochs, ..recipe.clone() };
+        let trainer = residual_trainer(residual(1), recipe, resources, &at(name));
+        if resumes { trainer.resume(|_| {}) } else { trainer.start(|_| {}) }
+    };
+    run("whole", 3, false).unwrap();
+    run("longer", 1, false).unwrap();
+    let told = run("longer", 1, true).unwrap_err().to_string();
+    assert!(told.contains("has ended after 1 epochs; a higher number of --epochs"), "{told}");
+    let longer = run("longer", 3, true).unwrap().record;
+    assert_eq!((longer.status, longer.recipe.epochs, longer.epochs.len()), (RunStatus::Finished, 3, 3));
+    for file in ["last.safetensors", "best.safetensors"] {
+        let read = |run: &str| std::fs::read(at(run).join(file)).unwrap();
+        assert!(read("longer") == read("whole"), "{file} differs from that of the run of three epochs");
+    }
+    assert!(run("longer", 2, true).is_err(), "a run cannot go back");
+}
+
+#[test]
 fn a_run_with_validation_images_chooses_by_them_and_measures_the_test_once() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();

@@ -230,6 +230,20 @@ fn a_run_that_chooses_by_validation_images_says_so_in_its_last_lines() {
 }
 
 #[test]
+fn the_latest_run_is_resumed_by_default_and_a_finished_one_for_more_epochs() {
+    let folder = temp();
+    let told = error(folder.path(), &["train", "--resume"]);
+    assert!(told.contains("no runs in runs"), "{told}");
+    json(folder.path(), &["train", "--json", "--epochs", "1", "--out", "runs/first"]);
+    json(folder.path(), &["train", "--json", "--epochs", "1", "--out", "runs/second", "--seed", "3"]);
+    let told = error(folder.path(), &["train", "--resume"]);
+    assert!(told.contains("second") && told.contains("higher number of --epochs"), "{told}");
+    let run = json(folder.path(), &["train", "--json", "--resume", "--epochs", "2"]);
+    assert_eq!((run["seed"].as_u64(), run["epochs"].as_array().unwrap().len()), (Some(3), 2));
+    assert_eq!((run["recipe"]["epochs"].as_u64(), run["status"].as_str()), (Some(2), Some("finished")));
+}
+
+#[test]
 fn early_stopping_ends_a_run() {
     let folder = temp();
     let train = ["train", "--json", "--epochs", "40", "--learning-rate", "0.000001", "--schedule", "constant"];

@@ -183,6 +183,15 @@ fn percent(measures: Option<Measures>) -> String {
     measures.map_or("–".to_owned(), |measures| format!("{:.2}%", 100.0 * measures.accuracy))
 }
 
+/// The folder of the run that was written to last.
+pub fn latest(folder: &Path) -> Result<PathBuf> {
+    let written = |path: &Path| path.join("run.json").metadata()?.modified();
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let runs = entries.filter_map(|path| Some((written(&path).ok()?, path)));
+    let latest = runs.max().with_context(|| format!("there are no runs in {} to resume", folder.display()))?;
+    Ok(latest.1)
+}
+
 /// How long ago a time in seconds since 1970 was.
 fn ago(started: u64) -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH + Duration::from_secs(started)).unwrap_or_default();

@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use super::bench::machine::available_bytes;
 use super::names::{DATA, MODELS, RECIPES};
 use super::output::{bytes, count, print, print_json, quoted, tell, training_progress};
+use super::runs::latest;
 use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, model_of, preprocess};
 use super::signals::stop_on_signal;
 
@@ -61,13 +62,14 @@ pub struct Args {
     /// Folder of the run [default: a new one under runs/]
     #[arg(short, long, alias = "output", value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
     out: Option<PathBuf>,
-    /// Resume the run in this folder, which remembers all but the device and the four options below
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
+    /// Resume the run in this folder, or the latest under runs/, which remembers all but the device and the four options
+    /// below; with a higher number of --epochs, also one that has finished
+    #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
         "model", "named", "data", "data_dir", "offline", "split_seed", "val_split", "skip_corrupt", "activation", "batch_norm", "dropout",
-        "drop_path", "memory_efficient", "weights", "recipe", "epochs", "batch_size", "optimizer", "learning_rate",
+        "drop_path", "memory_efficient", "weights", "recipe", "batch_size", "optimizer", "learning_rate",
         "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out",
     ])]
-    resume: Option<PathBuf>,
+    resume: Option<Option<PathBuf>>,
     /// Write a checkpoint every so many steps, besides those at the epochs' ends [default: none]
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<usize>,
@@ -99,7 +101,8 @@ pub const EXAMPLES: &str = "Examples:
                                                            fine-tune: a new head on a trained network
   convzoo train --weights runs/squeezenet1_1-folder/best.safetensors --data folder --data-dir photos
                                                            then all of it
-  convzoo train --resume runs/lenet5-digits";
+  convzoo train --resume                                   the latest run, where it was stopped
+  convzoo train --resume runs/lenet5-digits --epochs 40    more epochs of a run that has finished";
 
 /// Where help lists what a recipe has a value for.
 const RECIPE: &str = "Options that override the recipe";
@@ -220,7 +223,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     args.devices.kernels.apply()?;
     let interrupter = Interrupter::new();
     let Prepared { trainer, opening } = match &args.resume {
-        Some(folder) => resumed(args, folder)?,
+        Some(Some(folder)) => resumed(args, folder)?,
+        Some(None) => resumed(args, &latest(Path::new("runs"))?)?,
         None => fresh(args)?,
     };
     stop_on_signal(&interrupter, args.dashboard)?;
@@ -390,9 +394,13 @@ fn fresh(args: &Args) -> Result<Prepared> {
 }
 
 fn resumed(args: &Args, folder: &Path) -> Result<Prepared> {
-    let RunRecord { setup, device, recipe, seed, recipe_name, .. } = RunRecord::read(folder)?;
+    let RunRecord { setup, device, mut recipe, seed, recipe_name, .. } = RunRecord::read(folder)?;
     let setup: Setup = serde_json::from_value(setup)
         .with_context(|| format!("{} is of another program or version", folder.join("run.json").display()))?;
+    if let Some(epochs) = args.overrides.epochs {
+        recipe.epochs = epochs;
+        recipe.check()?;
+    }
     let names = match args.devices.device.as_slice() {
         [] => device.split(',').map(str::parse).collect::<Result<_, _>>()?,
         names => names.to_vec(),
