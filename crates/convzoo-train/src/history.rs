@@ -10,6 +10,12 @@ use crate::{Monitor, Recipe, TrainError};
 /// A run as `run.json` tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RunRecord {
+    /// What people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
     /// The command that started it.
     pub command: Vec<String>,
     /// What the caller needs to make the same network and data again.
@@ -248,6 +254,8 @@ mod tests {
     fn records_and_metrics_are_written_and_read() {
         let folder = tempfile::tempdir().unwrap();
         let record = RunRecord {
+            name: None,
+            tags: Vec::new(),
             command: vec!["convzoo".to_owned()],
             setup: serde_json::Value::Null,
             recipe_name: None,

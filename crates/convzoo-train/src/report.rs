@@ -128,6 +128,9 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
         row("images per second", &|record| format!("{:.0}", images_per_second(record))),
         row("seed", &|record| record.seed.to_string()),
     ];
+    if runs.iter().any(|(_, record)| !record.tags.is_empty()) {
+        rows.push(row("tags", &tags));
+    }
     if part == HELD_OUT {
         rows.push(row("chosen on", &|record| best(record, &|epoch| format!("{} images", epoch.held_out.part()))));
         rows.push(row("test accuracy", &|record| record.tested().map_or("–".to_owned(), |test| percent(test.accuracy))));
@@ -200,6 +203,11 @@ fn title(record: &RunRecord) -> String {
     }
 }
 
+/// A run's tags in a line.
+pub fn tags(record: &RunRecord) -> String {
+    if record.tags.is_empty() { "–".to_owned() } else { record.tags.join(", ") }
+}
+
 /// What the caller wrote down of the setup under this name.
 pub fn setup(record: &RunRecord, key: &str) -> String {
     record.setup.get(key).and_then(|value| value.as_str()).unwrap_or("–").to_owned()
@@ -226,12 +234,15 @@ fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
         ("versions", versions.join(", ")),
     ];
     let last = of(record.epochs.last());
-    match record.val_images {
-        None => rows.insert(4, ("top-1 of the last epoch", last)),
-        Some(_) => {
-            rows.insert(4, ("validation accuracy of the best epoch", of(record.best())));
-            rows.insert(5, ("validation accuracy of the last epoch", last));
-        }
+    rows.extend(match record.val_images {
+        None => vec![("top-1 of the last epoch", last)],
+        Some(_) => vec![("validation accuracy of the best epoch", of(record.best())), ("of the last epoch", last)],
+    });
+    if let Some(name) = &record.name {
+        rows.insert(0, ("name", name.clone()));
+    }
+    if !record.tags.is_empty() {
+        rows.push(("tags", tags(record)));
     }
     rows.into_iter().map(|(name, value)| vec![name.to_owned(), value]).collect()
 }

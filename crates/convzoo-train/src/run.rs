@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub resources: Resources,
     pub command: Vec<String>,
     pub setup: serde_json::Value,
+    pub name: Option<String>,
+    pub tags: Vec<String>,
     pub dashboard: bool,
     pub interrupter: Interrupter,
 }
@@ -171,6 +173,8 @@ impl Job {
 
     fn record(&self) -> RunRecord {
         RunRecord {
+            name: self.name.clone(),
+            tags: self.tags.clone(),
             command: self.command.clone(),
             setup: self.setup.clone(),
             recipe_name: self.recipe_name.clone(),

@@ -120,6 +120,8 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
             resources: Resources::default(),
             command: std::env::args().collect(),
             setup: serde_json::Value::Null,
+            name: None,
+            tags: Vec::new(),
             dashboard: false,
             interrupter: Interrupter::new(),
         };
@@ -210,6 +212,18 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
     /// What the caller needs to make the same network and data again, for the record.
     pub fn setup(mut self, setup: serde_json::Value) -> Self {
         self.job.setup = setup;
+        self
+    }
+
+    /// What people call the run, for the record.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.job.name = Some(name.into());
+        self
+    }
+
+    /// Words to find the run by, for the record.
+    pub fn tags(mut self, tags: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.job.tags = tags.into_iter().map(Into::into).collect();
         self
     }
 

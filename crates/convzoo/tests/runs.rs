@@ -244,6 +244,31 @@ fn the_latest_run_is_resumed_by_default_and_a_finished_one_for_more_epochs() {
 }
 
 #[test]
+fn runs_are_found_by_name_and_tag() {
+    let folder = temp();
+    let train = |name: &str, tags: &[&str]| {
+        let tags: Vec<_> = tags.iter().flat_map(|tag| ["--tag", tag]).collect();
+        json(folder.path(), &[&["train", "--json", "--epochs", "1", "--name", name], &tags[..]].concat())
+    };
+    train("plain", &["digits"]);
+    let run = train("plain too", &["digits", "second"]);
+    assert_eq!((run["name"].as_str(), &run["tags"]), (Some("plain too"), &serde_json::json!(["digits", "second"])));
+    assert!(folder.path().join("runs/plain too/run.json").is_file(), "the run has another folder");
+    let names = |filter: &[&str]| {
+        let runs = json(folder.path(), &[&["runs", "--json"], filter].concat());
+        let names = runs.as_array().unwrap().iter().map(|run| run["name"].as_str().unwrap().to_owned());
+        names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&["--tag", "digits"]), ["plain", "plain too"]);
+    assert_eq!(names(&["--tag", "digits", "--tag", "second"]), ["plain too"]);
+    assert_eq!(names(&["--name", "*n"]), ["plain"]);
+    let text = String::from_utf8(convzoo(folder.path(), &["runs"]).stdout).unwrap();
+    assert!(text.contains("digits, second"), "{text}");
+    assert!(error(folder.path(), &["runs", "--tag", "third"]).contains("none of the 2 runs"));
+    assert!(error(folder.path(), &["train", "--name", "../elsewhere"]).contains("begins with"));
+}
+
+#[test]
 fn early_stopping_ends_a_run() {
     let folder = temp();
     let train = ["train", "--json", "--epochs", "40", "--learning-rate", "0.000001", "--schedule", "constant"];

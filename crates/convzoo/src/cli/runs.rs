@@ -9,7 +9,8 @@ use indicatif::HumanDuration;
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
-use super::output::{print, print_json, table};
+use super::list::matches;
+use super::output::{count, print, print_json, table};
 
 /// Arguments of `runs`.
 #[derive(clap::Args)]
@@ -17,6 +18,12 @@ pub struct Args {
     /// Folder of runs
     #[arg(default_value = "runs")]
     folder: PathBuf,
+    /// Only runs of this name, or of those like a pattern such as 'mnist*'
+    #[arg(long, value_name = "NAME", conflicts_with = "compare")]
+    name: Option<String>,
+    /// Only runs with this tag; of several, with all of them
+    #[arg(long = "tag", value_name = "WORD", conflicts_with = "compare")]
+    tags: Vec<String>,
     /// Compare these runs, each a folder or the name of one in the folder of runs
     #[arg(long, value_name = "RUN", num_args = 2..)]
     compare: Vec<PathBuf>,
@@ -33,12 +40,15 @@ pub struct Args {
 
 pub const EXAMPLES: &str = "Examples:
   convzoo runs
+  convzoo runs --tag baseline
   convzoo runs --compare lenet5-digits lenet5-digits-2 --html runs.html";
 
 /// A run, as `--json` tells it.
 #[derive(Serialize)]
 struct Document<'a> {
     run: String,
+    name: Option<&'a str>,
+    tags: &'a [String],
     model: String,
     data: String,
     recipe: Option<&'a str>,
@@ -67,6 +77,8 @@ impl<'a> Document<'a> {
     fn new(folder: &Path, record: &'a RunRecord) -> Self {
         Self {
             run: folder.display().to_string(),
+            name: record.name.as_deref(),
+            tags: &record.tags,
             model: report::setup(record, "model"),
             data: report::setup(record, "data"),
             recipe: record.recipe_name.as_deref(),
@@ -88,20 +100,34 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.compare.is_empty() { list(args) } else { compare(args) }
 }
 
+impl Args {
+    /// Whether a run is among those that were asked for.
+    fn wants(&self, record: &RunRecord) -> bool {
+        let is_named = |pattern: &String| record.name.as_ref().is_some_and(|name| matches(pattern, name));
+        self.name.as_ref().is_none_or(is_named) && self.tags.iter().all(|tag| record.tags.contains(tag))
+    }
+}
+
 fn list(args: &Args) -> Result<ExitCode> {
-    let runs = found(&args.folder)?;
+    let mut runs = found(&args.folder)?;
+    let all = runs.len();
+    runs.retain(|(_, record)| args.wants(record));
     if args.json {
         let documents: Vec<_> = runs.iter().map(|(folder, record)| Document::new(folder, record)).collect();
         print_json(&documents)?;
         return Ok(ExitCode::SUCCESS);
     }
     if runs.is_empty() {
-        bail!("there are no runs in {}; convzoo train makes one", args.folder.display());
+        match all {
+            0 => bail!("there are no runs in {}; convzoo train makes one", args.folder.display()),
+            _ => bail!("none of the {} in {} has this name and these tags", count(all, "run"), args.folder.display()),
+        }
     }
+    let has_tags = runs.iter().any(|(_, record)| !record.tags.is_empty());
     let rows = runs.iter().map(|(folder, record)| {
         let Document { run, model, data, recipe, status, epochs, of_epochs, best, test, started, .. } =
             Document::new(folder, record);
-        vec![
+        let mut row = vec![
             run,
             model,
             data,
@@ -112,9 +138,12 @@ fn list(args: &Args) -> Result<ExitCode> {
             best.map_or("–".to_owned(), |best| best.epoch.to_string()),
             percent(test),
             ago(started),
-        ]
+        ];
+        row.extend(has_tags.then(|| report::tags(record)));
+        row
     });
-    let header = ["run", "model", "data", "recipe", "status", "epochs", "best", "in epoch", "test", "begun"];
+    let mut header = vec!["run", "model", "data", "recipe", "status", "epochs", "best", "in epoch", "test", "begun"];
+    header.extend(has_tags.then_some("tags"));
     print(&table(&header, &[5, 6, 7, 8], rows.collect()))?;
     Ok(ExitCode::SUCCESS)
 }

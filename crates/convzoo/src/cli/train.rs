@@ -67,9 +67,15 @@ pub struct Args {
     #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
         "model", "named", "data", "data_dir", "offline", "split_seed", "val_split", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "batch_size", "optimizer", "learning_rate",
-        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out",
+        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out", "name", "tags",
     ])]
     resume: Option<Option<PathBuf>>,
+    /// What to call the run, and its folder under runs/ [default: the network and the data]
+    #[arg(long, value_name = "NAME", value_parser = run_name)]
+    name: Option<String>,
+    /// A word to find the run by (`convzoo runs --tag WORD`). May be given often
+    #[arg(long = "tag", value_name = "WORD")]
+    tags: Vec<String>,
     /// Write a checkpoint every so many steps, besides those at the epochs' ends [default: none]
     #[arg(long, value_name = "STEPS")]
     checkpoint_every: Option<usize>,
@@ -145,6 +151,15 @@ struct Overrides {
     /// `none` takes the default. May be given often
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value, help_heading = RECIPE)]
     set: Vec<(String, String)>,
+}
+
+/// A name that is one of a folder, too.
+fn run_name(text: &str) -> Result<String, String> {
+    let right = |letter: char| letter.is_alphanumeric() || "-_.+= ".contains(letter);
+    match text.chars().all(right) && text.starts_with(char::is_alphanumeric) && text.len() <= 100 {
+        true => Ok(text.to_owned()),
+        false => Err("a run's name has letters, digits, spaces and -_.+= and begins with one of the first two".to_owned()),
+    }
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -384,12 +399,13 @@ fn fresh(args: &Args) -> Result<Prepared> {
         let remembered = network.metadata().unwrap_or_default().options;
         setup.network = setup.network.or(&remembered);
     }
-    let name = format!("{}-{}", setup.model, setup.data);
+    let folder = args.name.clone().unwrap_or_else(|| format!("{}-{}", setup.model, setup.data));
     let prepared = prepare(args, devices, data, &setup, pretrained, how)?;
     let trainer = match &args.out {
         Some(out) => prepared.trainer.out(out),
-        None => prepared.trainer.out_in("runs", name),
+        None => prepared.trainer.out_in("runs", folder),
     };
+    let trainer = args.name.iter().fold(trainer.tags(&args.tags), |trainer, name| trainer.name(name));
     Ok(Prepared { trainer, ..prepared })
 }
 
