@@ -84,6 +84,14 @@ pub enum TrainError {
         /// Of the data.
         data: usize,
     },
+    /// The recipe has another number of class weights than the data has classes.
+    #[error("class_weights has {weights} weights, and the data has {classes} classes")]
+    ClassWeights {
+        /// In the recipe.
+        weights: usize,
+        /// Of the data.
+        classes: usize,
+    },
     /// A file or folder cannot be read or written.
     #[error("cannot {verb} {}: {source}", .path.display())]
     Io {

@@ -53,13 +53,20 @@ impl Evaluation {
         self.correct_top5 as f64 / self.images as f64
     }
 
-    /// Accuracy of each class: the share of its images that are classified correctly; `None` where it has no image.
-    pub fn class_accuracy(&self) -> Vec<Option<f64>> {
-        let accuracy = |(class, row): (usize, &Vec<usize>)| {
-            let images: usize = row.iter().sum();
-            (images > 0).then(|| row[class] as f64 / images as f64)
+    /// The figures of each class, in label order.
+    pub fn by_class(&self) -> Vec<ClassFigures> {
+        let share = |part: usize, whole: usize| (whole > 0).then(|| part as f64 / whole as f64);
+        let figures = |(class, row): (usize, &Vec<usize>)| {
+            let (images, right) = (row.iter().sum::<usize>(), row[class]);
+            let predicted: usize = self.confusion.iter().map(|row| row[class]).sum();
+            ClassFigures {
+                images,
+                precision: share(right, predicted),
+                recall: share(right, images),
+                f1: share(2 * right, images + predicted),
+            }
         };
-        self.confusion.iter().enumerate().map(accuracy).collect()
+        self.confusion.iter().enumerate().map(figures).collect()
     }
 
     /// The confusion matrix, to be drawn.
@@ -67,6 +74,19 @@ impl Evaluation {
         let values = self.confusion.iter().map(|row| row.iter().map(|&images| images as f64).collect());
         Matrix::new(title, "class", "predicted class", classes, values.collect())
     }
+}
+
+/// How a network does on one class.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClassFigures {
+    /// Images of the class.
+    pub images: usize,
+    /// The share of those classified as it that are of it; `None` where none is.
+    pub precision: Option<f64>,
+    /// The share of its images that are classified as it, which is the class's accuracy; `None` where it has no image.
+    pub recall: Option<f64>,
+    /// The harmonic mean of precision and recall, 2 TP / (2 TP + FP + FN); `None` where there is neither.
+    pub f1: Option<f64>,
 }
 
 /// What a network is shown of each image.
@@ -239,6 +259,18 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn precision_and_recall_are_of_columns_and_rows() {
+        let confusion = vec![vec![3, 1, 0], vec![2, 4, 0], vec![0, 0, 0]];
+        let figures = Evaluation { confusion, ..Evaluation::none(3) }.by_class();
+        let of = |class: usize| (figures[class].images, figures[class].precision, figures[class].recall);
+        assert_eq!(of(0), (4, Some(0.6), Some(0.75)));
+        assert_eq!(of(1), (6, Some(0.8), Some(4.0 / 6.0)));
+        assert_eq!(of(2), (0, None, None));
+        let harmonic = 2.0 * 0.6 * 0.75 / (0.6 + 0.75);
+        assert!((figures[0].f1.unwrap() - harmonic).abs() < 1e-12 && figures[2].f1.is_none(), "{figures:?}");
+    }
 
     #[test]
     fn the_mean_is_of_probabilities_and_not_of_their_logarithms() {

@@ -3,6 +3,7 @@
 
 mod average;
 mod checkpoint;
+mod class_weights;
 mod dashboard;
 mod error;
 mod evaluate;
@@ -32,8 +33,9 @@ mod trainer;
 mod transfer;
 
 pub use checkpoint::load_state;
+pub use class_weights::ClassWeights;
 pub use error::TrainError;
-pub use evaluate::{Ensemble, Evaluation, Member, Mistake, Views, evaluate, evaluate_ensemble};
+pub use evaluate::{ClassFigures, Ensemble, Evaluation, Member, Mistake, Views, evaluate, evaluate_ensemble};
 pub use gradients::GradientRule;
 pub use history::{Epoch, HeldOut, Measures, RunRecord, RunStatus};
 pub use loader::{Batch, Loader, Partners};

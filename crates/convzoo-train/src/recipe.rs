@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Mix, Optimizer, Schedule, TrainError, Transfer};
+use crate::{ClassWeights, Mix, Optimizer, Schedule, TrainError, Transfer};
 
 /// How a network is trained. A recipe file is this in TOML; what it leaves out stays at its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +38,8 @@ pub struct Recipe {
     pub decay_all: bool,
     /// Label smoothing: the share of the target that is spread over all classes.
     pub label_smoothing: f64,
+    /// How much the loss of an image counts, by its class.
+    pub class_weights: Option<ClassWeights>,
     /// The largest norm of a step's whole gradient, to which larger ones are clipped.
     pub clip_norm: Option<f64>,
     /// Decay of an exponential moving average of the weights, which is what is tested and saved: after n steps
@@ -111,6 +113,7 @@ impl Default for Recipe {
             weight_decay: 0.0,
             decay_all: true,
             label_smoothing: 0.0,
+            class_weights: None,
             clip_norm: None,
             ema: None,
             dropout: None,
@@ -215,6 +218,7 @@ impl Recipe {
         if let Some(epochs) = self.early_stopping {
             wants("early_stopping", &epochs, "at least 1", epochs > 0)?;
         }
+        self.class_weights.as_ref().map_or(Ok(()), ClassWeights::check)?;
         self.mix().check()?;
         self.augment.check()?;
         self.transfer.check()?;

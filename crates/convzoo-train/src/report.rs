@@ -7,7 +7,7 @@ use convzoo_report::{Chart, Lines, Page, RgbImage};
 use toml::Value;
 
 use crate::history::write_whole;
-use crate::{Epoch, Evaluation, Measures, Mistake, RunRecord, TrainError};
+use crate::{ClassFigures, Epoch, Evaluation, Measures, Mistake, RunRecord, TrainError};
 
 /// Mistaken images that the page shows, and their longest side in pixels.
 const MISTAKES: usize = 24;
@@ -47,12 +47,7 @@ pub(crate) fn write(
         page = page.heading("Most confused").table(&["images", "of class", "predicted as"], &confused);
     }
     page = mistakes(page, evaluation, data)?;
-    let accuracies = evaluation.class_accuracy();
-    let rows = classes.iter().zip(&evaluation.confusion).zip(accuracies).map(|((class, row), accuracy)| {
-        let images: usize = row.iter().sum();
-        vec![class.clone(), images.to_string(), accuracy.map_or("–".to_owned(), percent)]
-    });
-    page = page.heading("Accuracy by class").table(&["class", "images", "accuracy"], &rows.collect::<Vec<_>>());
+    page = page.heading("By class").table(&["class", "images", "precision", "recall", "F1"], &by_class(evaluation, classes));
     let recipe: Vec<_> = settings(record).into_iter().map(|(key, value)| vec![key, value]).collect();
     page = page.heading("Recipe").table(&["field", "value"], &recipe);
     if !record.command.is_empty() {
@@ -60,6 +55,26 @@ pub(crate) fn write(
     }
     page.write(&folder.join("report.html"))?;
     Ok(())
+}
+
+/// Precision, recall and F1 of each class, and their means over the classes that have them.
+fn by_class(evaluation: &Evaluation, classes: &[String]) -> Vec<Vec<String>> {
+    let figures = evaluation.by_class();
+    let cell = |share: Option<f64>| share.map_or("–".to_owned(), percent);
+    let mean = |of: fn(&ClassFigures) -> Option<f64>| {
+        let values: Vec<_> = figures.iter().filter_map(of).collect();
+        cell((!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64))
+    };
+    let mut rows: Vec<_> = classes
+        .iter()
+        .zip(&figures)
+        .map(|(class, of)| {
+            vec![class.clone(), of.images.to_string(), cell(of.precision), cell(of.recall), cell(of.f1)]
+        })
+        .collect();
+    let means = [mean(|of| of.precision), mean(|of| of.recall), mean(|of| of.f1)];
+    rows.push(["mean over the classes".to_owned(), evaluation.images.to_string()].into_iter().chain(means).collect());
+    rows
 }
 
 /// The images that were mistaken with the highest probability, with what they are and were taken for.

@@ -36,7 +36,8 @@ impl<F: Fn(Tensor<2>, Tensor<1, Int>) -> Tensor<1> + Send + Sync> Loss for F {
     }
 }
 
-/// Cross entropy, with a share of each target spread over all classes where it is smoothed.
+/// Cross entropy, with a share of each target spread over all classes where it is smoothed, and images weighted by their
+/// class where it has weights.
 #[derive(Debug, Clone)]
 pub struct CrossEntropy(CrossEntropyLossConfig);
 
@@ -44,6 +45,11 @@ impl CrossEntropy {
     /// With `smoothing`, a share from 0 to below 1, of the target spread over all classes.
     pub fn new(smoothing: f64) -> Self {
         Self(CrossEntropyLossConfig::new().with_smoothing((smoothing > 0.0).then_some(smoothing as f32)))
+    }
+
+    /// With the weight of each class, above zero: the mean over a batch is weighted by them.
+    pub fn with_weights(self, weights: Vec<f32>) -> Self {
+        Self(self.0.with_weights(Some(weights)))
     }
 }
 
@@ -86,7 +92,7 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
         Self::by(network, &Recipe::default())
     }
 
-    /// `network`, trained by the loss that `recipe` describes.
+    /// `network`, trained by the loss that `recipe` describes, but for its class weights, which only the data tells.
     pub fn by(network: N, recipe: &Recipe) -> Self {
         let loss = Objective(Arc::new(CrossEntropy::new(recipe.label_smoothing)));
         Self { network, loss, auxiliary_weight: recipe.auxiliary_weight, from_features: false }
@@ -226,13 +232,18 @@ mod tests {
 
     /// `crates/convzoo-train/tests/torch.py` printed them, with PyTorch 2.9.0.
     #[test]
-    fn cross_entropy_is_smoothed_as_pytorchs_is() {
+    fn cross_entropy_is_smoothed_and_weighted_as_pytorchs_is() {
         let device = Device::flex();
         let logits = Tensor::from_floats([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]], &device);
         for (smoothing, expected) in [(0.0, 2.285_240_4), (0.1, 2.260_240_3)] {
             let loss = CrossEntropy::new(smoothing);
             let loss: f32 = loss.forward(logits.clone(), Tensor::from_ints([0, 2], &device)).into_scalar();
             assert!((loss - expected).abs() < 1e-6, "smoothing {smoothing}: {loss}, in PyTorch {expected}");
+        }
+        for (smoothing, expected) in [(0.0, 1.216_854_3), (0.1, 1.271_791_2)] {
+            let loss = CrossEntropy::new(smoothing).with_weights(vec![2.0, 1.0, 0.5]);
+            let loss: f32 = loss.forward(logits.clone(), Tensor::from_ints([0, 2], &device)).into_scalar();
+            assert!((loss - expected).abs() < 1e-6, "weighted, smoothing {smoothing}: {loss}, in PyTorch {expected}");
         }
     }
 }

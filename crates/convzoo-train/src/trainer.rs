@@ -13,7 +13,7 @@ use crate::gradients::GradientRule;
 use crate::preprocess::preprocess;
 use crate::progress::Event;
 use crate::run::Job;
-use crate::trainable::{Loss, TrainableClassifier};
+use crate::trainable::{CrossEntropy, Loss, TrainableClassifier};
 use crate::{Epoch, Recipe, RunRecord, TrainError};
 
 /// A training run: any network, any data, one recipe, one folder.
@@ -271,6 +271,13 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
             }
         };
         let model = TrainableClassifier::by(network, &job.recipe);
+        let model = match &job.recipe.class_weights {
+            Some(weights) => {
+                let weights = weights.of(&*job.data.train)?;
+                model.with_loss(CrossEntropy::new(job.recipe.label_smoothing).with_weights(weights))
+            }
+            None => model,
+        };
         let model = job.loss.iter().cloned().fold(model, TrainableClassifier::with_shared_loss);
         let model = model.train().fork(&job.device.clone().autodiff());
         Ok((job, model, preprocess))

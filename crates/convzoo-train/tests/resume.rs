@@ -283,13 +283,14 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     let _alone = alone();
     /// What it is, the changes of the recipe, and the bytes of the cache.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
-    let cases: [Case; 11] = [
+    let cases: [Case; 12] = [
         ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
         ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
         ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),
         ("augmentation before a frozen backbone", &[("transfer.freeze", "backbone"), ("augment.random_crop", "1")], 0),
         ("mixing before a frozen backbone", &[("transfer.freeze", "backbone"), ("mixup", "0.4")], 1 << 20),
         ("stages that thaw", &[("transfer.freeze", "backbone"), ("transfer.unfreeze_every", "1")], 0),
+        ("class weights", &[("class_weights", "balanced"), ("label_smoothing", "0.1")], 0),
         ("rates by stage", &[("transfer.layer_decay", "0.5")], 0),
         ("no decay of norms and biases", &[("weight_decay", "0.05"), ("decay_all", "false")], 0),
         (

@@ -46,6 +46,8 @@ print("plateau min", plateau("min", [1 - x for x in v], factor=0.5, patience=1, 
 torch.manual_seed(0)
 l = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, -1.0]]); t = torch.tensor([0, 2])
 print("ce", torch.nn.functional.cross_entropy(l, t).item(), "smooth", torch.nn.functional.cross_entropy(l, t, label_smoothing=0.1).item())
+w = torch.tensor([2.0, 1.0, 0.5])
+print("weighted ce", torch.nn.functional.cross_entropy(l, t, weight=w).item(), "smooth", torch.nn.functional.cross_entropy(l, t, weight=w, label_smoothing=0.1).item())
 a = torch.nn.Parameter(torch.zeros(2)); b = torch.nn.Parameter(torch.zeros(2, 1))
 a.grad = torch.tensor([3.0, 4.0]); b.grad = torch.tensor([[12.0], [0.0]])
 print("norm", torch.nn.utils.clip_grad_norm_([a, b], 6.5).item(), a.grad.tolist(), b.grad.tolist())

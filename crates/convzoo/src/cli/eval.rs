@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped, shown};
 use convzoo::report::{Chart, write_png};
-use convzoo::train::{Ensemble, Evaluation, Member, Views, evaluate_ensemble};
+use convzoo::train::{ClassFigures, Ensemble, Evaluation, Member, Views, evaluate_ensemble};
 use convzoo::{Classifier, Inference, Network};
 use serde::Serialize;
 
@@ -58,7 +58,7 @@ pub struct Args {
     /// Average the probabilities over ten crops of each image: corners and centre, and their mirror images
     #[arg(long)]
     ten_crop: bool,
-    /// Show the accuracy of each class and the classes it is most often confused with
+    /// Show precision, recall and F1 of each class and the classes it is most often confused with
     #[arg(long)]
     confusion: bool,
     /// Draw the confusion matrix, as a PNG file
@@ -146,7 +146,10 @@ const CONFUSION: [&str; 3] = ["class", "predicted", "images"];
 #[derive(Serialize)]
 struct Class<'a> {
     name: &'a str,
+    /// Its recall.
     accuracy: Option<f64>,
+    precision: Option<f64>,
+    f1: Option<f64>,
 }
 
 /// Measures a network on images of a data set.
@@ -190,8 +193,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let title = format!("{model} on {}: {} of {}", args.data, evaluation.correct, evaluation.images);
         write_png(&evaluation.matrix(title, classes).image()?, path)?;
     }
-    let accuracy = evaluation.class_accuracy();
-    let by_class = classes.iter().zip(accuracy).map(|(name, accuracy)| Class { name, accuracy }).collect();
+    let class = |(name, of): (_, ClassFigures)| {
+        let ClassFigures { precision, recall: accuracy, f1, .. } = of;
+        Class { name, accuracy, precision, f1 }
+    };
+    let by_class = classes.iter().map(String::as_str).zip(evaluation.by_class()).map(class).collect();
     let alone = networks.iter().zip(&alone).map(|((weights, network), evaluation)| Alone {
         model: network.network().name(),
         weights: weights.clone(),
@@ -361,22 +367,26 @@ fn listed(names: &[String]) -> String {
     names.join(", ") + more
 }
 
-/// Per class: its accuracy, and the classes that its images are most often confused with.
+/// Per class: precision, recall, F1, and the classes that its images are most often confused with.
 fn confusion(evaluation: &Evaluation, classes: &[String]) -> String {
     // Of more classes, those without images are left out.
     const MOST_ROWS: usize = 100;
-    let rows = evaluation.class_accuracy().into_iter().zip(&evaluation.confusion).enumerate();
-    let rows = rows.filter(|(_, (accuracy, _))| accuracy.is_some() || classes.len() <= MOST_ROWS);
-    let rows = rows.map(|(class, (accuracy, row))| {
+    let percent = |share: Option<f64>| share.map_or("-".to_owned(), |share| format!("{:.2}%", 100.0 * share));
+    let rows = evaluation.by_class().into_iter().zip(&evaluation.confusion).enumerate();
+    let rows = rows.filter(|(_, (figures, _))| figures.images > 0 || classes.len() <= MOST_ROWS);
+    let rows = rows.map(|(class, (figures, row))| {
         let mut mistaken: Vec<_> = (0..row.len()).filter(|&other| other != class && row[other] > 0).collect();
         mistaken.sort_by_key(|&other| std::cmp::Reverse(row[other]));
         let mistaken = mistaken.iter().take(3).map(|&other| format!("{} ({})", classes[other], row[other]));
         vec![
             classes[class].clone(),
-            row.iter().sum::<usize>().to_string(),
-            accuracy.map_or("-".to_owned(), |accuracy| format!("{:.2}%", 100.0 * accuracy)),
+            figures.images.to_string(),
+            percent(figures.precision),
+            percent(figures.recall),
+            percent(figures.f1),
             mistaken.collect::<Vec<_>>().join(", "),
         ]
     });
-    format!("\n{}", table(&["class", "images", "accuracy", "confused with"], &[1, 2], rows.collect()))
+    let header = ["class", "images", "precision", "recall", "F1", "confused with"];
+    format!("\n{}", table(&header, &[1, 2, 3, 4], rows.collect()))
 }
