@@ -5,7 +5,7 @@ use std::path::Path;
 use convzoo_data::read_file;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Monitor, Recipe, TrainError};
+use crate::{Monitor, Recipe, TrainError, events};
 
 /// A run as `run.json` tells it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -155,7 +155,8 @@ impl RunRecord {
         })
     }
 
-    /// Writes it into the run's folder, and what it says of epochs as `metrics.csv` and `metrics.jsonl`.
+    /// Writes it into the run's folder, and what it says of epochs as `metrics.csv`, `metrics.jsonl` and TensorBoard's
+    /// events.
     pub(crate) fn write(&self, folder: &Path) -> Result<(), TrainError> {
         let json = serde_json::to_vec_pretty(self).expect("numbers and texts are JSON");
         write_whole(&folder.join("run.json"), &json)?;
@@ -178,6 +179,7 @@ impl RunRecord {
             table.serialize(row).expect(memory);
         }
         write_whole(&folder.join("metrics.jsonl"), &lines)?;
+        write_whole(&folder.join(events::file_name(self)), &events::encode(self))?;
         write_whole(&folder.join("metrics.csv"), &table.into_inner().expect(memory))
     }
 

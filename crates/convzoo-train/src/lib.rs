@@ -7,6 +7,7 @@ mod class_weights;
 mod dashboard;
 mod error;
 mod evaluate;
+mod events;
 mod features;
 mod fit;
 mod folder;
