@@ -12,12 +12,13 @@ pub struct Lines {
     y: String,
     series: Vec<(String, Vec<(f64, f64)>)>,
     logarithmic: bool,
+    logarithmic_x: bool,
 }
 
 impl Lines {
     /// No curves yet; `x` and `y` name the axes.
     pub fn new(title: impl Into<String>, x: impl Into<String>, y: impl Into<String>) -> Self {
-        Self { title: title.into(), x: x.into(), y: y.into(), series: Vec::new(), logarithmic: false }
+        Self { title: title.into(), x: x.into(), y: y.into(), series: Vec::new(), logarithmic: false, logarithmic_x: false }
     }
 
     /// Adds a curve. Points that are not finite are left out.
@@ -31,6 +32,17 @@ impl Lines {
     pub fn logarithmic(mut self) -> Self {
         self.logarithmic = true;
         self
+    }
+
+    /// Draws `x` on a logarithmic scale; every point's is above zero.
+    pub fn logarithmic_x(mut self) -> Self {
+        self.logarithmic_x = true;
+        self
+    }
+
+    /// An `x` as it is drawn.
+    fn drawn(&self, x: f64) -> f64 {
+        if self.logarithmic_x { x.log10() } else { x }
     }
 
     fn bounds(&self) -> [(f64, f64); 2] {
@@ -50,7 +62,7 @@ impl Lines {
             true => (0.1, 1.0),
             false => widened(y, 0.06),
         };
-        [widened(span(&mut points().map(|point| point.0)), 0.02), y]
+        [widened(span(&mut points().map(|point| self.drawn(point.0))), 0.02), y]
     }
 
     /// The corner in which a legend covers the fewest points, the upper right one among equals.
@@ -61,7 +73,7 @@ impl Lines {
         let covered = |at_right, at_top| {
             let points = self.series.iter().flat_map(|(_, points)| points);
             let place = |(x, y): &(f64, f64)| {
-                ((x - left) / (right - left), (scale(*y) - scale(low)) / (scale(high) - scale(low)))
+                ((self.drawn(*x) - left) / (right - left), (scale(*y) - scale(low)) / (scale(high) - scale(low)))
             };
             points.map(place).filter(|&(x, y)| near(x, at_right) && near(y, at_top)).count()
         };
@@ -82,7 +94,10 @@ impl Lines {
     fn axes(&self) -> [Axis; 2] {
         let [(left, right), (low, high)] = self.bounds();
         let xs = || self.series.iter().flat_map(|(_, points)| points).map(|point| point.0);
-        let x = Axis::linear(left, right, 9, xs().all(|x| x.fract() == 0.0));
+        let x = match self.logarithmic_x {
+            true => Axis::logarithmic(10_f64.powf(left), 10_f64.powf(right)),
+            false => Axis::linear(left, right, 9, xs().all(|x| x.fract() == 0.0)),
+        };
         let y = if self.logarithmic { Axis::logarithmic(low, high) } else { Axis::linear(low, high, 6, false) };
         [x, y]
     }
@@ -109,12 +124,13 @@ impl Chart for Lines {
         mesh.x_labels(counts[0]).y_labels(counts[1]);
         mesh.light_line_style(TRANSPARENT).bold_line_style(FAINT).axis_style(INK);
         let of_y = |y: &f64| short(if self.logarithmic { 10_f64.powf(*y) } else { *y });
-        mesh.x_label_formatter(&|x| short(*x)).y_label_formatter(&of_y).draw()?;
+        let of_x = |x: &f64| short(if self.logarithmic_x { 10_f64.powf(*x) } else { *x });
+        mesh.x_label_formatter(&of_x).y_label_formatter(&of_y).draw()?;
         for (index, (name, points)) in self.series.iter().enumerate() {
             let style = colour(index).stroke_width(2);
             let points = || {
                 let points = points.iter().filter(|(_, y)| !self.logarithmic || *y > 0.0);
-                points.map(|&(x, y)| (x, shown(y)))
+                points.map(|&(x, y)| (self.drawn(x), shown(y)))
             };
             let line = chart.draw_series(LineSeries::new(points(), style))?;
             line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));

@@ -113,7 +113,7 @@ impl Job {
         preprocess: &Preprocess,
     ) -> Result<Begun<N>, TrainError> {
         let state = State::start(model, &self.recipe);
-        let plan = self.plan(&state, preprocess)?;
+        let plan = self.plan(&state.model, preprocess)?;
         let folder = self.place.claim()?;
         Listing::of(&self.data).write(folder.path())?;
         let checkpoints = Checkpoints::new(folder.path(), self.saving.keep);
@@ -152,19 +152,19 @@ impl Job {
             let reason = "it has no checkpoint that can be read; start it anew".to_owned();
             TrainError::NotResumable { path: path.clone(), reason }
         })?;
-        let plan = self.plan(&state, preprocess)?;
+        let plan = self.plan(&state.model, preprocess)?;
         Ok(Begun { folder, checkpoints, record, state, plan })
     }
 
     /// Which layers are trained. It names parameters by id, which those of a checkpoint bring with them.
-    fn plan<N: Classifier + ModuleDisplay + 'static>(
+    pub fn plan<N: Classifier + ModuleDisplay + 'static>(
         &self,
-        state: &State<N>,
+        model: &TrainableClassifier<N>,
         preprocess: &Preprocess,
     ) -> Result<Plan, TrainError> {
         let Preprocess { channels, height, width, .. } = *preprocess;
         // A copy for evaluation is looked through: norms would count a pass as one more batch.
-        self.recipe.transfer.plan(&state.model.valid().network, [channels, height, width])
+        self.recipe.transfer.plan(&model.valid().network, [channels, height, width])
     }
 
     fn name_of_device(&self) -> String {
@@ -197,6 +197,24 @@ impl Job {
         }
     }
 
+    /// Batches of `data` in its order.
+    fn loader(&self, data: &Arc<dyn Dataset>, preprocess: &Preprocess, size: usize, device: &Device) -> Loader {
+        let loader = Loader::new(Arc::clone(data), preprocess.clone(), size, device);
+        self.resources.workers.into_iter().fold(loader, Loader::with_workers)
+    }
+
+    /// The batches of an epoch and all after it, as the recipe has them.
+    fn shuffled(&self, loader: Loader, epoch: usize) -> Loader {
+        loader.shuffled(self.seed, epoch).augmented(self.recipe.augment.clone(), self.recipe.mix())
+    }
+
+    /// Batches for training from its beginning, on the first device alone.
+    pub fn training_loader(&self, preprocess: &Preprocess) -> Loader {
+        let device = self.device.clone().autodiff();
+        let loader = self.loader(&self.data.train, preprocess, self.recipe.batch_size, &device);
+        self.shuffled(loader, 1).cached(self.resources.cache)
+    }
+
     /// Batches for training, from where `state` stands, and for the measurement after each epoch: of images or, where the head alone is trained
     /// and there is room, of the backbone's features, for which `state` then is.
     fn loaders<N: Classifier + ModuleDisplay + 'static>(
@@ -207,30 +225,24 @@ impl Job {
         state: State<N>,
         report: &mut Report,
     ) -> Result<(Loader, Loader, State<N>), TrainError> {
-        let Resources { workers, cache, .. } = self.resources;
-        let size = self.recipe.batch_size;
-        let loader = |data: &Arc<dyn Dataset>, size, device: &Device| {
-            let loader = Loader::new(Arc::clone(data), preprocess.clone(), size, device);
-            workers.into_iter().fold(loader, Loader::with_workers)
-        };
-        let held_out = loader(self.data.held_out(), size, &self.device);
+        let cache = self.resources.cache;
+        let loader = |data| self.loader(data, preprocess, self.recipe.batch_size, &self.device);
+        let held_out = loader(self.data.held_out());
         let features = match self.recipe.trains_head_alone() {
             true => {
                 // It may take minutes, and be killed meanwhile.
                 record.write(folder.path())?;
                 let started = Instant::now();
-                let features = self.features([&loader(&self.data.train, size, &self.device), &held_out], &state, report)?;
+                let features = self.features([&loader(&self.data.train), &held_out], &state, report)?;
                 record.backbone_seconds += started.elapsed().as_secs_f64();
                 features
             }
             false => None,
         };
         let devices = self.devices();
-        let train = loader(&self.data.train, size * devices.len(), &devices[0]);
+        let train = self.loader(&self.data.train, preprocess, self.recipe.batch_size * devices.len(), &devices[0]);
         let is_done = state.position.batches == train.batches();
-        let train = train
-            .shuffled(self.seed, state.position.epoch + usize::from(is_done))
-            .augmented(self.recipe.augment.clone(), self.recipe.mix());
+        let train = self.shuffled(train, state.position.epoch + usize::from(is_done));
         Ok(match features {
             Some([of_train, of_held_out]) => {
                 (train.with_features(of_train), held_out.with_features(of_held_out), state.of_features())

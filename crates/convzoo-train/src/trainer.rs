@@ -14,7 +14,7 @@ use crate::preprocess::preprocess;
 use crate::progress::Event;
 use crate::run::Job;
 use crate::trainable::{CrossEntropy, Loss, TrainableClassifier};
-use crate::{Epoch, Recipe, RunRecord, TrainError};
+use crate::{Epoch, RangeTest, RateRange, Recipe, RunRecord, TrainError};
 
 /// A training run: any network, any data, one recipe, one folder.
 ///
@@ -254,6 +254,13 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         let (job, model, preprocess) = self.ready()?;
         let begun = job.reopen(model, &preprocess, &mut report)?;
         job.run(begun, &preprocess, Box::new(report))
+    }
+
+    /// Finds a learning rate: trains for some steps at rising ones, by the recipe but for its rates, without a folder and on
+    /// the first device alone. `progress` is told each step.
+    pub fn range_test(self, test: &RangeTest, progress: impl FnMut(usize)) -> Result<RateRange, TrainError> {
+        let (job, model, preprocess) = self.ready()?;
+        job.range_test(model, &preprocess, test, progress)
     }
 
     /// The network with its loss, on the first device, and how images become its input.

@@ -14,7 +14,7 @@ use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::blocks::{FeatureMap, Features, Opaque};
 use convzoo_models::{Classifier, Network, Options, create};
-use convzoo_train::{Event, HeldOut, Outcome, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
+use convzoo_train::{Event, HeldOut, Outcome, RangeTest, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -152,6 +152,29 @@ fn a_finished_run_goes_on_for_more_epochs_as_if_it_had_begun_with_them() {
         assert!(read("longer") == read("whole"), "{file} differs from that of the run of three epochs");
     }
     assert!(run("longer", 2, true).is_err(), "a run cannot go back");
+}
+
+#[test]
+fn a_range_test_trains_at_rising_rates_until_the_loss_has_risen() {
+    let _alone = alone();
+    let recipe = short(&Recipe::default().with([("optimizer", "sgd"), ("accumulation", "2")]).unwrap());
+    let at = tempfile::tempdir().unwrap();
+    let find = |steps| {
+        let trainer = residual_trainer(residual(1), recipe.clone(), Resources::default(), &at.path().join("run"));
+        let test = RangeTest { lowest: 1e-4, highest: 100.0, steps };
+        let mut told = 0;
+        (trainer.range_test(&test, |step| told = step).unwrap(), told)
+    };
+    let (range, told) = find(40);
+    assert_eq!(told, range.steps.len());
+    assert!((2..40).contains(&told), "{told} steps: it has not ended at a loss that rose");
+    assert!(range.steps.windows(2).all(|pair| pair[0].rate < pair[1].rate), "{range:?}");
+    let suggested = range.suggested.expect("the loss has risen");
+    assert!((suggested * 10.0 - range.lowest_loss).abs() < 1e-12 && suggested < 10.0, "{range:?}");
+    assert_eq!(find(40).0, range, "the same seed is another test");
+    assert!(!at.path().join("run").exists(), "it has left a run");
+    let page = range.page("rates").unwrap().html();
+    assert!(page.contains("<svg") && page.contains("smoothed"), "{page}");
 }
 
 #[test]

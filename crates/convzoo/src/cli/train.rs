@@ -11,15 +11,16 @@ use burn::train::Interrupter;
 use convzoo::data::Splits;
 use convzoo::device::DeviceName;
 use convzoo::train::{
-    Epoch, Event, HeldOut, Measures, Outcome, Progress, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names,
+    Epoch, Event, HeldOut, Measures, Outcome, Progress, RangeTest, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names,
 };
 use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 
 use super::bench::machine::available_bytes;
+use super::claim::{Kind, claim};
 use super::names::{DATA, MODELS, RECIPES};
-use super::output::{bytes, count, print, print_json, quoted, tell, training_progress};
+use super::output::{bytes, count, print, print_json, progress, quoted, tell, training_progress};
 use super::runs::latest;
 use super::select::{DataArgs, DevicesArgs, NetworkArgs, load, model_of, preprocess};
 use super::signals::stop_on_signal;
@@ -70,6 +71,13 @@ pub struct Args {
         "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out", "name", "tags",
     ])]
     resume: Option<Option<PathBuf>>,
+    /// In place of a run, find a learning rate: train for up to 100 steps at rates that rise from 1e-6 to 10, until the loss
+    /// has risen, and suggest one
+    #[arg(long, conflicts_with_all = ["resume", "out", "name", "tags", "checkpoint_every", "dashboard"])]
+    find_lr: bool,
+    /// With --find-lr: write a page with the loss over the rates
+    #[arg(long, value_name = "FILE", requires = "find_lr", value_hint = clap::ValueHint::FilePath)]
+    html: Option<PathBuf>,
     /// What to call the run, and its folder under runs/ [default: the network and the data]
     #[arg(long, value_name = "NAME", value_parser = run_name)]
     name: Option<String>,
@@ -107,6 +115,7 @@ pub const EXAMPLES: &str = "Examples:
                                                            fine-tune: a new head on a trained network
   convzoo train --weights runs/squeezenet1_1-folder/best.safetensors --data folder --data-dir photos
                                                            then all of it
+  convzoo train resnet20_cifar --data cifar10 --find-lr --html rates.html
   convzoo train --resume                                   the latest run, where it was stopped
   convzoo train --resume runs/lenet5-digits --epochs 40    more epochs of a run that has finished";
 
@@ -228,6 +237,8 @@ struct Prepared {
     trainer: Trainer<Network>,
     /// All that the first line tells but the folder.
     opening: String,
+    /// The recipe's learning rate.
+    rate: f64,
 }
 
 /// Trains, or resumes a training.
@@ -236,8 +247,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("--dashboard draws in a terminal, and standard output is none");
     }
     args.devices.kernels.apply()?;
+    if args.find_lr {
+        return find_rate(args);
+    }
     let interrupter = Interrupter::new();
-    let Prepared { trainer, opening } = match &args.resume {
+    let Prepared { trainer, opening, .. } = match &args.resume {
         Some(Some(folder)) => resumed(args, folder)?,
         Some(None) => resumed(args, &latest(Path::new("runs"))?)?,
         None => fresh(args)?,
@@ -257,6 +271,41 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         tell(&format!("{error:#}"));
     }
     Ok(if outcome.interrupted { ExitCode::from(130) } else { ExitCode::SUCCESS })
+}
+
+/// Finds a learning rate, and tells it.
+fn find_rate(args: &Args) -> Result<ExitCode> {
+    if let Some(path) = &args.html {
+        claim("--html", path, Kind::Page)?;
+    }
+    let Prepared { trainer, opening, rate } = fresh(args)?;
+    match args.json {
+        true => tell(&opening),
+        false => print(&opening)?,
+    }
+    let interrupter = Interrupter::new();
+    stop_on_signal(&interrupter, false)?;
+    let test = RangeTest::default();
+    let bar = progress(test.steps, "steps");
+    let range = trainer.interrupter(interrupter).range_test(&test, |step| bar.set_position(step as u64));
+    bar.finish_and_clear();
+    let range = range?;
+    if let Some(path) = &args.html {
+        range.page(opening)?.write(path)?;
+    }
+    if args.json {
+        print_json(&range)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (steps, last) = (range.steps.len(), range.steps.last().map_or(0.0, |step| step.rate));
+    let mut text =
+        format!("{steps} steps, at rates from {:.1e} to {last:.1e}; lowest loss at {:.1e}\n", test.lowest, range.lowest_loss);
+    text += &match range.suggested {
+        Some(suggested) => format!("suggested: --lr {suggested:.1e} (a tenth of that; the recipe has {rate})\n"),
+        None => "the loss has not risen again, so that nothing can be said of the highest rate to learn at\n".to_owned(),
+    };
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// How a run is followed: a line for each epoch on standard output, or on standard error where a document is to stand
@@ -485,6 +534,7 @@ fn prepare(
         devices.name(),
     );
     let preprocess = preprocess(&network, &network.preprocessing(), &*data.train)?;
+    let rate = recipe.learning_rate;
     let trainer = Trainer::new(network, data)
         .preprocess(preprocess)
         .recipe(recipe)
@@ -499,7 +549,7 @@ fn prepare(
         })
         .setup(serde_json::to_value(setup).context("writing down the run's setup")?);
     let trainer = name.into_iter().fold(trainer, Trainer::recipe_name);
-    Ok(Prepared { trainer, opening })
+    Ok(Prepared { trainer, opening, rate })
 }
 
 /// The network of `setup` for the classes and the channels of `data`.
