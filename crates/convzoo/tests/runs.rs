@@ -269,6 +269,32 @@ fn runs_are_found_by_name_and_tag() {
 }
 
 #[test]
+fn a_batch_size_is_found_by_trying() {
+    let folder = temp();
+    let train = ["train", "--json", "--epochs", "1", "--batch-size", "auto", "--device", "flex", "--out", "run"];
+    let output = convzoo(folder.path(), &train);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let batch = support::parse(&output)["recipe"]["batch_size"].as_u64().unwrap();
+    assert!([8, 16, 32, 64, 128].contains(&batch), "{batch} is more than a tenth of the images, or no power of two");
+    for part in ["batch    8: ", "images/s", &format!("batch {batch}")] {
+        assert!(told.contains(part), "no {part} in: {told}");
+    }
+}
+
+#[test]
+fn a_learning_rate_is_suggested_and_nothing_left_but_the_page() {
+    let folder = temp();
+    let output = convzoo(folder.path(), &["train", "--find-lr", "--html", "rates.html", "--batch-size", "32"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let suggested = text.split("--lr ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<f64>().ok());
+    assert!(suggested.is_some_and(|rate| (1e-4..1.0).contains(&rate)), "{text}");
+    let left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["rates.html"]);
+    let page = fs::read_to_string(folder.path().join("rates.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("lenet5 on digits"), "{page}");
+}
+
+#[test]
 fn early_stopping_ends_a_run() {
     let folder = temp();
     let train = ["train", "--json", "--epochs", "40", "--learning-rate", "0.000001", "--schedule", "constant"];

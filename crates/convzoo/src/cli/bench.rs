@@ -1,5 +1,6 @@
 //! Networks × devices × batch sizes × modes, each measurement in a process of its own, the devices by turns.
 
+pub mod batch_size;
 mod job;
 pub mod machine;
 mod report;

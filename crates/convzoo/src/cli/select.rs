@@ -39,6 +39,11 @@ pub struct KernelsArgs {
 }
 
 impl KernelsArgs {
+    /// Whether they were asked for or against.
+    pub fn asked(&self) -> Option<bool> {
+        self.kernels.map(|switch| switch == Switch::On)
+    }
+
     /// Has flex compute as was asked for, and makes the threads to do it.
     pub fn apply(&self) -> Result<()> {
         make_threads()?;

@@ -3,6 +3,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -17,6 +18,7 @@ use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
 use serde::{Deserialize, Serialize};
 
+use super::bench::batch_size::{Tried, fastest};
 use super::bench::machine::available_bytes;
 use super::claim::{Kind, claim};
 use super::names::{DATA, MODELS, RECIPES};
@@ -128,9 +130,10 @@ struct Overrides {
     /// Passes over the training images
     #[arg(long, value_name = "N", help_heading = RECIPE)]
     epochs: Option<usize>,
-    /// Images per batch
-    #[arg(long = "batch", alias = "batch-size", value_name = "N", help_heading = RECIPE)]
-    batch_size: Option<usize>,
+    /// Images per batch, or `auto` for the size of 8, 16, 32 … up to 1024 and a tenth of the images that trains fastest here,
+    /// found by trying
+    #[arg(long = "batch", alias = "batch-size", value_name = "N|auto", help_heading = RECIPE)]
+    batch_size: Option<BatchSize>,
     /// The optimizer: sgd, adam, adamw or rmsprop
     #[arg(long, value_name = "KIND", help_heading = RECIPE)]
     optimizer: Option<String>,
@@ -171,6 +174,24 @@ fn run_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// `--batch`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BatchSize {
+    Auto,
+    Images(usize),
+}
+
+impl FromStr for BatchSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Images).map_err(|_| "expected a number of images, or auto".to_owned()),
+        }
+    }
+}
+
 fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE, such as ema=0.999")?;
     Ok((key.trim().to_owned(), value.trim().to_owned()))
@@ -182,9 +203,13 @@ impl Overrides {
         fn text<T: ToString>(value: &Option<T>) -> Option<String> {
             value.as_ref().map(T::to_string)
         }
+        let images = self.batch_size.and_then(|size| match size {
+            BatchSize::Images(images) => Some(images.to_string()),
+            BatchSize::Auto => None,
+        });
         let named = [
             ("epochs", text(&self.epochs)),
-            ("batch_size", text(&self.batch_size)),
+            ("batch_size", images),
             ("optimizer", self.optimizer.clone()),
             ("learning_rate", text(&self.learning_rate)),
             ("schedule", self.schedule.clone()),
@@ -440,7 +465,10 @@ fn fresh(args: &Args) -> Result<Prepared> {
         }
         None => None,
     };
-    let (recipe, name) = recipe_for(Start::of(pretrained.as_ref(), data.classes()))?;
+    let (mut recipe, name) = recipe_for(Start::of(pretrained.as_ref(), data.classes()))?;
+    if args.overrides.batch_size == Some(BatchSize::Auto) {
+        recipe.batch_size = fastest_batch(args, model, pretrained.as_ref(), &data, &recipe, &devices.names[0])?;
+    }
     let how = How { recipe, name, seed: args.seed };
     if let Some(network) = &pretrained {
         setup.pretrained = Some(Pretrained { channels: network.input()[0], resize: network.preprocessing().resize });
@@ -456,6 +484,38 @@ fn fresh(args: &Args) -> Result<Prepared> {
     };
     let trainer = args.name.iter().fold(trainer.tags(&args.tags), |trainer, name| trainer.name(name));
     Ok(Prepared { trainer, ..prepared })
+}
+
+/// The batch size that trains fastest on the first device.
+fn fastest_batch(
+    args: &Args,
+    model: &str,
+    pretrained: Option<&Network>,
+    data: &Splits,
+    recipe: &Recipe,
+    device: &DeviceName,
+) -> Result<usize> {
+    /// Larger batches need other recipes.
+    const MOST: usize = 1024;
+    let variant = variant(model)?;
+    let [_, height, width] = variant.input;
+    let channels = pretrained.map_or(data.train.get(0)?.image.channels, |network| network.input()[0]);
+    let most = (data.train.len() / 10).clamp(1, MOST);
+    let engine = (device, args.devices.kernels.asked());
+    let found = fastest(variant, [channels, height, width], data.classes().len(), engine, most, |tried| {
+        let Tried { batch, result } = tried;
+        tell(&match result {
+            Ok((rate, Some(mib))) => format!("batch {batch:>4}: {rate:.0} images/s, {mib:.0} MiB"),
+            Ok((rate, None)) => format!("batch {batch:>4}: {rate:.0} images/s"),
+            Err(reason) => format!("batch {batch:>4}: {reason}"),
+        });
+    })?;
+    let note = match recipe.batch_size == found {
+        true => String::new(),
+        false => format!("; the recipe's learning rate {} was chosen for {}", recipe.learning_rate, recipe.batch_size),
+    };
+    tell(&format!("batch {found}{note}"));
+    Ok(found)
 }
 
 fn resumed(args: &Args, folder: &Path) -> Result<Prepared> {
