@@ -22,29 +22,58 @@ impl PackedMatrix {
         let tiles = rows.div_ceil(tile);
         let mut values = take_packed(rows * channels * taps);
         let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
-        let to = Shared(values.as_mut_ptr());
-        let depths = packed.depths();
-        let pack = |task: usize| {
-            let (depth, tile) = (task / tiles, task % tiles);
-            let (channels, rows) = (packed.depth(depth), parallel::piece(rows, tiles, tile));
-            // SAFETY: each tile of each depth has a part of the buffer to itself.
-            let to = unsafe {
-                let len = channels.len() * taps * rows.len();
-                std::slice::from_raw_parts_mut(to.get().add(packed.at(depth, tile)), len)
-            };
-            for (channel, to) in channels.zip(to.chunks_exact_mut(taps * rows.len())) {
-                for (r, row) in rows.clone().enumerate() {
-                    let from = &matrix.weight[channel * matrix.channel + row * matrix.row..];
-                    let to = to[r..].iter_mut().step_by(rows.len());
-                    to.zip(matrix.taps).for_each(|(to, &tap)| *to = from[tap]);
+        packed.fill(matrix, Shared(values.as_mut_ptr()));
+        Self { values, ..packed }
+    }
+
+    /// Writes the values in the order in which the weight lies in memory: with rows of 8 KiB, say, reads across them all
+    /// meet in one set of the first-level cache.
+    fn fill(&self, matrix: &WeightMatrix, to: Shared<*mut f32>) {
+        let (depths, taps) = (self.depths(), self.taps);
+        // SAFETY: each tile of each depth has a part of the buffer to itself.
+        let part = |depth: usize, tile: usize, skip: usize, len: usize| unsafe {
+            std::slice::from_raw_parts_mut(to.get().add(self.at(depth, tile) + skip), len)
+        };
+        let by_rows = |task: usize| {
+            let (depth, tile) = (task / self.tiles, task % self.tiles);
+            let (channels, rows) = (self.depth(depth), parallel::piece(self.rows, self.tiles, tile));
+            let to = part(depth, tile, 0, channels.len() * taps * rows.len());
+            for (r, row) in rows.clone().enumerate() {
+                let from = &matrix.weight[row * matrix.row..];
+                let from = &from[channels.start * taps..channels.end * taps];
+                to[r..].iter_mut().step_by(rows.len()).zip(from).for_each(|(to, from)| *to = *from);
+            }
+        };
+        let by_channels = |task: usize| {
+            let (depth, block) = (task / self.blocks(), task % self.blocks());
+            let all = self.depth(depth);
+            let channels = parallel::piece(all.len(), self.blocks(), block);
+            for tile in 0..self.tiles {
+                let rows = parallel::piece(self.rows, self.tiles, tile);
+                let len = taps * rows.len();
+                let to = part(depth, tile, channels.start * len, channels.len() * len);
+                for (channel, to) in channels.clone().zip(to.chunks_exact_mut(len)) {
+                    let from = &matrix.weight[(all.start + channel) * matrix.channel + rows.start * matrix.row..];
+                    for (&tap, to) in matrix.taps.iter().zip(to.chunks_exact_mut(rows.len())) {
+                        to.iter_mut().zip(from[tap..].iter().step_by(matrix.row)).for_each(|(to, from)| *to = *from);
+                    }
                 }
             }
         };
-        match rows * channels * taps {
-            ..4096 => (0..depths * tiles).for_each(pack),
-            _ => parallel::for_each(depths * tiles, pack),
+        let rows_in_order = matrix.channel == taps && matrix.taps.iter().copied().eq(0..taps);
+        let (work, tasks): (&(dyn Fn(usize) + Sync), _) = match rows_in_order {
+            true => (&by_rows, depths * self.tiles),
+            false => (&by_channels, depths * self.blocks()),
+        };
+        match self.rows * self.channels * taps {
+            ..4096 => (0..tasks).for_each(work),
+            _ => parallel::for_each(tasks, work),
         }
-        Self { values, ..packed }
+    }
+
+    /// Blocks of channels, of each of which a cache has room for a line of the weight.
+    fn blocks(&self) -> usize {
+        self.depth_channels.div_ceil(8)
     }
 
     /// How many times channels are summed.
