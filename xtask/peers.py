@@ -33,12 +33,15 @@ def lenet5(channels, classes):
 
 
 def module(job):
-    """The network as torchvision or timm has it, weights at random."""
+    """The network as torchvision or timm has it, or cifar.py, weights at random."""
+    import cifar
     import torchvision.models
 
     name, classes = job["model"], job["classes"]
     if name == "lenet5":
         return lenet5(job["input"][0], classes)
+    if name in cifar.NETWORKS:
+        return cifar.NETWORKS[name](classes)
     if name in torchvision.models.list_models(module=torchvision.models):
         training = job["mode"] == "train"
         options = {"aux_logits": training, "init_weights": False} if name in AUXILIARY else {}
@@ -49,7 +52,7 @@ def module(job):
 
     if name in timm.list_models():
         return timm.create_model(name, pretrained=False, num_classes=classes)
-    raise ValueError(f"neither torchvision nor timm has {name}")
+    raise ValueError(f"neither torchvision, timm nor cifar.py has {name}")
 
 
 def torch_pass(job, device, compiled, tf32):

@@ -20,46 +20,11 @@ import tomllib
 
 import torch
 import torchvision
-from torch import nn
 from torch.nn import functional as F
 
+from cifar import ResNet
+
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-class Block(nn.Module):
-    """Two 3×3 convolutions; the shortcut drops every other pixel and fills new channels with zeros (option A)."""
-
-    def __init__(self, inputs, outputs, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.new = stride, outputs - inputs
-
-    def forward(self, x):
-        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.new // 2, self.new - self.new // 2))
-        return F.relu(y + shortcut)
-
-
-class ResNet20(nn.Module):
-    """He et al., 2015, section 4.2, with He's normal initialization throughout."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        shapes = [(16, 16, 1)] * 3 + [(16, 32, 2)] + [(32, 32, 1)] * 2 + [(32, 64, 2)] + [(64, 64, 1)] * 2
-        self.blocks = nn.Sequential(*(Block(*shape) for shape in shapes))
-        self.linear = nn.Linear(64, 10)
-        for module in self.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(module.weight)
-
-    def forward(self, x):
-        x = self.blocks(F.relu(self.bn1(self.conv1(x))))
-        return self.linear(x.mean((2, 3)))
 
 
 def images(folder):
@@ -139,7 +104,7 @@ def main():
 
     torch.manual_seed(arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    network = ResNet20()
+    network = ResNet(3)
     if optimizer_kind != "sgd":
         raise SystemExit(f"this script does not know the optimizer {optimizer_kind}")
     spared = [p for p in network.parameters() if p.dim() == 1 and not decay_all]

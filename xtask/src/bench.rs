@@ -58,6 +58,9 @@ const MODELS: [&str; 10] = [
 const MODERN: [&str; 6] =
     ["mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"];
 
+/// Networks for small images; `cifar.py` has them in PyTorch.
+const CIFAR: [&str; 5] = ["resnet20_cifar", "resnet56_cifar", "wide_resnet28_10", "densenet40_k12", "nin_cifar"];
+
 /// What the peers are, besides the torch and torchvision that the goldens are made with.
 const PEERS: [&str; 4] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1", "tract==0.23.9"];
 
@@ -72,7 +75,7 @@ struct Group {
     peers: &'static [&'static str],
 }
 
-const GROUPS: [Group; 8] = [
+const GROUPS: [Group; 9] = [
     Group {
         title: "Inference, one image",
         models: &[],
@@ -116,6 +119,13 @@ const GROUPS: [Group; 8] = [
         peers: &["pytorch"],
     },
     Group {
+        title: "Training, CIFAR's networks",
+        models: &CIFAR,
+        options: &["--mode", "train", "--batch", "128"],
+        slow: false,
+        peers: &["pytorch"],
+    },
+    Group {
         title: "Training, LeNet-5",
         models: &["lenet5"],
         options: &["--mode", "train", "--batch", "128"],
@@ -133,7 +143,7 @@ const GROUPS: [Group; 8] = [
 ];
 
 /// A measurement that takes longer than these seconds, from the start of its process to its last reading, is given up.
-const TIMEOUT: &str = "120";
+const TIMEOUT: &str = "900";
 
 /// Between these lines of the page stands what the chore has written.
 const BEGIN: &str = "<!-- written by `cargo xtask bench --peers` from here -->";
