@@ -14,13 +14,16 @@ pub enum Isa {
     Avx2,
     /// 64-bit ARM's NEON: 8 lanes in two registers each.
     Neon,
+    /// WebAssembly's SIMD, with fused multiply-adds where the program is compiled for relaxed SIMD: 8 lanes in two registers
+    /// each. Which instructions a program has is decided when it is compiled.
+    Simd128,
     /// Plain Rust that the compiler vectorizes with what every processor of the target has: 8 lanes.
     Portable,
 }
 
 impl Isa {
     /// Fastest first.
-    const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+    const ALL: [Self; 5] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Simd128, Self::Portable];
 
     /// What this processor has, fastest first; [`Portable`](Self::Portable) is always there.
     pub fn available() -> impl Iterator<Item = Self> {
@@ -28,7 +31,7 @@ impl Isa {
     }
 
     /// The fastest that this processor has, or what the environment variable `CONVZOO_ISA` forces (`avx512`, `avx2`,
-    /// `neon` or `portable`; it is read once).
+    /// `neon`, `simd128` or `portable`; it is read once).
     ///
     /// # Errors
     /// The variable names none of them, or one that this processor lacks.
@@ -45,7 +48,7 @@ impl Isa {
     pub fn lanes(self) -> usize {
         match self {
             Self::Avx512 => 16,
-            Self::Avx2 | Self::Neon | Self::Portable => 8,
+            Self::Avx2 | Self::Neon | Self::Simd128 | Self::Portable => 8,
         }
     }
 
@@ -65,6 +68,8 @@ impl Isa {
                 Self::Avx2 => super::avx2::Avx2::call(kernel),
                 #[cfg(target_arch = "aarch64")]
                 Self::Neon => super::neon::Neon::call(kernel),
+                #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+                Self::Simd128 => super::simd128::Simd128::call(kernel),
                 _ => Portable::call(kernel),
             }
         }
@@ -80,6 +85,7 @@ impl Isa {
             }
             #[cfg(target_arch = "aarch64")]
             Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Self::Portable => true,
             #[allow(unreachable_patterns)] // which are left depends on the target
             _ => false,
@@ -93,6 +99,7 @@ impl fmt::Display for Isa {
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
+            Self::Simd128 => "simd128",
             Self::Portable => "portable",
         })
     }
