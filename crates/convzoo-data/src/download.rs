@@ -13,19 +13,7 @@ use ureq::http::StatusCode;
 use ureq::http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 
 use crate::error::DataError;
-
-/// A published file.
-#[derive(Clone, Debug)]
-pub struct Remote {
-    /// The name it gets.
-    pub file: String,
-    /// Where it can be had, in the order to try.
-    pub urls: Vec<String>,
-    /// Its SHA-256 in lower-case hexadecimal, or the start of it.
-    pub sha256: String,
-    /// Its length, where that is published.
-    pub bytes: Option<u64>,
-}
+pub use crate::remote::Remote;
 
 /// A file of unknown length is not followed beyond this many bytes.
 const MOST_BYTES: u64 = 16 << 30;

@@ -15,6 +15,7 @@ mod cifar;
 mod dataset;
 mod decode;
 mod digits;
+#[cfg_attr(target_family = "wasm", path = "no_download.rs")]
 pub mod download;
 mod error;
 mod file;
@@ -26,6 +27,7 @@ mod operation;
 mod part;
 mod preprocess;
 mod readable;
+mod remote;
 mod shown;
 mod source;
 mod split;
