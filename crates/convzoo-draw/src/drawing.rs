@@ -6,6 +6,7 @@ use maud::html;
 
 use crate::label::{shape, short, thousands};
 use crate::level::{Level, Reader};
+use crate::page::Picture;
 use crate::svg::{self, Piece};
 use crate::tree::{self, Block};
 use crate::{DrawError, Histogram, dot, page};
@@ -168,6 +169,11 @@ impl Drawing {
     /// The picture as a page that needs no other file: blocks and layers show more on a click.
     pub fn page(&self) -> Page {
         page::page(self)
+    }
+
+    /// The pictures that the page shows, for a page of the caller's own: the whole network first.
+    pub fn pictures(&self) -> Vec<Picture> {
+        page::pictures(self)
     }
 
     /// The graph in Graphviz's language, blocks as clusters.

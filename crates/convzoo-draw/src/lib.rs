@@ -30,3 +30,5 @@ mod tree;
 pub use drawing::Drawing;
 pub use error::DrawError;
 pub use histogram::Histogram;
+pub use page::Picture;
+pub use svg::STYLE;

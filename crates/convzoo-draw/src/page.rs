@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use convzoo_graph::{Node, Operation, ReceptiveField};
 use convzoo_report::Page;
 use maud::{Markup, PreEscaped, html};
+use serde::Serialize;
 
 use crate::Drawing;
 use crate::drawing::MOST_OF_BLOCK;
@@ -28,26 +29,35 @@ struct Writer<'a> {
     folds: BTreeMap<usize, Vec<usize>>,
 }
 
+/// A picture of a network or of a block of it, whose boxes are links: `#b3` opens block 3, `#n7` is the layer whose first
+/// node is 7.
+#[derive(Clone, Debug, Serialize)]
+pub struct Picture {
+    /// The block; 0 is the network.
+    pub block: usize,
+    /// Its name; empty for the network.
+    pub path: String,
+    /// An SVG element without a style of its own: [`STYLE`](crate::STYLE) has the colours of its classes.
+    pub svg: String,
+    /// The nodes of each box that is a layer, with what follows it.
+    pub layers: Vec<Vec<usize>>,
+}
+
+/// The pictures of a network: the whole, and every block that has a box in one of them.
+pub fn pictures(drawing: &Drawing) -> Vec<Picture> {
+    let (writer, sections) = Writer::new(drawing);
+    let picture = |(block, level): &(usize, Level)| {
+        let path = drawing.blocks[*block].path.clone();
+        let svg = writer.picture(level, &path).into_string();
+        let layers = level.vertices.iter().filter(|vertex| !vertex.outside && vertex.block.is_none());
+        Picture { block: *block, path, svg, layers: layers.map(|vertex| vertex.nodes.clone()).collect() }
+    };
+    sections.iter().map(picture).collect()
+}
+
 /// The page of a network.
 pub fn page(drawing: &Drawing) -> Page {
-    let mut writer = Writer {
-        drawing,
-        reader: drawing.reader(),
-        fields: drawing.graph.receptive_fields(),
-        homes: BTreeMap::new(),
-        folds: BTreeMap::new(),
-    };
-    let overview = drawing.overview(&writer.reader);
-    let mut sections = vec![(0, overview)];
-    let mut at = 0;
-    while let Some((_, level)) = sections.get(at) {
-        let found = writer.note(level);
-        sections.extend(found.into_iter().map(|block| {
-            let level = writer.reader.level(block, MOST_OF_BLOCK, |_, _| true);
-            (block, level)
-        }));
-        at += 1;
-    }
+    let (writer, sections) = Writer::new(drawing);
     let map = writer.picture(&sections[0].1, "");
     let shown = sections.iter().map(|(block, level)| writer.section(*block, level));
     let names: Vec<(String, String)> = writer.names(&sections);
@@ -68,7 +78,30 @@ pub fn page(drawing: &Drawing) -> Page {
     Page::new(drawing.title.as_str()).style(svg::STYLE).style(STYLE).markup(body.into_string()).script(SCRIPT)
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    /// Reads a drawing: the whole network first, then each block that has a box, with its parts.
+    fn new(drawing: &'a Drawing) -> (Self, Vec<(usize, Level)>) {
+        let mut writer = Self {
+            drawing,
+            reader: drawing.reader(),
+            fields: drawing.graph.receptive_fields(),
+            homes: BTreeMap::new(),
+            folds: BTreeMap::new(),
+        };
+        let overview = drawing.overview(&writer.reader);
+        let mut sections = vec![(0, overview)];
+        let mut at = 0;
+        while let Some((_, level)) = sections.get(at) {
+            let found = writer.note(level);
+            sections.extend(found.into_iter().map(|block| {
+                let level = writer.reader.level(block, MOST_OF_BLOCK, |_, _| true);
+                (block, level)
+            }));
+            at += 1;
+        }
+        (writer, sections)
+    }
+
     /// Notes whose boxes a level has, and returns the blocks that stand closed in it.
     fn note(&mut self, level: &Level) -> Vec<usize> {
         let mut blocks = Vec::new();

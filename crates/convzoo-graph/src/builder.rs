@@ -180,6 +180,25 @@ mod tests {
     }
 
     #[test]
+    fn the_last_layer_is_made_for_other_classes() {
+        let mut graph = Builder::new([3, 16, 16]);
+        let weight =
+            |shape: &[usize]| vec![Parameter { name: "weight".into(), shape: shape.to_vec(), trainable: true, id: 0 }];
+        let maps = graph.add_layer(conv(8, 3), &[0], Some(1), weight(&[8, 3, 3, 3]));
+        let pooled = graph.add(Operation::AdaptiveAvgPool2d { output: [1, 1] }, &[maps]);
+        let vector = graph.add(Operation::Flatten, &[pooled]);
+        let logits = graph.add_layer(Operation::Linear { outputs: 10 }, &[vector], Some(2), weight(&[10, 8]));
+        let graph = graph.finish(logits).unwrap().with_classes(3).unwrap();
+        let head = graph.output();
+        assert_eq!(
+            (head.shape.as_slice(), head.parameters[0].shape.as_slice(), head.macs),
+            (&[3][..], &[3, 8][..], 24)
+        );
+        assert_eq!(graph.nodes()[maps].parameters[0].shape[0], 8, "earlier layers stay");
+        assert_eq!(graph.up_to(pooled).output().shape, [8, 1, 1]);
+    }
+
+    #[test]
     fn the_first_operation_that_does_not_take_its_inputs_is_told() {
         let fails = |build: &dyn Fn(&mut Builder) -> usize| {
             let mut graph = Builder::new([3, 4, 4]);

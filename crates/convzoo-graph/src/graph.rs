@@ -1,19 +1,23 @@
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{Operation, ReceptiveField};
+use crate::{Builder, GraphError, Operation, ReceptiveField};
 
 /// A network's operations in the order in which they run; the last one gives the output.
 ///
 /// Every node's inputs come before it. Node 0 is the images.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+///
+/// Read from JSON, as it writes itself, it is built anew: shapes and multiply-adds are those of its operations, whatever the
+/// text says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Written")]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
 }
 
 /// An operation on the outputs of earlier nodes.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Node {
     /// What it computes.
     pub operation: Operation,
@@ -33,7 +37,7 @@ pub struct Node {
 }
 
 /// A tensor of a layer: a weight or a running statistic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Parameter {
     /// Its name in the reference's state dict.
     pub name: String,
@@ -44,6 +48,20 @@ pub struct Parameter {
     /// The identity of the tensor in the module that the graph was recorded from.
     #[serde(skip)]
     pub id: u64,
+}
+
+/// A graph as it is written, unchecked.
+#[derive(Deserialize)]
+struct Written {
+    nodes: Vec<Node>,
+}
+
+impl TryFrom<Written> for Graph {
+    type Error = GraphError;
+
+    fn try_from(Written { nodes }: Written) -> Result<Self, GraphError> {
+        Self::rebuilt(nodes)
+    }
 }
 
 impl Parameter {
@@ -70,6 +88,50 @@ impl Node {
 }
 
 impl Graph {
+    /// A graph of these operations, inputs, names and parameters; shapes and multiply-adds are computed.
+    fn rebuilt(nodes: Vec<Node>) -> Result<Self, GraphError> {
+        let fails = |node: usize, kind, reason: &str| GraphError::Shape { node, kind, reason: reason.to_owned() };
+        let images = nodes.first().and_then(|images| <[usize; 3]>::try_from(images.shape.as_slice()).ok());
+        let images = images.ok_or_else(|| fails(0, "Input", "images have channels, height and width"))?;
+        let mut graph = Builder::new(images);
+        let mut names = vec![String::new()];
+        for (number, node) in nodes.into_iter().enumerate().skip(1) {
+            if node.inputs.is_empty() || node.inputs.iter().any(|input| *input >= number) {
+                return Err(fails(number, node.operation.kind(), "its inputs do not come before it"));
+            }
+            if !node.operation.is_sound(&node.parameters) {
+                return Err(fails(number, node.operation.kind(), "its window, groups or parameters cannot be"));
+            }
+            graph.add_layer(node.operation, &node.inputs, node.layer, node.parameters);
+            names.push(node.name);
+        }
+        let last = names.len() - 1;
+        let mut graph = graph.finish(last)?;
+        graph.nodes.iter_mut().zip(names).for_each(|(node, name)| node.name = name);
+        Ok(graph)
+    }
+
+    /// The same network for another number of classes: its last convolution or linear layer, with what it needs for it.
+    ///
+    /// # Errors
+    /// What follows that layer does not take so many.
+    pub fn with_classes(mut self, classes: usize) -> Result<Self, GraphError> {
+        let head = self.nodes.iter_mut().rev().find_map(|node| match &mut node.operation {
+            Operation::Conv2d { outputs, .. } | Operation::Linear { outputs } => Some((outputs, &mut node.parameters)),
+            _ => None,
+        });
+        if let Some((outputs, parameters)) = head {
+            *outputs = classes;
+            parameters.iter_mut().filter_map(|parameter| parameter.shape.first_mut()).for_each(|side| *side = classes);
+        }
+        Self::rebuilt(self.nodes)
+    }
+
+    /// The part of the network that ends with a node: its operations up to it.
+    pub fn up_to(&self, node: usize) -> Self {
+        Self { nodes: self.nodes[..=node.min(self.nodes.len() - 1)].to_vec() }
+    }
+
     /// The operations in the order in which they run.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

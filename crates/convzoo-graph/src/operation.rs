@@ -1,5 +1,6 @@
 use serde::{Deserialize, Serialize};
 
+use crate::Parameter;
 use crate::arithmetic::Slide;
 
 /// A sliding window, `[vertical, horizontal]`.
@@ -97,7 +98,7 @@ impl Activation {
 }
 
 /// What a node computes. Shapes are without the batch: `[channels, height, width]` or `[features]`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Operation {
     /// The images.
     Input,
@@ -259,6 +260,25 @@ impl Operation {
                 | Self::GlobalMaxPool2d
                 | Self::Linear { .. }
         )
+    }
+
+    /// Whether it divides by nothing that is zero, and its parameters have as many dimensions as it reads.
+    pub(crate) fn is_sound(&self, parameters: &[Parameter]) -> bool {
+        let slides = |window: &Window| ![window.kernel, window.stride, window.dilation].concat().contains(&0);
+        let sound = match self {
+            Self::Conv2d { window, groups, .. } => slides(window) && *groups > 0,
+            Self::MaxPool2d { window, .. } | Self::AvgPool2d { window, .. } => slides(window),
+            Self::ChannelShuffle { groups } => *groups > 0,
+            Self::PadShortcut { stride, .. } => *stride > 0,
+            _ => true,
+        };
+        let dimensions = match self {
+            Self::Conv2d { .. } => 4,
+            Self::Linear { .. } => 2,
+            _ => 1,
+        };
+        let weight = parameters.first().is_none_or(|weight| weight.shape.len() >= dimensions);
+        sound && weight && parameters.iter().all(|parameter| !parameter.shape.is_empty())
     }
 
     /// The shape of the output for inputs of these shapes, or what is wrong with them.

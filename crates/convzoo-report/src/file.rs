@@ -31,7 +31,10 @@ const SVG_MARK: &str = "<!-- convzoo -->\n";
 /// What a graph in Graphviz's language begins with.
 const DOT_MARK: &str = "// convzoo\n";
 
-/// Whether this crate wrote the PNG, SVG, HTML or Graphviz file: only such a one may be replaced unasked.
+/// What an object of JSON begins with.
+const JSON_MARK: &str = r#"{"generator":"convzoo","#;
+
+/// Whether this crate wrote the PNG, SVG, HTML, Graphviz or JSON file: only such a one may be replaced unasked.
 ///
 /// # Errors
 ///
@@ -48,7 +51,8 @@ pub fn is_report(path: &Path) -> io::Result<bool> {
     Ok(head.get(PNG_HEADER..).is_some_and(|rest| rest.starts_with(PNG_MARK))
         || page && head.windows(PAGE_MARK.len()).any(|part| part == PAGE_MARK.as_bytes())
         || head.starts_with(b"<svg") && tail == SVG_MARK.as_bytes()
-        || head.starts_with(DOT_MARK.as_bytes()))
+        || head.starts_with(DOT_MARK.as_bytes())
+        || head.starts_with(JSON_MARK.as_bytes()))
 }
 
 /// Writes a drawing, as [`Chart::svg`](crate::Chart::svg) gives it, as an SVG file, under a temporary name first.
@@ -67,6 +71,16 @@ pub fn write_svg(svg: &str, path: &Path) -> Result<(), ReportError> {
 /// When the file cannot be written.
 pub fn write_dot(dot: &str, path: &Path) -> Result<(), ReportError> {
     write(path, format!("{DOT_MARK}{dot}").as_bytes())
+}
+
+/// Writes an object as JSON, with a first entry that says who wrote it, under a temporary name first. `json` is the object
+/// without spaces.
+///
+/// # Errors
+///
+/// When the file cannot be written.
+pub fn write_json(json: &str, path: &Path) -> Result<(), ReportError> {
+    write(path, format!("{JSON_MARK}{}\n", json.trim_start_matches('{')).as_bytes())
 }
 
 /// Text that an XML or HTML file may hold: control characters but line breaks and tabs, which neither may, are spelled

@@ -26,7 +26,7 @@ mod scatter;
 pub use bars::Bars;
 pub use chart::{Chart, Surface};
 pub use error::ReportError;
-pub use file::{is_report, write_dot, write_svg};
+pub use file::{is_report, write_dot, write_json, write_svg};
 pub use grid::{Grid, write_png};
 pub use image::RgbImage;
 pub use lines::Lines;

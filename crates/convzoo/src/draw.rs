@@ -13,7 +13,48 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorReadError};
 pub use convzoo_draw::{DrawError, Drawing, Histogram};
 
-use crate::{Classifier as _, ModelError, Network};
+use convzoo_draw::Picture;
+use convzoo_graph::Graph;
+use serde::Serialize;
+
+use crate::{Classifier as _, ModelError, Network, Preprocessing, variant};
+
+/// What another program needs to compute and show a network, but for its weights: convzoo's page in the browser reads it.
+#[derive(Debug, Serialize)]
+pub struct Description {
+    /// The network's name.
+    pub model: &'static str,
+    /// Year of its paper.
+    pub year: u16,
+    /// Where that is.
+    pub paper: &'static str,
+    /// How images become its input.
+    pub preprocessing: Preprocessing,
+    /// Its operations.
+    pub graph: Graph,
+    /// Pictures of it and of its blocks.
+    pub pictures: Vec<Picture>,
+    /// The style sheet of the pictures.
+    pub style: &'static str,
+}
+
+/// Describes a network for images of `[channels, height, width]`.
+///
+/// # Errors
+/// The network does not take such images.
+pub fn describe(network: &Network, input: [usize; 3]) -> Result<Description, ModelError> {
+    let drawing = drawing(network, input)?;
+    let variant = variant(network.name())?;
+    Ok(Description {
+        model: variant.name,
+        year: variant.year,
+        paper: variant.paper,
+        preprocessing: network.preprocessing(),
+        graph: network.graph(input)?,
+        pictures: drawing.pictures(),
+        style: convzoo_draw::STYLE,
+    })
+}
 
 /// The drawing of a network for images of `[channels, height, width]`. No weight is drawn at random for it.
 ///

@@ -269,6 +269,13 @@ fn every_network_is_drawn_with_all_its_layers() {
     let dot = json(path, &["draw", "resnet18", "-o", "a.dot", "--json", "--input", "3x64x64"]);
     assert_eq!((&dot["out"], &dot["input"]), (&"a.dot".into(), &serde_json::json!([3, 64, 64])));
     assert!(convzoo(path, &["draw", "lenet5", "-o", "a.dot"]).status.success(), "a drawing is replaced by another");
+    for _ in 0..2 {
+        assert!(convzoo(path, &["draw", "lenet5", "-o", "a.json"]).status.success(), "a description replaces another");
+    }
+    let described: Value = serde_json::from_str(&fs::read_to_string(path.join("a.json")).unwrap()).unwrap();
+    assert_eq!(described["preprocessing"]["size"], serde_json::json!([32, 32]));
+    assert_eq!(described["graph"]["nodes"][1]["parameters"][0]["name"], "c1.weight");
+    assert!(described["pictures"][0]["svg"].as_str().unwrap().contains("#n1"), "boxes are links");
 
     const WEIGHTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors");
     assert!(convzoo(path, &["draw", "--weights", WEIGHTS, "-o", "own.html"]).status.success());
@@ -277,7 +284,7 @@ fn every_network_is_drawn_with_all_its_layers() {
     fs::write(path.join("mine.svg"), "a drawing of mine").unwrap();
     fs::write(path.join("junk.pth"), "no weights").unwrap();
     for (arguments, part) in [
-        (&["resnet18", "-o", "a.pdf"][..], "must end in .svg or .html or .dot"),
+        (&["resnet18", "-o", "a.pdf"][..], "must end in .svg or .html or .dot or .json"),
         (&["resnet18", "-o", "none/a.svg"], "there is no folder none"),
         (&["resnet18", "-o", "mine.svg"], "is no drawing that convzoo wrote"),
         (&["resnet19"], "did you mean"),

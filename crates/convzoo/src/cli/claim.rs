@@ -52,7 +52,7 @@ impl Kind {
         match self {
             Self::Png => &["png"],
             Self::Chart => &["svg", "png"],
-            Self::Drawing => &["svg", "html", "dot"],
+            Self::Drawing => &["svg", "html", "dot", "json"],
             Self::Page => &["html", "htm"],
             Self::Features => &["safetensors", "npy"],
             Self::Array => &["npy"],

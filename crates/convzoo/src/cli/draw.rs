@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use convzoo::draw::{drawing, histograms};
-use convzoo::report::{write_dot, write_svg};
+use convzoo::draw::{describe, drawing, histograms};
+use convzoo::report::{write_dot, write_json, write_svg};
 use convzoo::{Network, create, variant};
 use serde::Serialize;
 
@@ -21,8 +21,8 @@ pub struct Args {
     /// The network [default: what the weights say]
     #[arg(value_parser = MODELS, hide_possible_values = true, required_unless_present = "weights")]
     model: Option<String>,
-    /// The file: .html for a page whose blocks and layers show more on a click, .svg for a picture, .dot for Graphviz
-    /// [default: the network's name with .html]
+    /// The file: .html for a page whose blocks and layers show more on a click, .svg for a picture, .dot for Graphviz,
+    /// .json for programs: the graph, how images are prepared, and pictures [default: the network's name with .html]
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     out: Option<PathBuf>,
     /// Draw only this block, opened: layer1.0, say (.svg)
@@ -86,6 +86,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     match (extension, &args.block) {
         ("dot", _) => write_dot(&drawing.dot(), &out)?,
+        ("json", _) => write_json(&serde_json::to_string(&describe(&network, input)?)?, &out)?,
         ("svg", Some(block)) => write_svg(&drawing.block_svg(block)?, &out)?,
         ("svg", None) => write_svg(&drawing.svg(), &out)?,
         _ => drawing.page().write(&out)?,
