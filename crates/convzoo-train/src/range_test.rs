@@ -2,7 +2,7 @@
 //! [arXiv:1506.01186](https://arxiv.org/abs/1506.01186), 2015, section 3.3.
 
 use burn::data::dataloader::DataLoader;
-use burn::module::{Module, ModuleDisplay};
+use burn::module::ModuleDisplay;
 use burn::train::TrainStep;
 use convzoo_models::Classifier;
 use convzoo_report::{Chart, Lines, Page};

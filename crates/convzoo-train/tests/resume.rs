@@ -193,13 +193,13 @@ fn a_run_with_validation_images_chooses_by_them_and_measures_the_test_once() {
     };
     let whole = trainer(&at("whole"), 0.2).start(|_| {}).unwrap();
     let record = &whole.record;
-    assert_eq!((record.train_images, record.val_images, record.test_images), (40, Some(10), 20));
+    assert_eq!((record.train_images, record.val_images, record.test_images), (41, Some(9), 20));
     assert!(record.epochs.iter().all(|epoch| matches!(epoch.held_out, HeldOut::Val(_))), "{:?}", record.epochs);
     let test = record.test.expect("the test is measured at the end");
     assert_eq!(record.tested(), Some(test));
     assert_eq!((test.accuracy * 20.0).fract(), 0.0, "{} is no share of 20 images", test.accuracy);
     let page = std::fs::read_to_string(at("whole/report.html")).unwrap();
-    assert!(page.contains("were measured once") && page.contains("10 to choose by"), "{page}");
+    assert!(page.contains("were measured once") && page.contains("9 to choose by"), "{page}");
     let table = std::fs::read_to_string(at("whole/metrics.csv")).unwrap();
     assert!(table.contains("val_accuracy") && !table.contains("test_accuracy"), "{table}");
 
@@ -215,7 +215,7 @@ fn a_run_with_validation_images_chooses_by_them_and_measures_the_test_once() {
     assert!(stopped.unwrap().record.test.is_none(), "a run that has not ended has measured the test");
     // Another part of the images to choose by is another run.
     let told = trainer(&at("stopped"), 0.4).resume(|_| {}).unwrap_err().to_string();
-    assert!(told.contains("40 images to train on"), "{told}");
+    assert!(told.contains("41 images to train on"), "{told}");
     let resumed = trainer(&at("stopped"), 0.2).resume(|_| {}).unwrap();
     assert_eq!(resumed.record.test, Some(test));
     let read = |run: &str| std::fs::read(at(run).join("best.safetensors")).unwrap();
