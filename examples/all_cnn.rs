@@ -9,7 +9,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 use convzoo::blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Init};
-use convzoo::{Classifier, Fused, LinearPrecision, Preprocessing, summarize};
+use convzoo::{Classifier, Fused, Precision, Preprocessing, summarize};
 
 // ANCHOR: config
 /// Configures an [`AllCnn`].
@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // All that reads a network's graph reads this one's: its compiled form gives the same logits.
     let images = Tensor::ones([1, 3, 32, 32], &device);
-    let compiled = Fused::new(&network, [3, 32, 32], LinearPrecision::Single)?.forward(images.clone())?;
+    let compiled = Fused::new(&network, [3, 32, 32], Precision::F32)?.forward(images.clone())?;
     let difference = (compiled - network.forward(images)).abs().max().into_scalar::<f32>();
     println!("compiled, its logits differ by {difference:.1e} at most");
     Ok(())

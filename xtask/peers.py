@@ -122,11 +122,11 @@ def export(job, path):
     unfinished.rename(path)
 
 
-def images_for(job):
+def images_for(job, precisions=("f32",)):
     import numpy
 
-    if job["mode"] != "infer" or job["precision"] != "f32":
-        raise ValueError("only infers, and in f32")
+    if job["mode"] != "infer" or job["precision"] not in precisions:
+        raise ValueError("only infers, and in " + " and ".join(precisions))
     return numpy.random.default_rng(0).standard_normal((job["batch"], *job["input"]), dtype=numpy.float32)
 
 
@@ -145,12 +145,12 @@ def onnxruntime_pass(job, path):
 def openvino_pass(job, path):
     import openvino
 
-    images = images_for(job)
+    images = images_for(job, ("f32", "bf16"))
     options = {
         "INFERENCE_NUM_THREADS": job["threads"],
         "PERFORMANCE_HINT": "LATENCY",
         # Its own choice is bfloat16 where the processor has it.
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": job["precision"],
     }
     request = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", options).create_infer_request()
     return lambda: request.infer([images])

@@ -5,6 +5,7 @@
 
 use crate::blocked::conv::Algorithm;
 use crate::conv::ConvShape;
+use crate::number::Numbers;
 use crate::winograd::WinogradTile;
 
 /// What things cost, in multiply-adds.
@@ -21,6 +22,9 @@ pub(crate) struct Costs {
 /// Of inference on blocks, which packs weights once and reads them from memory again in each run. These made whole networks
 /// fastest of 10 to 80 for weights and of 6 to 24 for transforms; within a factor of two they hardly matter.
 pub(crate) const BLOCKED: Costs = Costs { direct_weight: 20.0, winograd_weight: 20.0, transform: 24.0 };
+
+/// The same of bfloat16 numbers, of which twice as many are multiplied in the same time, and transformed in little less.
+pub(crate) const BLOCKED_BF16: Costs = Costs { direct_weight: 20.0, winograd_weight: 20.0, transform: 40.0 };
 
 /// Of planes, whose weights are packed in each pass. Fitted to the layers of ResNet, VGG and DenseNet at eight images.
 pub(crate) const PLANAR: Costs = Costs { direct_weight: 0.0, winograd_weight: 80.0, transform: 8.0 };
@@ -64,9 +68,15 @@ impl Costs {
     }
 }
 
-/// The algorithm for a convolution on blocks of `batch` images into feature maps of `size` (height, width). `planar`:
-/// the input is in NCHW order.
-pub(crate) fn algorithm(shape: &ConvShape, batch: usize, size: [usize; 2], planar: bool) -> Algorithm {
+/// The algorithm for a convolution on blocks of `batch` images into feature maps of `size` (height, width), of `numbers`.
+/// `planar`: the input is in NCHW order.
+pub(crate) fn algorithm(
+    shape: &ConvShape,
+    numbers: Numbers,
+    batch: usize,
+    size: [usize; 2],
+    planar: bool,
+) -> Algorithm {
     let [inputs, outputs] = shape.channels;
     if planar {
         return Algorithm::Planar;
@@ -74,6 +84,10 @@ pub(crate) fn algorithm(shape: &ConvShape, batch: usize, size: [usize; 2], plana
     if shape.groups > 1 && shape.groups == inputs && inputs == outputs {
         return Algorithm::Depthwise;
     }
-    let tile = BLOCKED.winograd(&[WinogradTile::Two, WinogradTile::Four], shape, batch, size);
+    let tile = match numbers {
+        Numbers::F32 => BLOCKED.winograd(&[WinogradTile::Two, WinogradTile::Four], shape, batch, size),
+        // Tiles are rounded to 8 bits before they are multiplied, and the larger one would multiply what that loses.
+        Numbers::Bf16 => BLOCKED_BF16.winograd(&[WinogradTile::Two], shape, batch, size),
+    };
     tile.map_or(Algorithm::Direct, Algorithm::Winograd)
 }

@@ -4,6 +4,7 @@
 pub use convzoo_graph::Activation;
 
 use crate::math::{self, vector};
+use crate::number::Number;
 use crate::simd::{Kernel, Simd};
 
 /// What kernels do with an [`Activation`].
@@ -25,13 +26,13 @@ pub(crate) trait Apply: Copy {
     ///
     /// # Safety
     /// The processor has `S`'s instructions, and the pixels can be read and written.
-    unsafe fn finish<S: Simd>(self, values: *mut f32, pixels: usize, channels: usize);
+    unsafe fn finish<S: Simd, N: Number>(self, values: *mut N, pixels: usize, channels: usize);
 
     /// Of all values, in place.
     ///
     /// # Safety
     /// The processor has `S`'s instructions.
-    unsafe fn all<S: Simd>(self, values: &mut [f32]);
+    unsafe fn all<S: Simd, N: Number>(self, values: &mut [N]);
 }
 
 impl Apply for Activation {
@@ -81,34 +82,34 @@ impl Apply for Activation {
     }
 
     #[inline(always)]
-    unsafe fn finish<S: Simd>(self, values: *mut f32, pixels: usize, channels: usize) {
+    unsafe fn finish<S: Simd, N: Number>(self, values: *mut N, pixels: usize, channels: usize) {
         if matches!(self, Self::Identity | Self::Relu | Self::Relu6) {
             return;
         }
         // SAFETY: the caller's promise.
         let values = unsafe { std::slice::from_raw_parts_mut(values, pixels * S::LANES) };
         // SAFETY: the caller's promise.
-        unsafe { self.all::<S>(values) };
+        unsafe { self.all::<S, N>(values) };
         // The sigmoids of the empty lanes' zeros are not zero.
         if channels < S::LANES && self.of(0.0) != 0.0 {
-            values.chunks_exact_mut(S::LANES).for_each(|pixel| pixel[channels..].fill(0.0));
+            values.chunks_exact_mut(S::LANES).for_each(|pixel| pixel[channels..].fill(N::of(0.0)));
         }
     }
 
     #[inline(always)]
-    unsafe fn all<S: Simd>(self, values: &mut [f32]) {
+    unsafe fn all<S: Simd, N: Number>(self, values: &mut [N]) {
         // SAFETY: the caller's promise.
         unsafe { S::call(All { function: self, values }) }
     }
 }
 
 /// [`Apply::all`], out of line: kernels are compiled for every size of their tiles.
-struct All<'a> {
+struct All<'a, N> {
     function: Activation,
-    values: &'a mut [f32],
+    values: &'a mut [N],
 }
 
-impl Kernel for All<'_> {
+impl<N: Number> Kernel for All<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -119,7 +120,7 @@ impl Kernel for All<'_> {
             ($function:path) => {{
                 for values in whole.chunks_exact_mut(S::LANES) {
                     // SAFETY: the chunk is as long as a vector; the processor has the instructions, the caller's promise.
-                    unsafe { S::store(values.as_mut_ptr(), $function(S::load(values.as_ptr()))) }
+                    unsafe { N::store::<S>(values.as_mut_ptr(), $function(N::load::<S>(values.as_ptr()))) }
                 }
                 rest
             }};
@@ -134,7 +135,7 @@ impl Kernel for All<'_> {
         macro_rules! functions {
             ($($name:ident)*) => {
                 match self.function {
-                    $(Activation::$name => values.iter_mut().for_each(|x| *x = Activation::$name.of(*x)),)*
+                    $(Activation::$name => values.iter_mut().for_each(|x| *x = N::of(Activation::$name.of(x.value()))),)*
                 }
             };
         }

@@ -71,6 +71,12 @@ pub enum KernelError {
         /// The other.
         right: [usize; 3],
     },
+    /// Tensors whose numbers an operation does not take.
+    #[error("{operation} of tensors in other numbers than its own")]
+    Numbers {
+        /// The operation.
+        operation: &'static str,
+    },
     /// A graph without an output, or an empty concatenation or batch.
     #[error("there is no {0}")]
     Missing(&'static str),

@@ -20,7 +20,8 @@
 //!
 //! - [`conv`], [`pool`], [`linear`], [`elementwise`], [`lrn`]: shapes and parameters; `convzoo_graph::arithmetic` has the sizes of outputs.
 //! - [`sparse`]: fully-connected layers most of whose weights are zero.
-//! - [`error`], [`values`], [`math`]: errors, shared weights, activations of one value.
+//! - [`error`], [`values`], [`precision`], [`number`], [`math`]: errors, shared weights, the choice of numbers and what kernels do with
+//!   them, activations of one value.
 //!
 //! What kernels stand on:
 //!
@@ -55,18 +56,22 @@ pub mod linear;
 pub mod lrn;
 mod math;
 mod memory;
+mod number;
 pub mod parallel;
 pub mod peak;
 pub mod planar;
 pub mod pool;
+mod precision;
 pub mod simd;
 mod sparse;
 mod values;
 pub mod winograd;
 
-pub use blocked::layout::{Layout, pack, unpack};
-pub use blocked::operation::{Operation, pack_all, unpack_all};
+pub use blocked::layout::Layout;
+pub use blocked::operation::Operation;
 pub use error::KernelError;
 pub use memory::{Buffer, keep_freed_memory};
+pub use number::Numbers;
+pub use precision::Precision;
 pub use simd::Isa;
 pub use values::Values;

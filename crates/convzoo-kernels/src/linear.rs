@@ -7,14 +7,15 @@
 
 use std::ops::Range;
 
-use half::f16;
 use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
 
 use crate::elementwise::{Activation, Apply};
 use crate::error::check_length;
+use crate::number::{Load, Number};
 use crate::simd::Simd;
 use crate::sparse::{BREAK_EVEN, SparseWeight, density};
-use crate::{KernelError, Values};
+use crate::{KernelError, Precision, Values};
 
 /// The precision in which weights are kept; sums are always taken in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -24,6 +25,19 @@ pub enum LinearPrecision {
     Single,
     /// IEEE's 16 bits: half the memory to read, each weight exact to one part in 2048.
     Half,
+    /// bfloat16, 16 bits: each weight exact to one part in 256.
+    Bf16,
+}
+
+impl From<Precision> for LinearPrecision {
+    /// What fully-connected layers keep their weights in, in a network of a precision.
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::Single,
+            Precision::LinearF16 => Self::Half,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// A fully-connected layer.
@@ -37,10 +51,11 @@ pub struct Linear {
     sparse: Option<(SparseWeight, usize)>,
 }
 
-/// A weight `[outputs, inputs]` in either precision.
+/// A weight `[outputs, inputs]` in each precision.
 pub(crate) enum Weight {
     Single(Values),
     Half(Vec<f16>),
+    Bf16(Vec<bf16>),
 }
 
 impl Linear {
@@ -63,6 +78,7 @@ impl Linear {
                 halves.convert_from_f32_slice(&weight);
                 Weight::Half(halves)
             }
+            LinearPrecision::Bf16 => Weight::Bf16(weight.iter().map(|weight| bf16::from_f32(*weight)).collect()),
         };
         Ok(Self { outputs, inputs, weight, bias, sparse: None })
     }
@@ -79,7 +95,7 @@ impl Linear {
     pub fn sparse_up_to(self, images: usize) -> Self {
         let sparse = match &self.weight {
             Weight::Single(weight) => Some((SparseWeight::new(weight, self.inputs), images)),
-            Weight::Half(_) => None,
+            Weight::Half(_) | Weight::Bf16(_) => None,
         };
         Self { sparse, ..self }
     }
@@ -104,6 +120,7 @@ impl Linear {
         match self.weight {
             Weight::Single(_) => LinearPrecision::Single,
             Weight::Half(_) => LinearPrecision::Half,
+            Weight::Bf16(_) => LinearPrecision::Bf16,
         }
     }
 
@@ -111,45 +128,9 @@ impl Linear {
     pub fn weight_bytes(&self) -> usize {
         let number = match &self.weight {
             Weight::Single(_) => size_of::<f32>(),
-            Weight::Half(_) => size_of::<f16>(),
+            Weight::Half(_) | Weight::Bf16(_) => size_of::<f16>(),
         };
         self.inputs * self.outputs * number
-    }
-}
-
-/// A number that weights are kept in.
-pub(crate) trait Number: Copy + Send + Sync {
-    /// A vector of them.
-    ///
-    /// # Safety
-    /// The processor has `S`'s instructions, and there are as many.
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector;
-    fn value(self) -> f32;
-}
-
-impl Number for f32 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector {
-        // SAFETY: the caller's promise.
-        unsafe { S::load(from) }
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self
-    }
-}
-
-impl Number for f16 {
-    #[inline(always)]
-    unsafe fn load<S: Simd>(from: *const Self) -> S::Vector {
-        // SAFETY: the caller's promise.
-        unsafe { S::load_half(from) }
-    }
-
-    #[inline(always)]
-    fn value(self) -> f32 {
-        self.to_f32()
     }
 }
 
@@ -158,13 +139,13 @@ pub(crate) const ROWS: usize = 4;
 pub(crate) const IMAGES: usize = 4;
 
 /// Where the products of a layer are read and written.
-pub(crate) struct Vectors<'a> {
+pub(crate) struct Vectors<'a, I, O> {
     pub bias: &'a [f32],
     /// The first image's features, and the step to the next image.
-    pub input: *const f32,
+    pub input: *const I,
     pub input_step: usize,
     /// The same of the outputs.
-    pub output: *mut f32,
+    pub output: *mut O,
     pub output_step: usize,
     pub batch: usize,
     /// What comes last.
@@ -177,10 +158,10 @@ pub(crate) trait Products {
     ///
     /// # Safety
     /// The processor has `S`'s instructions; the pointers are valid for all images, inputs and those rows.
-    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>);
+    unsafe fn rows<S: Simd, I: Number, O: Number>(&self, vectors: &Vectors<'_, I, O>, rows: Range<usize>);
 }
 
-impl Vectors<'_> {
+impl<I: Number, O: Number> Vectors<'_, I, O> {
     /// Writes outputs `rows` of all images.
     ///
     /// # Safety
@@ -189,11 +170,11 @@ impl Vectors<'_> {
     pub unsafe fn write<S: Simd>(&self, weight: &impl Products, rows: Range<usize>) {
         // SAFETY: the caller's promise.
         unsafe {
-            weight.rows::<S>(self, rows.clone());
+            weight.rows::<S, I, O>(self, rows.clone());
             if self.activation != Activation::Identity {
                 for image in 0..self.batch {
                     let output = self.output.add(image * self.output_step + rows.start);
-                    self.activation.all::<S>(std::slice::from_raw_parts_mut(output, rows.len()));
+                    self.activation.all::<S, O>(std::slice::from_raw_parts_mut(output, rows.len()));
                 }
             }
         }
@@ -208,51 +189,64 @@ pub(crate) struct Dense<W> {
     pub inputs: usize,
 }
 
-impl<W: Number> Products for Dense<W> {
+impl<W: Load> Products for Dense<W> {
     #[inline(always)]
-    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>) {
+    unsafe fn rows<S: Simd, I: Number, O: Number>(&self, vectors: &Vectors<'_, I, O>, rows: Range<usize>) {
         let whole = rows.end - rows.len() % ROWS;
         // SAFETY: the caller's promise.
         unsafe {
             for row in (rows.start..whole).step_by(ROWS) {
                 let mut image = 0;
                 while image + IMAGES <= vectors.batch {
-                    self.block::<S, ROWS, IMAGES>(vectors, row, image);
+                    self.block::<S, I, O, ROWS, IMAGES>(vectors, row, image);
                     image += IMAGES;
                 }
                 for image in image..vectors.batch {
-                    self.block::<S, ROWS, 1>(vectors, row, image);
+                    self.block::<S, I, O, ROWS, 1>(vectors, row, image);
                 }
             }
             for row in whole..rows.end {
                 for image in 0..vectors.batch {
-                    self.block::<S, 1, 1>(vectors, row, image);
+                    self.block::<S, I, O, 1, 1>(vectors, row, image);
                 }
             }
         }
     }
 }
 
-impl<W: Number> Dense<W> {
+impl<W: Load> Dense<W> {
     /// `R` outputs of `N` images, before the activation: beside its code the sums would not stay in registers.
     #[inline(always)]
-    unsafe fn block<S: Simd, const R: usize, const N: usize>(&self, vectors: &Vectors<'_>, row: usize, image: usize) {
+    unsafe fn block<S: Simd, I: Number, O: Number, const R: usize, const N: usize>(
+        &self,
+        vectors: &Vectors<'_, I, O>,
+        row: usize,
+        image: usize,
+    ) {
         let inputs = self.inputs;
-        let whole = inputs - inputs % S::LANES;
+        // Pairs of bfloat16 numbers are multiplied as they lie; others are widened.
+        let paired = W::PER_CELL == 2 && I::PER_CELL == 2;
+        let step = if paired { 2 * S::LANES } else { S::LANES };
+        let whole = inputs - inputs % step;
         // SAFETY: the rows and images exist.
         unsafe {
             let weight = self.weight.add(row * inputs);
             let input = vectors.input.add(image * vectors.input_step);
             let mut totals = [[S::splat(0.0); N]; R];
-            for i in (0..whole).step_by(S::LANES) {
+            for i in (0..whole).step_by(step) {
                 let mut values = [S::splat(0.0); N];
                 for (n, value) in values.iter_mut().enumerate() {
-                    *value = S::load(input.add(n * vectors.input_step + i));
+                    let from = input.add(n * vectors.input_step + i);
+                    *value = if paired { S::load(from.cast()) } else { I::load::<S>(from) };
                 }
                 for (r, totals) in totals.iter_mut().enumerate() {
-                    let weight = W::load::<S>(weight.add(r * inputs + i));
+                    let from = weight.add(r * inputs + i);
+                    let weight = if paired { S::load(from.cast()) } else { W::load::<S>(from) };
                     for (total, value) in totals.iter_mut().zip(values) {
-                        *total = S::mul_add(weight, value, *total);
+                        *total = match paired {
+                            true => I::mul_add::<S>(weight, value, *total),
+                            false => S::mul_add(weight, value, *total),
+                        };
                     }
                 }
             }
@@ -260,9 +254,10 @@ impl<W: Number> Dense<W> {
                 for (n, total) in totals.into_iter().enumerate() {
                     let mut total = S::sum(total) + vectors.bias[row + r];
                     for i in whole..inputs {
-                        total += (*weight.add(r * inputs + i)).value() * *input.add(n * vectors.input_step + i);
+                        total +=
+                            (*weight.add(r * inputs + i)).value() * (*input.add(n * vectors.input_step + i)).value();
                     }
-                    vectors.output.add((image + n) * vectors.output_step + row + r).write(total);
+                    vectors.output.add((image + n) * vectors.output_step + row + r).write(O::of(total));
                 }
             }
         }

@@ -4,6 +4,8 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
+use crate::number::Number;
+
 /// A cache line.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -20,6 +22,25 @@ impl Buffer {
     /// `len` zeros.
     pub fn zeros(len: usize) -> Self {
         Self { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+    }
+
+    /// `len` zeros of any kind of number.
+    pub(crate) fn of<N: Number>(len: usize) -> Self {
+        Self::zeros((len * size_of::<N>()).div_ceil(size_of::<f32>()))
+    }
+
+    /// Its memory as such numbers.
+    pub(crate) fn numbers<N: Number>(&self) -> &[N] {
+        let len = self.lines.len() * size_of::<Line>() / size_of::<N>();
+        // SAFETY: lines have no gaps, and any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), len) }
+    }
+
+    /// The same to write.
+    pub(crate) fn numbers_mut<N: Number>(&mut self) -> &mut [N] {
+        let len = self.lines.len() * size_of::<Line>() / size_of::<N>();
+        // SAFETY: as above, and borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), len) }
     }
 
     /// Lengthens, with zeros, to at least `len`.

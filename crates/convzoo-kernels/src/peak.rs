@@ -4,8 +4,12 @@
 #![allow(unsafe_code)]
 
 use std::hint::black_box;
+use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
+use half::bf16;
+
+use crate::number::{Number, Numbers};
 use crate::parallel::{self, piece};
 use crate::simd::{Kernel, Simd};
 use crate::{Buffer, Isa};
@@ -16,15 +20,22 @@ const TIME: Duration = Duration::from_millis(300);
 /// Tasks of a reading for each thread: enough that one that is called late does not miss much.
 const TASKS: usize = 16;
 
-/// Multiply-adds in a second, of all threads together: independent ones on registers alone.
-pub fn multiply_adds(isa: Isa) -> f64 {
+/// Multiply-adds of such numbers in a second, of all threads together: independent ones on registers alone.
+pub fn multiply_adds(isa: Isa, numbers: Numbers) -> f64 {
+    match numbers {
+        Numbers::F32 => multiply_adds_of::<f32>(isa),
+        Numbers::Bf16 => multiply_adds_of::<bf16>(isa),
+    }
+}
+
+fn multiply_adds_of<N: Number>(isa: Isa) -> f64 {
     const STEPS: usize = 100_000;
     let tasks = parallel::threads() * TASKS;
     let work = |_| {
         // SAFETY: the instruction set was found on this processor.
-        unsafe { isa.call(Chains { steps: STEPS }) }
+        unsafe { N::call(isa, Chains { steps: STEPS, numbers: PhantomData::<N> }) }
     };
-    (tasks * STEPS * CHAINS * isa.lanes()) as f64 / best(|| parallel::for_each(tasks, work))
+    (tasks * STEPS * CHAINS * isa.lanes() * N::PER_CELL) as f64 / best(|| parallel::for_each(tasks, work))
 }
 
 /// Bytes in a second that all threads together read, from memory of so many bytes that they read over and over. Where
@@ -61,22 +72,23 @@ const CHAINS: usize = 12;
 /// Floats in a cache line.
 const LINE: usize = 16;
 
-struct Chains {
+struct Chains<N> {
     steps: usize,
+    numbers: PhantomData<N>,
 }
 
-impl Kernel for Chains {
+impl<N: Number> Kernel for Chains<N> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: the processor has the instructions, the caller's promise.
         unsafe {
-            let (factor, summand) = (S::splat(black_box(0.5)), S::splat(black_box(1.0)));
-            let mut totals = [summand; CHAINS];
+            let factor = S::splat(black_box(0.5));
+            let mut totals = [S::splat(0.0); CHAINS];
             for _ in 0..self.steps {
                 for total in &mut totals {
-                    *total = S::mul_add(*total, factor, summand);
+                    *total = N::mul_add::<S>(factor, factor, *total);
                 }
             }
             black_box(totals.map(|total| S::sum(total)));
@@ -115,7 +127,8 @@ mod tests {
     #[test]
     fn the_peaks_are_positive_numbers() {
         let isa = Isa::detect().unwrap();
-        for peak in [multiply_adds(isa), bandwidth(isa, 256 << 10), bandwidth(isa, 16 << 20)] {
+        let [single, half] = [Numbers::F32, Numbers::Bf16].map(|numbers| multiply_adds(isa, numbers));
+        for peak in [single, half, bandwidth(isa, 256 << 10), bandwidth(isa, 16 << 20)] {
             assert!(peak.is_finite() && peak > 0.0, "{peak}");
         }
     }

@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use crate::linear::{IMAGES, Products, Vectors};
+use crate::number::Number;
 use crate::simd::Simd;
 
 /// The density below which a product of one vector with those numbers that are not zero is faster than one with all:
@@ -49,17 +50,17 @@ pub(crate) fn density(weight: &[f32]) -> f64 {
 
 impl Products for SparseWeight {
     #[inline(always)]
-    unsafe fn rows<S: Simd>(&self, vectors: &Vectors<'_>, rows: Range<usize>) {
+    unsafe fn rows<S: Simd, I: Number, O: Number>(&self, vectors: &Vectors<'_, I, O>, rows: Range<usize>) {
         for row in rows {
             let mut image = 0;
             // SAFETY: the caller's promise.
             unsafe {
                 while image + IMAGES <= vectors.batch {
-                    self.sum::<IMAGES>(vectors, row, image);
+                    self.sum::<I, O, IMAGES>(vectors, row, image);
                     image += IMAGES;
                 }
                 for image in image..vectors.batch {
-                    self.sum::<1>(vectors, row, image);
+                    self.sum::<I, O, 1>(vectors, row, image);
                 }
             }
         }
@@ -70,7 +71,7 @@ impl SparseWeight {
     /// One output of `N` images, before the activation. Products are added by turns to sums of their own, since each
     /// addition waits for the one before it.
     #[inline(always)]
-    unsafe fn sum<const N: usize>(&self, vectors: &Vectors<'_>, row: usize, image: usize) {
+    unsafe fn sum<I: Number, O: Number, const N: usize>(&self, vectors: &Vectors<'_, I, O>, row: usize, image: usize) {
         const TURNS: usize = 4;
         let entries = &self.entries[self.starts[row]..self.starts[row + 1]];
         let mut totals = [[0.0f32; N]; TURNS];
@@ -82,18 +83,18 @@ impl SparseWeight {
             for group in groups {
                 for (totals, &(column, weight)) in totals.iter_mut().zip(group) {
                     for (n, total) in totals.iter_mut().enumerate() {
-                        *total += weight * *input.add(n * vectors.input_step + column as usize);
+                        *total += weight * (*input.add(n * vectors.input_step + column as usize)).value();
                     }
                 }
             }
             for &(column, weight) in rest {
                 for (n, total) in totals[0].iter_mut().enumerate() {
-                    *total += weight * *input.add(n * vectors.input_step + column as usize);
+                    *total += weight * (*input.add(n * vectors.input_step + column as usize)).value();
                 }
             }
             for n in 0..N {
                 let total: f32 = totals.iter().map(|totals| totals[n]).sum();
-                vectors.output.add((image + n) * vectors.output_step + row).write(total + vectors.bias[row]);
+                vectors.output.add((image + n) * vectors.output_step + row).write(O::of(total + vectors.bias[row]));
             }
         }
     }

@@ -5,12 +5,12 @@
 
 mod common;
 
-use common::{activated, assert_close, random};
+use common::{NUMBERS, activated, assert_near, random, rounded, unit};
 use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
 use convzoo_kernels::conv::ConvShape;
 use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::winograd::WinogradTile;
-use convzoo_kernels::{Isa, KernelError, Layout};
+use convzoo_kernels::{Isa, KernelError, Layout, Numbers};
 use proptest::prelude::*;
 
 /// The convolution of images `[batch, channels, height, width]`, with the sum of the terms' magnitudes, which bounds
@@ -63,6 +63,7 @@ struct Use {
     size: [usize; 2],
     sum: bool,
     activation: Activation,
+    numbers: Numbers,
     /// Columns of halo beyond the padding of the input, and of the output and the sum.
     halos: [usize; 3],
     threads: usize,
@@ -77,15 +78,17 @@ fn uses() -> impl Strategy<Value = Use> {
         size,
         any::<bool>(),
         prop::sample::select(Activation::ALL.to_vec()),
+        prop::sample::select(NUMBERS.to_vec()),
         halos,
         1usize..=3,
         any::<u64>(),
     );
-    parts.prop_map(|(batch, size, sum, activation, halos, threads, seed)| Use {
+    parts.prop_map(|(batch, size, sum, activation, numbers, halos, threads, seed)| Use {
         batch,
         size,
         sum,
         activation,
+        numbers,
         halos,
         threads,
         seed,
@@ -120,24 +123,36 @@ fn check(algorithm: Algorithm, shape: ConvShape, case: &Use, tolerance: f64) -> 
     let Ok([rows, columns]) = shape.output(case.size) else { return Err(TestCaseError::reject("too small")) };
     let [inputs, outputs] = shape.channels;
     let [height, width] = case.size;
-    let input = random(case.batch * inputs * height * width, case.seed);
-    let weight = random(shape.weights(), case.seed ^ 1);
+    // Images in planes are of `f32`, and so are the weights that they are multiplied by.
+    let planar = algorithm == Algorithm::Planar;
+    let of = if planar { Numbers::F32 } else { case.numbers };
+    let input = rounded(of, random(case.batch * inputs * height * width, case.seed));
+    let weight = rounded(of, random(shape.weights(), case.seed ^ 1));
     let bias = random(outputs, case.seed ^ 2);
-    let sum = random(case.batch * outputs * rows * columns, case.seed ^ 3);
+    let sum = rounded(case.numbers, random(case.batch * outputs * rows * columns, case.seed ^ 3));
     let mut expected = convolve(&shape, case.batch, case.size, &input, &weight, &bias);
     if case.sum {
         expected.iter_mut().zip(&sum).for_each(|((total, _), sum)| *total += f64::from(*sum));
     }
-    expected.iter_mut().for_each(|(total, _)| *total = activated(case.activation, *total));
+    // A curved activation is of the rounded total, and rounded again; its slope is at most 1.13.
+    let twice = !matches!(case.activation, Activation::Identity | Activation::Relu | Activation::Relu6);
+    let unit = unit(case.numbers);
+    for (total, magnitude) in &mut expected {
+        if twice {
+            *magnitude += 1.2 * unit / tolerance * total.abs();
+        }
+        *total = activated(case.activation, *total);
+    }
     for isa in Isa::available() {
-        let lanes = if algorithm == Algorithm::Planar { 1 } else { isa.lanes() };
-        let from = Layout::new([case.batch, inputs, height, width], lanes, shape.padding[1] + case.halos[0]);
-        let into = |halo| Layout::new([case.batch, outputs, rows, columns], isa.lanes(), halo);
+        let lanes = if planar { 1 } else { isa.lanes() };
+        let from = Layout::new([case.batch, inputs, height, width], lanes, shape.padding[1] + case.halos[0]).of(of);
+        let into = |halo| Layout::new([case.batch, outputs, rows, columns], isa.lanes(), halo).of(case.numbers);
         let epilogue = Epilogue { sum: case.sum.then(|| into(case.halos[1])), activation: case.activation };
-        let conv = Conv::new(isa, shape, algorithm, &weight, Some(&bias)).unwrap();
+        let conv = Conv::new(isa, shape, algorithm, case.numbers, &weight, Some(&bias)).unwrap();
         let operation = conv.operation(from, into(case.halos[2]), epilogue, case.threads).unwrap();
         let tensors: &[&[f32]] = if case.sum { &[&input, &sum] } else { &[&input] };
-        assert_close(&operation.apply(tensors), &expected, tolerance, &format!("{algorithm:?} on {isa}"));
+        let what = format!("{algorithm:?} in {:?} on {isa}", case.numbers);
+        assert_near(&operation.apply(tensors), &expected, unit, tolerance, &what);
     }
     Ok(())
 }
@@ -173,8 +188,13 @@ proptest! {
         case in uses(),
     ) {
         let shape = ConvShape { channels, padding, ..ConvShape::square(1, 1, 3) };
-        check(Algorithm::Winograd(WinogradTile::Two), shape, &case, 2e-6)?;
-        check(Algorithm::Winograd(WinogradTile::Four), shape, &case, 1e-5)?;
+        // In bfloat16 a tile's inputs and kernel are rounded once more, by a 256th at most each, up and down.
+        let (two, four) = match case.numbers {
+            Numbers::F32 => (2e-6, 1e-5),
+            Numbers::Bf16 => (0.03, 0.15),
+        };
+        check(Algorithm::Winograd(WinogradTile::Two), shape, &case, two)?;
+        check(Algorithm::Winograd(WinogradTile::Four), shape, &case, four)?;
     }
 }
 
@@ -182,7 +202,7 @@ proptest! {
 fn a_misshapen_convolution_is_an_error() {
     let shape = ConvShape::square(4, 6, 3);
     let make = |shape: ConvShape, weights: usize| {
-        Conv::new(Isa::Portable, shape, Algorithm::Direct, &vec![0.0; weights], None).err()
+        Conv::new(Isa::Portable, shape, Algorithm::Direct, Numbers::F32, &vec![0.0; weights], None).err()
     };
     let weight = shape.weights();
     assert_eq!(make(shape, weight), None);
@@ -202,7 +222,7 @@ fn a_misshapen_convolution_is_an_error() {
 fn layouts_that_do_not_fit_are_an_error() {
     let shape = ConvShape { padding: [1; 2], ..ConvShape::square(4, 6, 3) };
     let weight = vec![0.0; shape.weights()];
-    let conv = Conv::new(Isa::Portable, shape, Algorithm::Direct, &weight, None).unwrap();
+    let conv = Conv::new(Isa::Portable, shape, Algorithm::Direct, Numbers::F32, &weight, None).unwrap();
     let layout = |channels, side, halo| Layout::new([1, channels, side, side], 8, halo);
     let fits = |from, into| conv.operation(from, into, Epilogue::default(), 2).map(|_| ());
     assert_eq!(fits(layout(4, 5, 1), layout(6, 5, 0)), Ok(()));
@@ -211,6 +231,8 @@ fn layouts_that_do_not_fit_are_an_error() {
         (layout(4, 5, 1), layout(7, 5, 0)),
         (layout(4, 5, 1), layout(6, 4, 0)),
         (layout(4, 5, 0), layout(6, 5, 0)),
+        (layout(4, 5, 1).of(Numbers::Bf16), layout(6, 5, 0)),
+        (layout(4, 5, 1), layout(6, 5, 0).of(Numbers::Bf16)),
     ] {
         assert!(fits(from, into).is_err(), "{from:?} to {into:?} is taken");
     }

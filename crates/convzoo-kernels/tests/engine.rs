@@ -19,7 +19,7 @@ use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
 use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::winograd::WinogradTile;
-use convzoo_kernels::{Isa, KernelError, Layout};
+use convzoo_kernels::{Isa, KernelError, Layout, Numbers, Precision};
 
 /// A tensor made operation by operation by the portable kernels, and the same tensor of a graph.
 #[derive(Clone)]
@@ -32,6 +32,7 @@ struct Both {
 /// Builds a graph and runs it as it goes.
 struct Builder {
     graph: Graph,
+    precision: Precision,
     seed: u64,
 }
 
@@ -42,10 +43,10 @@ fn layout(dims: [usize; 4], halo: usize) -> Layout {
 }
 
 impl Builder {
-    fn new(dims: [usize; 4]) -> (Self, Both) {
-        let graph = Graph::new(dims[1]);
+    fn new(dims: [usize; 4], precision: Precision) -> (Self, Both) {
+        let graph = Graph::new(dims[1]).in_precision(precision);
         let node = graph.input();
-        (Self { graph, seed: 1 }, Both { dims, values: random(dims.iter().product(), 99), node })
+        (Self { graph, precision, seed: 1 }, Both { dims, values: random(dims.iter().product(), 99), node })
     }
 
     fn random(&mut self, len: usize) -> Vec<f32> {
@@ -62,7 +63,7 @@ impl Builder {
         let bias = bias.then(|| self.random(outputs));
         let [rows, columns] = shape.output([height, width]).unwrap();
         let dims = [batch, outputs, rows, columns];
-        let conv = Conv::new(ISA, shape, Algorithm::Direct, &weight, bias.as_deref()).unwrap();
+        let conv = Conv::new(ISA, shape, Algorithm::Direct, Numbers::F32, &weight, bias.as_deref()).unwrap();
         let operation = conv.operation(layout(x.dims, kernel / 2), layout(dims, 0), Epilogue::default(), 1).unwrap();
         let values = operation.apply(&[&x.values]);
         Both { dims, values, node: self.graph.conv(x.node, shape, weight, bias).unwrap() }
@@ -130,17 +131,27 @@ impl Builder {
         let scale = 1.0 / (inputs as f32).sqrt();
         let weight: Vec<f32> = self.random(outputs * inputs).into_iter().map(|weight| weight * scale).collect();
         let bias = self.random(outputs);
-        let make = || Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap();
-        let operation = linear(ISA, Arc::new(make()), Activation::Identity, layout(x.dims, 0), 1).unwrap();
+        let make = |precision| Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap();
+        let operation = linear(
+            ISA,
+            Arc::new(make(LinearPrecision::Single)),
+            Activation::Identity,
+            layout(x.dims, 0),
+            Numbers::F32,
+            1,
+        )
+        .unwrap();
         let values = operation.apply(&[&x.values]);
-        Both { dims: [x.dims[0], outputs, 1, 1], values, node: self.graph.linear(x.node, make()) }
+        Both { dims: [x.dims[0], outputs, 1, 1], values, node: self.graph.linear(x.node, make(self.precision.into())) }
     }
 }
 
-/// Builds the network anew for each instruction set and compares its output, of two runs each.
+/// Builds the network anew for each instruction set and precision and compares its output, of two runs each.
 fn check(dims: [usize; 4], build: impl Fn(&mut Builder, Both) -> Both) {
-    for isa in Isa::available() {
-        let (mut builder, input) = Builder::new(dims);
+    // A number of 8 bits is off by a 256th at most, evenly to both sides; some tens of roundings follow each other.
+    let precisions = [(Precision::F32, 2e-5), (Precision::Bf16, 3e-2)];
+    for (isa, (precision, tolerance)) in Isa::available().flat_map(|isa| precisions.map(|of| (isa, of))) {
+        let (mut builder, input) = Builder::new(dims, precision);
         let images = input.values.clone();
         let expected = build(&mut builder, input);
         let network = builder.graph.finish_for(expected.node, isa).unwrap();
@@ -149,7 +160,10 @@ fn check(dims: [usize; 4], build: impl Fn(&mut Builder, Both) -> Both) {
             assert_eq!(found.shape, expected.dims, "the shape on {isa}");
             let largest = expected.values.iter().fold(0.0f64, |max, value| max.max(f64::from(value.abs())));
             let values: Vec<_> = expected.values.iter().map(|value| (f64::from(*value), largest)).collect();
-            assert_close(&found.values, &values, 2e-5, &format!("run {run} on {isa}"));
+            let unit = largest.recip();
+            let values: Vec<_> = values.into_iter().map(|(value, largest)| (value * unit, largest * unit)).collect();
+            let found: Vec<f32> = found.values.iter().map(|value| (f64::from(*value) * unit) as f32).collect();
+            assert_close(&found, &values, tolerance, &format!("run {run} in {precision} on {isa}"));
         }
     }
 }
@@ -246,7 +260,7 @@ fn early_networks_normalize_and_flatten_feature_maps() {
 
 #[test]
 fn one_network_runs_on_images_of_any_size_and_number() {
-    let (mut builder, x) = Builder::new([1, 3, 8, 8]);
+    let (mut builder, x) = Builder::new([1, 3, 8, 8], Precision::F32);
     let x = builder.conv(&x, 16, 3, 1, true);
     let x = builder.conv(&x, 16, 3, 1, true);
     let network = builder.graph.finish(x.node).unwrap();
@@ -265,7 +279,7 @@ fn one_network_runs_on_images_of_any_size_and_number() {
 
 #[test]
 fn images_that_do_not_fit_are_an_error() {
-    let (mut builder, x) = Builder::new([1, 3, 8, 8]);
+    let (mut builder, x) = Builder::new([1, 3, 8, 8], Precision::F32);
     let x = builder.conv(&x, 16, 3, 1, true);
     let x = builder.flatten(&x);
     let x = builder.linear(&x, 4);
@@ -327,4 +341,28 @@ fn a_profile_tells_what_each_step_does_and_what_that_takes() {
     );
     let timed = |step: &ProfiledStep| !step.fastest.is_zero() && step.fastest <= step.time;
     assert!(steps.iter().any(timed), "{steps:?}");
+}
+
+#[test]
+fn bfloat16_takes_half_the_memory() {
+    let bytes = |precision| {
+        let (mut builder, x) = Builder::new([1, 3, 32, 32], precision);
+        // Strides of two and single pixels, which Winograd's method is not for.
+        let x = builder.conv(&x, 64, 3, 2, true);
+        let x = builder.conv(&x, 128, 1, 1, true);
+        let x = builder.conv(&x, 64, 3, 2, true);
+        let x = builder.flatten(&x);
+        let x = builder.linear(&x, 1000);
+        let network = builder.graph.finish(x.node).unwrap();
+        let plan = network.plan([1, 3, 32, 32]).unwrap();
+        let steps = plan.profile(&random(3 * 32 * 32, 1), 1).unwrap().steps;
+        let [first, rest @ ..] = &steps[1..] else { panic!("{steps:?}") };
+        // The images and the filters over them stay as they are.
+        assert_eq!(first.weight_bytes, 4 * 64 * 27, "{first:?}");
+        (rest.iter().map(|step| step.weight_bytes).sum::<usize>(), plan.memory())
+    };
+    let ([weights, values], [half_weights, half_values]) =
+        (<[usize; 2]>::from(bytes(Precision::F32)), <[usize; 2]>::from(bytes(Precision::Bf16)));
+    assert_eq!(2 * half_weights, weights, "bytes of weights");
+    assert!(10 * half_values < 6 * values, "{half_values} bytes of activations, {values} in 32 bits");
 }

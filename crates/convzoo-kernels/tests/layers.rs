@@ -7,7 +7,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{activated, assert_close, random};
+use common::{NUMBERS, activated, assert_close, assert_near, random, rounded, unit};
 use convzoo_kernels::blocked::conv::{Algorithm, Conv, Epilogue};
 use convzoo_kernels::blocked::elementwise::{elementwise, gate};
 use convzoo_kernels::blocked::layer_norm::{LayerNorm, layer_norm};
@@ -20,7 +20,7 @@ use convzoo_kernels::elementwise::{Activation, ScaleShift};
 use convzoo_kernels::linear::{Linear, LinearPrecision};
 use convzoo_kernels::lrn::LocalResponse;
 use convzoo_kernels::pool::{PoolKind, PoolShape};
-use convzoo_kernels::{Isa, KernelError, Layout, Operation, parallel};
+use convzoo_kernels::{Isa, KernelError, Layout, Numbers, Operation, parallel};
 use proptest::prelude::*;
 
 /// Where `[n, c, y, x]` lies in a tensor in NCHW order.
@@ -137,6 +137,8 @@ proptest! {
         ceil in any::<bool>(),
         adaptive in prop::option::of(prop::array::uniform2(1usize..=4)),
         halos in prop::array::uniform2(0usize..=2),
+        numbers in prop::sample::select(NUMBERS.to_vec()),
+        output in prop::sample::select(NUMBERS.to_vec()),
         seed in any::<u64>(),
     ) {
         let padding = if padded { kernel.map(|k| k / 2) } else { [0; 2] };
@@ -146,13 +148,15 @@ proptest! {
         };
         let [batch, channels, height, width] = dims;
         let Ok(cells) = shape.output([height, width]) else { return Err(TestCaseError::reject("too small")) };
-        let input = random(batch * channels * height * width, seed);
+        let input = rounded(numbers, random(batch * channels * height * width, seed));
+        // Numbers of 16 bits are pooled into either, as at a network's end.
+        let output = if numbers == Numbers::Bf16 { output } else { numbers };
         let expected = exact(pool_cells(&shape, dims, cells, &input));
         for isa in Isa::available() {
-            let from = Layout::new(dims, isa.lanes(), halos[0]);
-            let into = Layout::new([batch, channels, cells[0], cells[1]], isa.lanes(), halos[1]);
+            let from = Layout::new(dims, isa.lanes(), halos[0]).of(numbers);
+            let into = Layout::new([batch, channels, cells[0], cells[1]], isa.lanes(), halos[1]).of(output);
             let found = pool2d(isa, &shape, from, into, 2).unwrap().apply(&[&input]);
-            assert_close(&found, &expected, 1e-6, &format!("{shape:?} on {isa}"));
+            assert_near(&found, &expected, unit(output), 1e-6, &format!("{shape:?} on {isa}"));
         }
     }
 
@@ -179,16 +183,25 @@ proptest! {
         let expected: Vec<_> = (0..batch * outputs).map(|i| dot(i / outputs, i % outputs)).collect();
         let activation = if relu { Activation::Relu } else { Activation::Identity };
         for isa in Isa::available() {
-            for (precision, tolerance) in [(LinearPrecision::Single, 1e-6), (LinearPrecision::Half, 1e-3)] {
-                let layer = Arc::new(Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap());
+            let precisions =
+                [(LinearPrecision::Single, 1e-6), (LinearPrecision::Half, 1e-3), (LinearPrecision::Bf16, 4e-3)];
+            for (precision, tolerance) in precisions {
+                let layer = || Arc::new(Linear::new(weight.clone(), bias.clone(), inputs, precision).unwrap());
                 let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
-                let found = linear(isa, layer, activation, from, 3).unwrap().apply(&[&input]);
+                let found = linear(isa, layer(), activation, from, Numbers::F32, 3).unwrap().apply(&[&input]);
                 assert_close(&found, &expected, tolerance, &format!("{precision:?} on {isa}"));
+                // Inputs are rounded, too, and outputs if those are asked for.
+                let from = from.of(Numbers::Bf16);
+                for numbers in NUMBERS {
+                    let found = linear(isa, layer(), activation, from, numbers, 3).unwrap().apply(&[&input]);
+                    let what = format!("{precision:?} from bf16 to {numbers:?} on {isa}");
+                    assert_near(&found, &expected, unit(numbers), tolerance + 4e-3, &what);
+                }
             }
             let layer = Linear::new(weight.clone(), bias.clone(), inputs, LinearPrecision::Single).unwrap();
             let layer = layer.sparse_up_to(batch);
             let from = Layout::new([batch, inputs, 1, 1], isa.lanes(), 0);
-            let found = linear(isa, Arc::new(layer), activation, from, 3).unwrap().apply(&[&input]);
+            let found = linear(isa, Arc::new(layer), activation, from, Numbers::F32, 3).unwrap().apply(&[&input]);
             assert_close(&found, &expected, 1e-6, &format!("without zeros on {isa}"));
         }
     }
@@ -199,11 +212,12 @@ proptest! {
         size in 1usize..=9,
         beta in prop::sample::select(vec![0.75f32, 0.5, 1.25]),
         halo in 0usize..=1,
+        numbers in prop::sample::select(NUMBERS.to_vec()),
         seed in any::<u64>(),
     ) {
         let [batch, channels, height, width] = dims;
         let (alpha, k) = (0.4, 2.0);
-        let input = random(batch * channels * height * width, seed);
+        let input = rounded(numbers, random(batch * channels * height * width, seed));
         let value = |n, c, y, x| f64::from(input[at(dims, [n, c, y, x])]);
         let mut expected = Vec::new();
         for i in 0..input.len() {
@@ -215,10 +229,10 @@ proptest! {
         }
         let expected = exact(expected);
         for isa in Isa::available() {
-            let layout = |halo| Layout::new(dims, isa.lanes(), halo);
+            let layout = |halo| Layout::new(dims, isa.lanes(), halo).of(numbers);
             let norm = LocalResponse { size, alpha, beta, k };
             let found = local_response_norm(isa, norm, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
-            assert_close(&found, &expected, 2e-6, &format!("{norm:?} on {isa}"));
+            assert_near(&found, &expected, unit(numbers), 2e-6, &format!("{norm:?} in {numbers:?} on {isa}"));
         }
     }
 
@@ -228,33 +242,43 @@ proptest! {
         affine in any::<bool>(),
         others in 0usize..=2,
         activation in prop::sample::select(Activation::ALL.to_vec()),
+        numbers in prop::sample::select(NUMBERS.to_vec()),
         seed in any::<u64>(),
     ) {
         let [_, channels, height, width] = dims;
-        let inputs: Vec<_> = (0..=others).map(|i| random(dims.iter().product(), seed ^ i as u64)).collect();
+        let inputs: Vec<_> = (0..=others).map(|i| rounded(numbers, random(dims.iter().product(), seed ^ i as u64))).collect();
         let affine = affine.then(|| ScaleShift { scale: random(channels, seed ^ 7), shift: random(channels, seed ^ 8) });
         let of = |i: usize| {
             let c = i / (height * width) % channels;
             let (scale, shift) = affine.as_ref().map_or((1.0, 0.0), |a| (a.scale[c], a.shift[c]));
             let total = f64::from(inputs[0][i]) * f64::from(scale) + f64::from(shift);
             let total = inputs[1..].iter().fold(total, |total, input| total + f64::from(input[i]));
-            activated(activation, total)
+            // A curved activation is of the rounded total; its slope is at most 1.13.
+            (activated(activation, total), total.abs() * (1.0 + 1.2 * unit(numbers) / 2e-6))
         };
-        let expected = exact((0..inputs[0].len()).map(of).collect());
+        let expected: Vec<_> = (0..inputs[0].len()).map(of).collect();
         let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
         for isa in Isa::available() {
-            let layouts = (0..=others).map(|halo| Layout::new(dims, isa.lanes(), halo)).collect();
-            let into = Layout::new(dims, isa.lanes(), 1);
+            let layouts = (0..=others).map(|halo| Layout::new(dims, isa.lanes(), halo).of(numbers)).collect();
+            let into = Layout::new(dims, isa.lanes(), 1).of(numbers);
             let operation = elementwise(isa, affine.as_ref(), activation, layouts, into, 2).unwrap();
-            assert_close(&operation.apply(&slices), &expected, 2e-6, &format!("{activation:?} on {isa}"));
+            let what = format!("{activation:?} in {numbers:?} on {isa}");
+            assert_near(&operation.apply(&slices), &expected, unit(numbers), 2e-6, &what);
         }
     }
 
     #[test]
-    fn layer_normalization_equals_the_definition(dims in tensors(), offset in 0f32..20.0, halo in 0usize..=1, seed in any::<u64>()) {
+    fn layer_normalization_equals_the_definition(
+        dims in tensors(),
+        offset in 0f32..20.0,
+        halo in 0usize..=1,
+        numbers in prop::sample::select(NUMBERS.to_vec()),
+        seed in any::<u64>(),
+    ) {
         let [batch, channels, height, width] = dims;
         let plane = height * width;
-        let input: Vec<f32> = random(dims.iter().product(), seed).into_iter().map(|x| x + offset).collect();
+        let input = random(dims.iter().product(), seed).into_iter().map(|x| x + offset).collect();
+        let input = rounded(numbers, input);
         let (weight, bias) = (random(channels, seed ^ 1), random(channels, seed ^ 2));
         let mut expected = vec![(0.0, 0.0); input.len()];
         for pixel in 0..batch * plane {
@@ -269,24 +293,30 @@ proptest! {
             }
         }
         for isa in Isa::available() {
-            let layout = |halo| Layout::new(dims, isa.lanes(), halo);
+            let layout = |halo| Layout::new(dims, isa.lanes(), halo).of(numbers);
             let norm = LayerNorm { weight: weight.clone(), bias: bias.clone(), epsilon: 1e-3 };
             let found = layer_norm(isa, &norm, layout(halo), layout(1), 2).unwrap().apply(&[&input]);
-            assert_close(&found, &expected, 2e-6, &format!("layer normalization on {isa}"));
+            assert_near(&found, &expected, unit(numbers), 2e-6, &format!("layer normalization in {numbers:?} on {isa}"));
         }
     }
 
     #[test]
-    fn a_gate_multiplies_each_channel(dims in tensors(), halo in 0usize..=1, seed in any::<u64>()) {
+    fn a_gate_multiplies_each_channel(
+        dims in tensors(),
+        halo in 0usize..=1,
+        numbers in prop::sample::select(NUMBERS.to_vec()),
+        seed in any::<u64>(),
+    ) {
         let [batch, channels, height, width] = dims;
+        let random = |len, seed| rounded(numbers, random(len, seed));
         let (maps, factors) = (random(dims.iter().product(), seed), random(batch * channels, seed ^ 1));
         let expected = maps.iter().enumerate().map(|(i, x)| f64::from(*x) * f64::from(factors[i / (height * width)]));
         let expected = exact(expected.collect());
         for isa in Isa::available() {
-            let layout = |dims, halo| Layout::new(dims, isa.lanes(), halo);
+            let layout = |dims, halo| Layout::new(dims, isa.lanes(), halo).of(numbers);
             let inputs = [layout(dims, halo), layout([batch, channels, 1, 1], halo)];
             let found = gate(isa, inputs, layout(dims, 1), 2).unwrap().apply(&[&maps, &factors]);
-            assert_close(&found, &expected, 1e-6, &format!("a gate on {isa}"));
+            assert_near(&found, &expected, unit(numbers), 1e-6, &format!("a gate in {numbers:?} on {isa}"));
         }
     }
 
@@ -294,17 +324,18 @@ proptest! {
     fn gathered_channels_are_those_asked_for(
         order in prop::collection::vec((0usize..2, 0usize..19), 1..40),
         [batch, _, height, width] in tensors(),
+        numbers in prop::sample::select(NUMBERS.to_vec()),
         seed in any::<u64>(),
     ) {
         let plane = height * width;
-        let parts = [random(batch * 19 * plane, seed), random(batch * 19 * plane, seed ^ 1)];
+        let parts = [seed, seed ^ 1].map(|seed| rounded(numbers, random(batch * 19 * plane, seed)));
         let expected: Vec<f32> = (0..batch)
             .flat_map(|n| order.iter().map(move |(part, c)| (part, (n * 19 + c) * plane)))
             .flat_map(|(part, start)| &parts[*part][start..start + plane])
             .copied()
             .collect();
         for isa in Isa::available() {
-            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo);
+            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo).of(numbers);
             let operation = gather(isa, order.clone(), vec![layout(19, 1), layout(19, 0)], layout(order.len(), 1), 2);
             prop_assert!(operation.unwrap().apply(&[&parts[0], &parts[1]]) == expected, "{order:?} on {isa}");
         }
@@ -314,11 +345,12 @@ proptest! {
     fn concatenation_and_flattening_keep_the_order(
         channels in prop::collection::vec(1usize..=33, 1..4),
         [batch, _, height, width] in tensors(),
+        numbers in prop::sample::select(NUMBERS.to_vec()),
         seed in any::<u64>(),
     ) {
         let plane = height * width;
-        let parts: Vec<_> =
-            channels.iter().enumerate().map(|(i, c)| random(batch * c * plane, seed ^ i as u64)).collect();
+        let part = |(i, c)| rounded(numbers, random(batch * c * plane, seed ^ i as u64));
+        let parts: Vec<_> = channels.iter().enumerate().map(part).collect();
         let expected: Vec<f32> = (0..batch)
             .flat_map(|n| parts.iter().zip(&channels).flat_map(move |(part, c)| &part[n * c * plane..][..c * plane]))
             .copied()
@@ -326,7 +358,7 @@ proptest! {
         let total = channels.iter().sum();
         let slices: Vec<&[f32]> = parts.iter().map(Vec::as_slice).collect();
         for isa in Isa::available() {
-            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo);
+            let layout = |c, halo| Layout::new([batch, c, height, width], isa.lanes(), halo).of(numbers);
             let from = channels.iter().map(|c| layout(*c, 1)).collect();
             let found = concatenate(isa, from, layout(total, 0), 2).unwrap().apply(&slices);
             prop_assert!(found == expected, "a concatenation of {channels:?} on {isa}");
@@ -377,7 +409,7 @@ fn dense_and_sparse_products_by_density() {
             let weight = weights(inputs * outputs, density);
             let layer =
                 Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap().sparse_up_to(batch);
-            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, threads).unwrap();
+            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, Numbers::F32, threads).unwrap();
             format!("{:8.3}", fastest(&*operation, &input))
         });
         println!("{name:<28} {dense:8.3} {}", sparse.join(" "));
@@ -387,7 +419,7 @@ fn dense_and_sparse_products_by_density() {
             let (input, from) = (random(batch * inputs, 1), Layout::new([batch, inputs, 1, 1], isa.lanes(), 0));
             let weight = weights(inputs * outputs, 1.0);
             let layer = Linear::new(weight, vec![0.0; outputs], inputs, LinearPrecision::Single).unwrap();
-            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, threads).unwrap();
+            let operation = linear(isa, Arc::new(layer), Activation::Identity, from, Numbers::F32, threads).unwrap();
             let dense = fastest(&*operation, &input);
             row(format!("{inputs} to {outputs}, batch {batch}"), dense, inputs, outputs, batch);
         }
@@ -396,7 +428,8 @@ fn dense_and_sparse_products_by_density() {
         let input = random(inputs * side * side, 1);
         let layout = |channels| Layout::new([1, channels, side, side], isa.lanes(), 0);
         let shape = ConvShape::square(inputs, outputs, 1);
-        let conv = Conv::new(isa, shape, Algorithm::Direct, &weights(inputs * outputs, 1.0), None).unwrap();
+        let conv =
+            Conv::new(isa, shape, Algorithm::Direct, Numbers::F32, &weights(inputs * outputs, 1.0), None).unwrap();
         let epilogue = Epilogue { sum: None, activation: Activation::Identity };
         let operation = conv.operation(layout(inputs), layout(outputs), epilogue, threads).unwrap();
         let dense = fastest(&*operation, &input);
@@ -411,7 +444,7 @@ fn layers_that_do_not_fit_are_an_error() {
     assert_eq!(max.output([2, 9]), Err(KernelError::TooSmall { operation: "pooling", size: [2, 9] }));
     assert!(pool2d(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
     let layer = Linear::new(vec![0.0; 12], vec![0.0; 3], 4, LinearPrecision::Single).unwrap();
-    let fits = linear(Isa::Portable, Arc::new(layer), Activation::Identity, layout(5, 1), 1).err();
+    let fits = linear(Isa::Portable, Arc::new(layer), Activation::Identity, layout(5, 1), Numbers::F32, 1).err();
     assert_eq!(fits, Some(KernelError::Channels { operation: "a linear layer", expected: 4, found: 5 }));
     assert!(
         Linear::new(vec![0.0; 11], vec![0.0; 3], 4, LinearPrecision::Single).is_err(),

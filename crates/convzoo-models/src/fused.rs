@@ -3,10 +3,11 @@ use std::time::Duration;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
+use convzoo_blocks::graph::Graph;
+pub use convzoo_kernels::Precision;
 use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::engine::{CompileError, CompiledNetwork, Profile, ProfiledStep, compile};
-pub use convzoo_kernels::linear::LinearPrecision;
-use convzoo_kernels::{KernelError, Values, extension};
+use convzoo_kernels::{KernelError, Numbers, Values, extension};
 use thiserror::Error;
 
 use crate::{Classifier, ModelError, Network};
@@ -19,11 +20,11 @@ use crate::{Classifier, ModelError, Network};
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use convzoo_models::{Fused, Options, LinearPrecision, create};
+/// use convzoo_models::{Fused, Options, Precision, create};
 ///
 /// let device = Device::flex();
 /// let network = create("lenet5", &Options::default(), &device)?;
-/// let fused = Fused::new(&network, network.input(), LinearPrecision::Single)?;
+/// let fused = Fused::new(&network, network.input(), Precision::F32)?;
 /// let logits = fused.forward(Tensor::zeros([1, 1, 32, 32], &device))?;
 /// assert_eq!(logits.dims(), [1, 10]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -79,6 +80,9 @@ pub enum InferenceError {
     /// It does not take such images.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// It is not on the device that computes in this precision.
+    #[error("the precision {0} needs the device flex with convzoo's kernels on")]
+    Precision(Precision),
     /// The images cannot be read from their device.
     #[error("the images cannot be read: {0}")]
     Images(String),
@@ -86,18 +90,28 @@ pub enum InferenceError {
 
 impl Fused {
     /// Fuses a network for images of `[channels, height, width]`; it then takes others that the network takes, too.
-    /// Fully-connected layers keep their weights in `precision`.
+    /// Weights and activations are kept in `precision`.
     ///
     /// # Errors
     /// The network does not take such images, or has an operation that the kernels do not have.
-    pub fn new(
-        network: &impl Classifier,
-        image: [usize; 3],
-        precision: LinearPrecision,
-    ) -> Result<Self, InferenceError> {
+    pub fn new(network: &impl Classifier, image: [usize; 3], precision: Precision) -> Result<Self, InferenceError> {
         let graph = network.graph(image)?;
+        let output = graph.nodes().len() - 1;
+        Self::up_to(network, &graph, output, precision)
+    }
+
+    /// Fuses a network up to a node of its [graph](Classifier::graph), for the maps that it makes there.
+    ///
+    /// # Errors
+    /// There is an operation that the kernels do not have, or no such node.
+    pub fn up_to(
+        network: &impl Classifier,
+        graph: &Graph,
+        node: usize,
+        precision: Precision,
+    ) -> Result<Self, InferenceError> {
         let weights = weights_of(network);
-        let engine = compile(&graph, precision, |parameter| weights.get(&parameter.id).cloned())?;
+        let engine = compile(graph, node, precision, |parameter| weights.get(&parameter.id).cloned())?;
         Ok(Self { engine, names: graph.nodes().iter().map(|node| node.name.clone()).collect() })
     }
 
@@ -106,10 +120,25 @@ impl Fused {
     /// # Errors
     /// The network does not take such images.
     pub fn forward(&self, images: Tensor<4>) -> Result<Tensor<2>, InferenceError> {
+        let maps = self.maps(images)?;
+        let [batch, classes, ..] = maps.dims();
+        Ok(maps.reshape([batch, classes]))
+    }
+
+    /// Images `[batch, channels, height, width]` to the output, `[batch, channels, height, width]`, on the images' device;
+    /// of vectors, height and width are 1.
+    ///
+    /// # Errors
+    /// The network does not take such images.
+    pub fn maps(&self, images: Tensor<4>) -> Result<Tensor<4>, InferenceError> {
         let (shape, device) = (images.dims(), images.device());
         let output = self.engine.run(shape, &values(images)?)?;
-        let [batch, classes, ..] = output.shape;
-        Ok(Tensor::from_data(TensorData::new(output.values, [batch, classes]), &device))
+        Ok(Tensor::from_data(TensorData::new(output.values, output.shape), &device))
+    }
+
+    /// The numbers of its activations.
+    pub fn numbers(&self) -> Numbers {
+        self.engine.numbers()
     }
 
     /// The stages of the network for images `[batch, channels, height, width]`, each with its median time over some
@@ -121,7 +150,7 @@ impl Fused {
         let plan = self.engine.plan(images.dims())?;
         let Profile { steps: stages, answer } = plan.profile(&values(images)?, passes)?;
         let stages = stages.into_iter().map(|stage| FusedStage::new(stage, &self.names)).collect();
-        Ok(FusedProfile { stages, answer, value_bytes: plan.memory() * size_of::<f32>() })
+        Ok(FusedProfile { stages, answer, value_bytes: plan.memory() })
     }
 }
 
@@ -152,12 +181,15 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// Prepares a network. Fully-connected layers keep their weights in `precision`, where it is fused.
+    /// Prepares a network, whose weights and activations are kept in `precision`.
     ///
     /// # Errors
-    /// It cannot be fused where it should be.
-    pub fn new(network: Network, precision: LinearPrecision) -> Result<Self, InferenceError> {
+    /// It cannot be fused where it should be, or its device has no other precision than 32 bits.
+    pub fn new(network: Network, precision: Precision) -> Result<Self, InferenceError> {
         let on_kernels = Module::devices(&network).iter().all(extension::serves);
+        if !on_kernels && precision != Precision::F32 {
+            return Err(InferenceError::Precision(precision));
+        }
         let fused = on_kernels.then(|| Fused::new(&network, network.input(), precision)).transpose()?;
         Ok(Self { network, fused })
     }
@@ -224,7 +256,7 @@ mod tests {
     use crate::{Options, create};
 
     /// ‖a − b‖ / ‖b‖ of a network's logits, fused and not, for two images of `side`×`side`.
-    fn distance(name: &str, side: usize, precision: LinearPrecision) -> f32 {
+    fn distance(name: &str, side: usize, precision: Precision) -> f32 {
         let device = Device::flex();
         let network = create(name, &Options::default().with_classes(10), &device).unwrap();
         let [channels, ..] = network.input();
@@ -255,15 +287,15 @@ mod tests {
             ("shufflenet_v2_x0_5", 64),
             ("convnext_tiny", 64),
         ] {
-            let error = distance(name, side, LinearPrecision::Single);
+            let error = distance(name, side, Precision::F32);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");
         }
     }
 
     #[test]
-    fn half_precision_changes_logits_by_less_than_its_rounding() {
+    fn linear_layers_in_f16_change_logits_by_less_than_their_rounding() {
         for (name, side) in [("alexnet", 64), ("lenet5", 32)] {
-            let error = distance(name, side, LinearPrecision::Half);
+            let error = distance(name, side, Precision::LinearF16);
             // A weight is rounded by up to one part in 2048, some up and some down.
             assert!((1e-6..5e-4).contains(&error), "{name}: logits in half precision differ by {error:.1e} relative");
             println!("{name}: logits in half precision within {error:.1e} relative");
@@ -285,7 +317,7 @@ mod tests {
             let network = create(name, &Options::default(), &device).unwrap();
             let [channels, ..] = network.input();
             let summary = network.summary([channels, side, side]).unwrap();
-            let fused = Fused::new(&network, [channels, side, side], LinearPrecision::Single).unwrap();
+            let fused = Fused::new(&network, [channels, side, side], Precision::F32).unwrap();
             let stages = fused.profile(Tensor::zeros([2, channels, side, side], &device), 1).unwrap().stages;
 
             let macs: usize = stages.iter().map(|stage| stage.stage.macs).sum();
@@ -307,7 +339,7 @@ mod tests {
     fn a_stage_tells_what_was_folded_into_it() {
         let device = Device::flex();
         let network = create("resnet18", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, [3, 64, 64], LinearPrecision::Single).unwrap();
+        let fused = Fused::new(&network, [3, 64, 64], Precision::F32).unwrap();
         let stages = fused.profile(Tensor::zeros([1, 3, 64, 64], &device), 1).unwrap().stages;
         let with = |name: &str| stages.iter().find(|stage| stage.name == name).map(|stage| stage.with.join(" "));
         assert_eq!(with("conv1").as_deref(), Some("bn1 relu"));
@@ -334,7 +366,7 @@ mod tests {
             }
         }
         let network = create("lenet5", &Options::default(), &Device::flex()).unwrap();
-        let error = Fused::new(&Doubled { network }, [1, 32, 32], LinearPrecision::Single).err().unwrap();
+        let error = Fused::new(&Doubled { network }, [1, 32, 32], Precision::F32).err().unwrap();
         assert!(matches!(error, InferenceError::Compile(CompileError::Opaque { .. })), "{error}");
         assert!(error.to_string().contains("'double'"), "{error}");
     }
@@ -344,7 +376,7 @@ mod tests {
         // Loading into the network, or training it, changes the network alone.
         let device = Device::flex();
         let network = create("lenet5", &Options::default(), &device).unwrap();
-        let inference = Inference::new(network.clone(), LinearPrecision::Single).unwrap();
+        let inference = Inference::new(network.clone(), Precision::F32).unwrap();
         let images = Tensor::random([2, 1, 32, 32], Distribution::Normal(0.0, 1.0), &device);
         let values = |logits: Tensor<2>| logits.into_data().try_into_vec::<f32>().unwrap();
         let before = values(inference.predict(images.clone()).unwrap());
@@ -358,7 +390,7 @@ mod tests {
         assert_eq!(values(loaded.forward(images.clone())), expected, "the loaded network has the file's weights");
         assert_eq!(values(inference.predict(images.clone()).unwrap()), before);
         // What is made of the loaded network has them, too.
-        let inference = Inference::new(loaded, LinearPrecision::Single).unwrap();
+        let inference = Inference::new(loaded, Precision::F32).unwrap();
         for (value, expected) in values(inference.predict(images).unwrap()).iter().zip(&expected) {
             assert!((value - expected).abs() < 1e-5, "{value}, the network itself gives {expected}");
         }
@@ -368,7 +400,7 @@ mod tests {
     fn images_of_another_kind_are_an_error() {
         let device = Device::flex();
         let network = create("lenet5", &Options::default(), &device).unwrap();
-        let fused = Fused::new(&network, network.input(), LinearPrecision::Half).unwrap();
+        let fused = Fused::new(&network, network.input(), Precision::LinearF16).unwrap();
         let error = fused.forward(Tensor::zeros([1, 3, 32, 32], &device)).err().map(|error| error.to_string());
         assert_eq!(error.as_deref(), Some("the network takes 1 channels and is given 3"));
     }

@@ -31,7 +31,7 @@ mod widths;
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing, record};
 pub use convzoo_blocks as blocks;
 pub use error::ModelError;
-pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, LinearPrecision, Predict};
+pub use fused::{Fused, FusedProfile, FusedStage, Inference, InferenceError, Precision, Predict};
 pub use names::{StateEntry, layer_names, tensor_names};
 pub use published::{Published, SERVER, published};
 pub use registry::*;

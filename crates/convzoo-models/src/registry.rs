@@ -7,7 +7,7 @@ pub(crate) use crate::families::Build;
 use crate::families::{FAMILIES, Family};
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
-    Classifier, FeatureInfo, Inference, InferenceError, LinearPrecision, ModelError, Outputs, Preprocessing, Published,
+    Classifier, FeatureInfo, Inference, InferenceError, ModelError, Outputs, Precision, Preprocessing, Published,
     StateEntry, Summary, feature_info, features, names, summarize,
 };
 
@@ -311,7 +311,7 @@ impl Network {
     /// # Errors
     /// It cannot be fused where it should be.
     pub fn for_inference(self) -> Result<Inference, InferenceError> {
-        Inference::new(self, LinearPrecision::Single)
+        Inference::new(self, Precision::F32)
     }
 
     /// Channels, height and width of the images it was made for, or that its weights were trained for.

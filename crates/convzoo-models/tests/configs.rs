@@ -9,7 +9,7 @@ use convzoo_blocks::{AdaptiveAvgPool2d, ConvUnit, ConvUnitConfig, FeatureMap, Gl
 use convzoo_models::families::alexnet_2012::AlexNet2012Config;
 use convzoo_models::families::resnet::{ResNetBlock, ResNetConfig};
 use convzoo_models::families::vgg::VggConfig;
-use convzoo_models::{Classifier, Fused, LinearPrecision, Options, create, summarize, weights};
+use convzoo_models::{Classifier, Fused, Options, Precision, create, summarize, weights};
 
 /// A convolution, two more with a skip connection around them, and a linear layer.
 #[derive(Module, Debug)]
@@ -74,7 +74,7 @@ fn does_all<N: Classifier + std::fmt::Debug>(make: impl Fn(&Device) -> N) -> (us
     let field = summary.layers.iter().filter_map(|layer| layer.receptive_field[0]).max().unwrap();
 
     let logits = values(network.forward(images(&device)));
-    let compiled = Fused::new(&network, [3, 32, 32], LinearPrecision::Single).unwrap();
+    let compiled = Fused::new(&network, [3, 32, 32], Precision::F32).unwrap();
     for (compiled, logit) in values(compiled.forward(images(&device)).unwrap()).iter().zip(&logits) {
         assert!((compiled - logit).abs() < 1e-4 * (1.0 + logit.abs()), "compiled {compiled}, computed {logit}");
     }

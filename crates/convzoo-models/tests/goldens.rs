@@ -13,7 +13,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
-use convzoo_models::{Classifier, Fused, LinearPrecision, Opt, Options, StateEntry, variant};
+use convzoo_models::{Classifier, Fused, Opt, Options, Precision, StateEntry, variant};
 use serde_json::Value;
 
 fn folder() -> PathBuf {
@@ -94,7 +94,7 @@ fn agrees(name: &str) {
     assert!(error < 1e-4, "{name}: logits differ by {error:.2e} relative");
     println!("{name}: logits within {error:.1e} relative");
 
-    let fused = Fused::new(&network, network.input(), LinearPrecision::Single).unwrap();
+    let fused = Fused::new(&network, network.input(), Precision::F32).unwrap();
     let logits = fused.forward(common::input(shape, &device)).unwrap().into_data().try_into_vec::<f32>().unwrap();
     let error = relative_error(&logits, &expected);
     assert!(error < 1e-4, "{name}: fused logits differ by {error:.2e} relative");

@@ -5,12 +5,12 @@ use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Tensor;
-use convzoo_blocks::graph::Operation;
+use convzoo_blocks::graph::{Graph, Operation};
 use convzoo_blocks::{Observer, Step, observe};
 use npyz::{NpyWriter, WriteOptions, WriterBuilder};
 use thiserror::Error;
 
-use crate::{Classifier, ModelError};
+use crate::{Classifier, Fused, InferenceError, ModelError, Precision};
 
 /// Penultimate features, `[batch, features]`, and logits, `[batch, classes]`, of images `[batch, channels, height,
 /// width]`.
@@ -34,15 +34,47 @@ pub fn embed<N: Classifier>(network: &N, images: Tensor<4>) -> Result<(Tensor<2>
         }
     }
     let [_, channels, height, width] = images.dims();
-    let graph = network.graph([channels, height, width])?;
-    let weighted = |operation: &Operation| matches!(operation, Operation::Conv2d { .. } | Operation::Linear { .. });
-    let last = graph.nodes().iter().rposition(|node| weighted(&node.operation));
-    let node = last.expect("a classifier ends in a layer with weights");
+    let node = last_weighted(&network.graph([channels, height, width])?);
     let mut penultimate = Penultimate { node, input: None };
     let network = network.valid();
     let logits = observe(&mut penultimate, images.without_autodiff(), |images| network.forward(images));
     let input = penultimate.input.expect("a pass runs the operations of its graph");
     Ok((input.mean_dims(&[2, 3]).flatten(1, 3), logits))
+}
+
+/// The last node of a classifier's graph that has weights.
+fn last_weighted(graph: &Graph) -> usize {
+    let weighted = |operation: &Operation| matches!(operation, Operation::Conv2d { .. } | Operation::Linear { .. });
+    let last = graph.nodes().iter().rposition(|node| weighted(&node.operation));
+    last.expect("a classifier ends in a layer with weights")
+}
+
+/// A network that [`embed`]s in a precision of compiled networks, on flex with convzoo's kernels.
+pub struct FusedEmbedding {
+    features: Fused,
+    logits: Fused,
+}
+
+impl FusedEmbedding {
+    /// Fuses a network for images of `[channels, height, width]`.
+    ///
+    /// # Errors
+    /// The network does not take such images, or has an operation that the kernels do not have.
+    pub fn new<N: Classifier>(network: &N, image: [usize; 3], precision: Precision) -> Result<Self, InferenceError> {
+        let graph = network.graph(image)?;
+        let before = graph.nodes()[last_weighted(&graph)].inputs[0];
+        let up_to = |node| Fused::up_to(network, &graph, node, precision);
+        Ok(Self { features: up_to(before)?, logits: up_to(graph.nodes().len() - 1)? })
+    }
+
+    /// What [`embed`] returns.
+    ///
+    /// # Errors
+    /// The network does not take such images.
+    pub fn embed(&self, images: Tensor<4>) -> Result<(Tensor<2>, Tensor<2>), InferenceError> {
+        let features = self.features.maps(images.clone())?;
+        Ok((features.mean_dims(&[2, 3]).flatten(1, 3), self.logits.forward(images)?))
+    }
 }
 
 /// Why features cannot be written or read again.

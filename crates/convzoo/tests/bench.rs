@@ -196,20 +196,22 @@ fn a_fused_networks_profile_has_its_stages_and_the_least_they_take() {
 }
 
 #[test]
-fn linear_layers_in_f16_are_rows_of_their_own() {
+fn precisions_are_rows_of_their_own() {
     let folder = temp();
-    let rows = bench(folder.path(), &["lenet5", "--devices", &DEVICES.join(","), "--linear", "f32,f16"]);
-    let linear: Vec<_> = rows.iter().map(|row| row["linear"].as_str()).collect();
-    assert_eq!(linear, [None, Some("f16")].repeat(DEVICES.len()));
-    assert!(rows.iter().take(3).all(|row| number(row, "median_ms") > 0.0), "{rows:?}");
+    let names = ["f32", "linear-f16", "bf16"];
+    let rows = bench(folder.path(), &["lenet5", "--devices", &DEVICES.join(","), "--precision", &names.join(",")]);
+    let precisions: Vec<_> = rows.iter().map(|row| row["precision"].as_str().unwrap()).collect();
+    assert_eq!(precisions, names.repeat(DEVICES.len()));
+    assert!(rows.iter().take(4).all(|row| number(row, "median_ms") > 0.0), "{rows:?}");
     if cfg!(feature = "ndarray") {
-        assert_eq!(rows[3]["error"], "--linear f16 needs --device flex with its kernels on");
+        let error = "the precision linear-f16 needs the device flex with convzoo's kernels on";
+        assert_eq!(rows[4]["error"], error);
     }
     let train = convzoo(
         folder.path(),
-        &["bench", "lenet5", "--devices", "flex", "--mode", "train", "--linear", "f16", "--json"],
+        &["bench", "lenet5", "--devices", "flex", "--mode", "train", "--precision", "linear-f16", "--json"],
     );
-    assert_eq!(parse(&train)[0]["error"], "--linear f16 is for inference with --precision f32");
+    assert_eq!(parse(&train)[0]["error"], "the precision linear-f16 is for inference");
 }
 
 #[test]

@@ -340,15 +340,20 @@ fn training_on_the_embedded_digits_reaches_97_percent_and_eval_agrees() {
         let trained = epochs[best - 1]["test"]["loss"].as_f64().unwrap();
         assert!((loss - trained).abs() < 1e-4, "{device}: eval says loss {loss}, training {trained}");
     }
-    let half = |device| {
-        ["eval", "lenet5", "--weights", weights, "--data", "digits", "--json", "--device", device, "--linear", "f16"]
+    let eval_in = |precision, device| {
+        let eval = ["eval", "lenet5", "--weights", weights, "--data", "digits", "--json", "--device", device];
+        [&eval[..], &["--precision", precision]].concat()
     };
-    let loss = json(folder.path(), &half("flex"))["loss"].as_f64().unwrap();
     let trained = epochs[best - 1]["test"]["loss"].as_f64().unwrap();
-    assert!((1e-9..1e-3).contains(&(loss - trained).abs()), "in f16 eval says loss {loss}, training {trained}");
+    for (precision, differences) in [("linear-f16", 1e-9..1e-3), ("bf16", 1e-6..1e-2)] {
+        let eval = json(folder.path(), &eval_in(precision, "flex"));
+        let (loss, top1) = (eval["loss"].as_f64().unwrap(), eval["top1"].as_f64().unwrap());
+        assert!(differences.contains(&(loss - trained).abs()), "{precision}: loss {loss}, training {trained}");
+        assert!((top1 - accuracy).abs() < 2.0 / 360.0, "{precision}: top-1 {top1}, training {accuracy}");
+    }
     if cfg!(feature = "ndarray") {
-        let told = error(folder.path(), &half("ndarray"));
-        assert!(told.contains("--linear f16 needs --device flex with its kernels on"), "{told}");
+        let told = error(folder.path(), &eval_in("bf16", "ndarray"));
+        assert!(told.contains("the precision bf16 needs the device flex with convzoo's kernels on"), "{told}");
     }
     let mut left: Vec<_> = entries(&folder.path().join("runs/lenet5-digits")).into_iter().collect();
     left.retain(|path| path.is_file());

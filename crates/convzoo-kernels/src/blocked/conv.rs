@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use half::bf16;
+
 pub use super::depthwise::DepthwiseConv;
 use super::depthwise::DepthwiseRows;
 pub use super::direct::DirectConv;
@@ -12,6 +14,7 @@ pub use super::winograd::WinogradConv;
 use super::winograd::WinogradOperation;
 use crate::conv::ConvShape;
 use crate::elementwise::Activation;
+use crate::number::Numbers;
 use crate::winograd::WinogradTile;
 use crate::{Isa, KernelError, Layout, Operation};
 
@@ -49,7 +52,8 @@ pub struct Epilogue {
 }
 
 impl Conv {
-    /// Packs a weight `[outputs, inputs / groups, height, width]` and a bias `[outputs]`.
+    /// Packs a weight `[outputs, inputs / groups, height, width]` and a bias `[outputs]`, for inputs and outputs of
+    /// `numbers`. Images in NCHW order, [`Algorithm::Planar`]'s inputs, are of `f32`, and so are its weights.
     ///
     /// # Errors
     /// The shape is invalid, the slices do not have it, or the algorithm is not for it.
@@ -57,15 +61,28 @@ impl Conv {
         isa: Isa,
         shape: ConvShape,
         algorithm: Algorithm,
+        numbers: Numbers,
         weight: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
         shape.check(weight, bias)?;
-        Ok(match algorithm {
-            Algorithm::Direct => Self::Direct(Arc::new(DirectConv::new(isa, shape, isa.lanes(), weight, bias))),
-            Algorithm::Planar => Self::Direct(Arc::new(DirectConv::new(isa, shape, 1, weight, bias))),
-            Algorithm::Depthwise => Self::Depthwise(Arc::new(DepthwiseConv::new(isa, shape, weight, bias)?)),
-            Algorithm::Winograd(tile) => Self::Winograd(Arc::new(WinogradConv::new(isa, shape, tile, weight, bias)?)),
+        Ok(match (algorithm, numbers) {
+            (Algorithm::Direct, Numbers::F32) => {
+                Self::Direct(Arc::new(DirectConv::new::<f32>(isa, shape, isa.lanes(), weight, bias)))
+            }
+            (Algorithm::Direct, Numbers::Bf16) => {
+                Self::Direct(Arc::new(DirectConv::new::<bf16>(isa, shape, isa.lanes(), weight, bias)))
+            }
+            (Algorithm::Planar, _) => Self::Direct(Arc::new(DirectConv::new::<f32>(isa, shape, 1, weight, bias))),
+            (Algorithm::Depthwise, Numbers::F32) => {
+                Self::Depthwise(Arc::new(DepthwiseConv::new::<f32>(isa, shape, weight, bias)?))
+            }
+            (Algorithm::Depthwise, Numbers::Bf16) => {
+                Self::Depthwise(Arc::new(DepthwiseConv::new::<bf16>(isa, shape, weight, bias)?))
+            }
+            (Algorithm::Winograd(tile), _) => {
+                Self::Winograd(Arc::new(WinogradConv::new(isa, shape, tile, numbers, weight, bias)?))
+            }
         })
     }
 
@@ -101,6 +118,12 @@ impl Conv {
         if input.halo < shape.padding[1] {
             return Err(KernelError::Window { operation: "convolution", what: "a halo narrower than its padding" });
         }
+        let numbers = self.numbers();
+        let planes = matches!(self, Self::Direct(conv) if conv.is_planar());
+        let right = |layout: &Layout| layout.numbers == numbers || planes;
+        if input.numbers != numbers || ![Some(output), epilogue.sum].iter().flatten().all(right) {
+            return Err(KernelError::Numbers { operation: "convolution" });
+        }
         let job = Job { input, output, epilogue };
         Ok(match self {
             Self::Direct(conv) => Box::new(DirectOperation::new(conv.clone(), job, threads)),
@@ -112,12 +135,21 @@ impl Conv {
         })
     }
 
-    /// Weights as they are packed, with the zeros that fill vectors.
-    pub(crate) fn packed_weights(&self) -> usize {
+    /// Bytes of the weights as they are packed, with the zeros that fill vectors.
+    pub fn weight_bytes(&self) -> usize {
         match self {
-            Self::Direct(conv) => conv.packed_weights(),
-            Self::Depthwise(conv) => conv.packed_weights(),
-            Self::Winograd(conv) => conv.packed_weights(),
+            Self::Direct(conv) => conv.weight_bytes(),
+            Self::Depthwise(conv) => conv.weight_bytes(),
+            Self::Winograd(conv) => conv.weight_bytes(),
+        }
+    }
+
+    /// The numbers of its input.
+    fn numbers(&self) -> Numbers {
+        match self {
+            Self::Direct(conv) => conv.numbers,
+            Self::Depthwise(conv) => conv.numbers,
+            Self::Winograd(conv) => conv.numbers,
         }
     }
 

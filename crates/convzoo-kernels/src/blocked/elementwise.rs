@@ -5,6 +5,7 @@ use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::elementwise::{Activation, Apply, ScaleShift, cut};
 use crate::error::check_length;
 use crate::memory::pad_channels;
+use crate::number::Number;
 use crate::simd::Simd;
 use crate::{Buffer, Isa, KernelError, Layout, Operation};
 
@@ -43,13 +44,19 @@ struct Elementwise {
 
 impl RowKernel for Elementwise {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    ) {
         let Layouts { inputs: shapes, output: shape } = layouts;
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
         unsafe {
             let first = inputs[0].add(shapes[0].at(at.image, at.block, at.row));
             for x in 0..shape.width {
-                let mut value = S::load(first.add(x * S::LANES));
+                let mut value = I::load::<S>(first.add(x * S::LANES));
                 if let Some([scale, shift]) = &self.affine {
                     let channel = at.block * S::LANES;
                     value =
@@ -57,11 +64,11 @@ impl RowKernel for Elementwise {
                 }
                 for (other, layout) in inputs.iter().zip(shapes).skip(1) {
                     let other = other.add(layout.at(at.image, at.block, at.row) + x * S::LANES);
-                    value = S::add(value, S::load(other));
+                    value = S::add(value, I::load::<S>(other));
                 }
-                S::store(output.add(x * S::LANES), cut::<S>(self.activation.bounds(), value));
+                O::store::<S>(output.add(x * S::LANES), cut::<S>(self.activation.bounds(), value));
             }
-            self.activation.finish::<S>(output, shape.width, shape.block_channels(at.block));
+            self.activation.finish::<S, O>(output, shape.width, shape.block_channels(at.block));
         }
     }
 }
@@ -87,14 +94,20 @@ struct Gate;
 
 impl RowKernel for Gate {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    ) {
         let [maps, gates] = &layouts.inputs[..] else { return };
         // SAFETY: the shapes have been checked, and the pointers are valid for the layouts.
         unsafe {
-            let gate = S::load(inputs[1].add(gates.at(at.image, at.block, 0)));
+            let gate = I::load::<S>(inputs[1].add(gates.at(at.image, at.block, 0)));
             let from = inputs[0].add(maps.at(at.image, at.block, at.row));
             for x in 0..maps.width {
-                S::store(output.add(x * S::LANES), S::mul(S::load(from.add(x * S::LANES)), gate));
+                O::store::<S>(output.add(x * S::LANES), S::mul(I::load::<S>(from.add(x * S::LANES)), gate));
             }
         }
     }

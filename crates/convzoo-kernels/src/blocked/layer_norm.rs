@@ -1,8 +1,11 @@
 //! Layer normalization over the channels of each pixel.
 #![allow(unsafe_code)]
 
+use half::bf16;
+
 use crate::error::check_length;
 use crate::memory::pad_channels;
+use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
 use crate::{Buffer, Isa, KernelError, Layout, Operation};
@@ -29,7 +32,7 @@ pub fn layer_norm(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    if input.shape() != output.shape() {
+    if input.shape() != output.shape() || input.numbers != output.numbers {
         let shape = |layout: Layout| [layout.channels, layout.height, layout.width];
         let (left, right) = (shape(input), shape(output));
         return Err(KernelError::Shapes { operation: "layer normalization", left, right });
@@ -76,28 +79,40 @@ impl Operation for LayerNormOperation {
         self.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.input.numbers {
+                Numbers::F32 => self.run_on::<f32>(task, inputs[0].cast(), output.cast()),
+                Numbers::Bf16 => self.run_on::<bf16>(task, inputs[0].cast(), output.cast()),
+            }
+        }
+    }
+}
+
+impl LayerNormOperation {
+    unsafe fn run_on<N: Number>(&self, task: usize, input: *const N, output: *mut N) {
         let (image, band) = (task / self.bands, task % self.bands);
         for row in piece(self.output.height, self.bands, band) {
             // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
-            unsafe { self.isa.call(Row { operation: self, image, row, input: inputs[0], output }) }
+            unsafe { N::call(self.isa, Row { operation: self, image, row, input, output }) }
         }
     }
 }
 
 /// A row of an image.
-struct Row<'a> {
+struct Row<'a, N> {
     operation: &'a LayerNormOperation,
     image: usize,
     row: usize,
-    input: *const f32,
-    output: *mut f32,
+    input: *const N,
+    output: *mut N,
 }
 
 /// Pixels whose sums run side by side.
 const PIXELS: usize = 4;
 
-impl Kernel for Row<'_> {
+impl<N: Number> Kernel for Row<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -123,33 +138,33 @@ impl Kernel for Row<'_> {
     }
 }
 
-impl Row<'_> {
-    /// `N` neighboring pixels.
+impl<N: Number> Row<'_, N> {
+    /// `P` neighboring pixels.
     #[inline(always)]
-    unsafe fn pixels<S: Simd, const N: usize>(&self, from: *const f32, to: *mut f32) {
+    unsafe fn pixels<S: Simd, const P: usize>(&self, from: *const N, to: *mut N) {
         let LayerNormOperation { weight, bias, present, epsilon, input, output, .. } = self.operation;
         let (blocks, count) = (input.blocks(), input.channels as f32);
         // SAFETY: the pixels exist in every block.
         unsafe {
-            let mut totals = [S::splat(0.0); N];
+            let mut totals = [S::splat(0.0); P];
             for block in 0..blocks {
                 let from = from.add(block * input.block());
                 for (p, total) in totals.iter_mut().enumerate() {
-                    *total = S::add(*total, S::load(from.add(p * S::LANES)));
+                    *total = S::add(*total, N::load::<S>(from.add(p * S::LANES)));
                 }
             }
             let means = totals.map(|total| S::sum(total) / count);
-            let mut squares = [S::splat(0.0); N];
+            let mut squares = [S::splat(0.0); P];
             for block in 0..blocks {
                 let from = from.add(block * input.block());
                 let present = S::load(present.as_ptr().add(block * S::LANES));
                 for (p, square) in squares.iter_mut().enumerate() {
-                    let distance = S::sub(S::load(from.add(p * S::LANES)), S::splat(means[p]));
+                    let distance = S::sub(N::load::<S>(from.add(p * S::LANES)), S::splat(means[p]));
                     let distance = S::mul(distance, present);
                     *square = S::mul_add(distance, distance, *square);
                 }
             }
-            let mut scales = [0.0; N];
+            let mut scales = [0.0; P];
             for (p, scale) in scales.iter_mut().enumerate() {
                 *scale = 1.0 / (S::sum(squares[p]) / count + epsilon).sqrt();
             }
@@ -157,10 +172,10 @@ impl Row<'_> {
                 let (weight, bias) = (weight.as_ptr().add(block * S::LANES), bias.as_ptr().add(block * S::LANES));
                 let (weight, bias) = (S::load(weight), S::load(bias));
                 let (from, to) = (from.add(block * input.block()), to.add(block * output.block()));
-                for p in 0..N {
-                    let distance = S::sub(S::load(from.add(p * S::LANES)), S::splat(means[p]));
+                for p in 0..P {
+                    let distance = S::sub(N::load::<S>(from.add(p * S::LANES)), S::splat(means[p]));
                     let value = S::mul_add(S::mul(distance, S::splat(scales[p])), weight, bias);
-                    S::store(to.add(p * S::LANES), value);
+                    N::store::<S>(to.add(p * S::LANES), value);
                 }
             }
         }

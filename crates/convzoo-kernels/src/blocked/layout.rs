@@ -1,6 +1,8 @@
 //! How a tensor in blocks of channels lies in memory.
 #![allow(unsafe_code)]
 
+use crate::number::{Number, Numbers};
+
 /// How a tensor `[batch, channels, height, width]` lies in memory: `[batch, blocks, height, halo + width + halo, lanes]`.
 ///
 /// A block is `lanes` neighboring channels; the last one may be partly empty, its other lanes zero. With one lane this
@@ -20,16 +22,23 @@ pub struct Layout {
     pub lanes: usize,
     /// Columns of zeros on each side of a row.
     pub halo: usize,
-    /// Floats from one image to the next.
+    /// What the values are.
+    pub numbers: Numbers,
+    /// Values from one image to the next.
     pub image: usize,
 }
 
 impl Layout {
-    /// Images that follow each other directly.
+    /// Images of `f32` that follow each other directly.
     pub fn new([batch, channels, height, width]: [usize; 4], lanes: usize, halo: usize) -> Self {
-        let mut layout = Self { batch, channels, height, width, lanes, halo, image: 0 };
+        let mut layout = Self { batch, channels, height, width, lanes, halo, numbers: Numbers::F32, image: 0 };
         layout.image = layout.blocks() * layout.block();
         layout
+    }
+
+    /// The same layout of other numbers.
+    pub fn of(self, numbers: Numbers) -> Self {
+        Self { numbers, ..self }
     }
 
     /// Blocks of channels.
@@ -42,19 +51,24 @@ impl Layout {
         self.lanes.min(self.channels - block * self.lanes)
     }
 
-    /// Floats from one row to the next.
+    /// Values from one row to the next.
     pub fn row(&self) -> usize {
         (self.width + 2 * self.halo) * self.lanes
     }
 
-    /// Floats from one block to the next.
+    /// Values from one block to the next.
     pub fn block(&self) -> usize {
         self.height * self.row()
     }
 
-    /// Floats that the tensor takes, from the first halo to the last.
+    /// Values that the tensor takes, from the first halo to the last.
     pub fn len(&self) -> usize {
         if self.batch == 0 { 0 } else { (self.batch - 1) * self.image + self.blocks() * self.block() }
+    }
+
+    /// Bytes that the tensor takes.
+    pub fn bytes(&self) -> usize {
+        self.len() * self.numbers.bytes()
     }
 
     /// Whether there is nothing in it.
@@ -77,7 +91,7 @@ impl Layout {
     /// # Safety
     /// `row` points to the first pixel of a row of a tensor of this layout.
     #[inline(always)]
-    pub(crate) unsafe fn clear_halo(&self, row: *mut f32) {
+    pub(crate) unsafe fn clear_halo<N: Number>(&self, row: *mut N) {
         let halo = self.halo * self.lanes;
         // SAFETY: the halo lies in the tensor, before the row's pixels and after them.
         unsafe {
@@ -91,24 +105,24 @@ impl Layout {
 ///
 /// # Panics
 /// A slice is shorter than its layout.
-pub fn pack(image: &[f32], layout: &Layout, block: usize, into: &mut [f32]) {
+pub(crate) fn pack<N: Number>(image: &[f32], layout: &Layout, block: usize, into: &mut [N]) {
     let (plane, lanes) = (layout.height * layout.width, layout.lanes);
     let channels = layout.block_channels(block);
     let image = &image[block * lanes * plane..][..channels * plane];
     let into = &mut into[..layout.block()];
     if lanes > 1 && channels < lanes {
-        into.fill(0.0);
+        into.fill(N::of(0.0));
     }
     for (y, row) in into.chunks_exact_mut(layout.row()).enumerate() {
         let (front, rest) = row.split_at_mut(layout.halo * lanes);
         let (pixels, back) = rest.split_at_mut(layout.width * lanes);
-        front.fill(0.0);
-        back.fill(0.0);
+        front.fill(N::of(0.0));
+        back.fill(N::of(0.0));
         for (c, from) in image.chunks_exact(plane).enumerate() {
             let from = &from[y * layout.width..][..layout.width];
             match lanes {
-                1 => pixels.copy_from_slice(from),
-                _ => pixels.iter_mut().skip(c).step_by(lanes).zip(from).for_each(|(to, from)| *to = *from),
+                1 => pixels.iter_mut().zip(from).for_each(|(to, from)| *to = N::of(*from)),
+                _ => pixels.iter_mut().skip(c).step_by(lanes).zip(from).for_each(|(to, from)| *to = N::of(*from)),
             }
         }
     }
@@ -118,13 +132,13 @@ pub fn pack(image: &[f32], layout: &Layout, block: usize, into: &mut [f32]) {
 ///
 /// # Panics
 /// A slice is shorter than its layout.
-pub fn unpack(from: &[f32], layout: &Layout, block: usize, image: &mut [f32]) {
+pub(crate) fn unpack<N: Number>(from: &[N], layout: &Layout, block: usize, image: &mut [f32]) {
     let (plane, lanes) = (layout.height * layout.width, layout.lanes);
     let image = &mut image[block * lanes * plane..][..layout.block_channels(block) * plane];
     for (c, to) in image.chunks_exact_mut(plane).enumerate() {
         for (row, to) in from.chunks_exact(layout.row()).zip(to.chunks_exact_mut(layout.width)) {
             let pixels = &row[layout.halo * lanes..][..layout.width * lanes];
-            to.iter_mut().zip(pixels.iter().skip(c).step_by(lanes)).for_each(|(to, from)| *to = *from);
+            to.iter_mut().zip(pixels.iter().skip(c).step_by(lanes)).for_each(|(to, from)| *to = from.value());
         }
     }
 }

@@ -3,14 +3,18 @@
 
 use std::sync::Arc;
 
+use half::bf16;
+
 use super::operation::Operation;
 use crate::elementwise::Activation;
 use crate::linear::{Dense, Linear, Products, ROWS, Vectors, Weight};
+use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
 use crate::{Isa, KernelError, Layout};
 
-/// A layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes.
+/// A layer on vectors `[batch, inputs, 1, 1]` in blocks of the instruction set's lanes; its outputs are `numbers`, of an input
+/// of `f32` such, too.
 ///
 /// # Errors
 /// The input is no vector of as many features.
@@ -19,6 +23,7 @@ pub fn linear(
     linear: Arc<Linear>,
     activation: Activation,
     input: Layout,
+    numbers: Numbers,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
     let operation = "a linear layer";
@@ -29,7 +34,8 @@ pub fn linear(
     if input.channels != linear.inputs() {
         return Err(KernelError::Channels { operation, expected: linear.inputs(), found: input.channels });
     }
-    let output = Layout::new([input.batch, linear.outputs(), 1, 1], isa.lanes(), 0);
+    let numbers = if input.numbers == Numbers::F32 { Numbers::F32 } else { numbers };
+    let output = Layout::new([input.batch, linear.outputs(), 1, 1], isa.lanes(), 0).of(numbers);
     let parts = (threads * 8).min(linear.outputs().div_ceil(ROWS)).max(1);
     Ok(Box::new(LinearOperation { linear, isa, activation, input, output, parts }))
 }
@@ -56,20 +62,13 @@ impl Operation for LinearOperation {
         self.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
-        // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
         unsafe {
-            if let Some(weight) = self.linear.sparse(self.input.batch) {
-                return self.product(task, weight, inputs[0], output);
-            }
-            let features = self.linear.inputs();
-            match &self.linear.weight {
-                Weight::Single(weight) => {
-                    self.product(task, &Dense { weight: weight.as_ptr(), inputs: features }, inputs[0], output)
-                }
-                Weight::Half(weight) => {
-                    self.product(task, &Dense { weight: weight.as_ptr(), inputs: features }, inputs[0], output)
-                }
+            match [self.input.numbers, self.output.numbers] {
+                [Numbers::F32, _] => self.run_on::<f32, f32>(task, inputs[0].cast(), output.cast()),
+                [Numbers::Bf16, Numbers::F32] => self.run_on::<bf16, f32>(task, inputs[0].cast(), output.cast()),
+                [Numbers::Bf16, Numbers::Bf16] => self.run_on::<bf16, bf16>(task, inputs[0].cast(), output.cast()),
             }
         }
     }
@@ -78,9 +77,32 @@ impl Operation for LinearOperation {
 impl LinearOperation {
     /// # Safety
     /// As [`Operation::run`].
-    unsafe fn product(&self, task: usize, weight: &impl Products, input: *const f32, output: *mut f32) {
+    unsafe fn run_on<I: Number, O: Number>(&self, task: usize, input: *const I, output: *mut O) {
         // SAFETY: the caller's promise.
-        unsafe { self.isa.call(Task { operation: self, task, weight, input, output }) }
+        unsafe {
+            if let Some(weight) = self.linear.sparse(self.input.batch) {
+                return self.product(task, weight, input, output);
+            }
+            let inputs = self.linear.inputs();
+            match &self.linear.weight {
+                Weight::Single(weight) => self.product(task, &Dense { weight: weight.as_ptr(), inputs }, input, output),
+                Weight::Half(weight) => self.product(task, &Dense { weight: weight.as_ptr(), inputs }, input, output),
+                Weight::Bf16(weight) => self.product(task, &Dense { weight: weight.as_ptr(), inputs }, input, output),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Operation::run`].
+    unsafe fn product<I: Number, O: Number>(
+        &self,
+        task: usize,
+        weight: &impl Products,
+        input: *const I,
+        output: *mut O,
+    ) {
+        // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
+        unsafe { I::call(self.isa, Task { operation: self, task, weight, input, output }) }
     }
 
     /// The outputs of a task; the last one also clears the empty lanes after them.
@@ -88,7 +110,7 @@ impl LinearOperation {
     /// # Safety
     /// The pointer is valid for the output's layout, of blocks of so many lanes.
     #[inline(always)]
-    unsafe fn rows(&self, task: usize, output: *mut f32, lanes: usize) -> std::ops::Range<usize> {
+    unsafe fn rows<O: Number>(&self, task: usize, output: *mut O, lanes: usize) -> std::ops::Range<usize> {
         let outputs = self.linear.outputs();
         if task + 1 == self.parts {
             for image in 0..self.output.batch {
@@ -104,15 +126,15 @@ impl LinearOperation {
     }
 }
 
-struct Task<'a, W> {
+struct Task<'a, W, I, O> {
     operation: &'a LinearOperation,
     task: usize,
     weight: &'a W,
-    input: *const f32,
-    output: *mut f32,
+    input: *const I,
+    output: *mut O,
 }
 
-impl<W: Products> Kernel for Task<'_, W> {
+impl<W: Products, I: Number, O: Number> Kernel for Task<'_, W, I, O> {
     type Output = ();
 
     #[inline(always)]

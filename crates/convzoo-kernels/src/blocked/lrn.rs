@@ -3,6 +3,7 @@
 
 use super::rows::{ByRows, Layouts, Place, RowKernel};
 use crate::lrn::LocalResponse;
+use crate::number::Number;
 use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, KernelError, Layout, Operation};
 
@@ -32,7 +33,13 @@ struct LocalResponseRows(LocalResponse);
 
 impl RowKernel for LocalResponseRows {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    ) {
         let Place { image, block, row } = at;
         let LocalResponse { size, alpha, beta, k } = self.0;
         let shape = &layouts.inputs[0];
@@ -48,7 +55,7 @@ impl RowKernel for LocalResponseRows {
                 for neighbor in 0..3 {
                     if (1..=shape.blocks()).contains(&(block + neighbor)) {
                         let step = shape.block() as isize * (neighbor as isize - 1);
-                        let value = S::load(pixel.offset(step));
+                        let value = I::load::<S>(pixel.offset(step));
                         S::store(squares.as_mut_ptr().add(neighbor * S::LANES), S::mul(value, value));
                     }
                 }
@@ -57,7 +64,7 @@ impl RowKernel for LocalResponseRows {
                     total = S::add(total, S::load(squares.as_ptr().add(channel)));
                 }
                 let base = S::mul_add(S::splat(share), total, S::splat(k));
-                let value = S::load(pixel);
+                let value = I::load::<S>(pixel);
                 let result = if beta == 0.75 {
                     let root = S::sqrt(base);
                     S::div(value, S::mul(root, S::sqrt(root)))
@@ -69,7 +76,7 @@ impl RowKernel for LocalResponseRows {
                     }
                     S::div(value, S::load(bases.as_ptr()))
                 };
-                S::store(output.add(x * S::LANES), result);
+                O::store::<S>(output.add(x * S::LANES), result);
             }
         }
     }

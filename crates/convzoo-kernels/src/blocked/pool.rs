@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::rows::{ByRows, Layouts, Place, RowKernel};
+use crate::number::Number;
 use crate::pool::{PoolShape, Window};
 use crate::simd::Simd;
 use crate::{Isa, KernelError, Layout, Operation};
@@ -36,7 +37,13 @@ struct PoolRows {
 
 impl RowKernel for PoolRows {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    ) {
         let (rows, shape) = (self.rows[at.row], &layouts.inputs[0]);
         // SAFETY: windows lie on the image, and the pointers are valid for the layouts.
         unsafe {
@@ -46,7 +53,7 @@ impl RowKernel for PoolRows {
                 for row in rows.start..rows.end {
                     let mut pixel = input.add(row * shape.row() + columns.start * S::LANES);
                     for _ in columns.start..columns.end {
-                        let value = S::load(pixel);
+                        let value = I::load::<S>(pixel);
                         total = if self.max { S::max_or_nan(total, value) } else { S::add(total, value) };
                         pixel = pixel.wrapping_add(S::LANES);
                     }
@@ -54,7 +61,7 @@ impl RowKernel for PoolRows {
                 if !self.max {
                     total = S::div(total, S::splat(rows.divisor * columns.divisor));
                 }
-                S::store(output.add(x * S::LANES), total);
+                O::store::<S>(output.add(x * S::LANES), total);
             }
         }
     }

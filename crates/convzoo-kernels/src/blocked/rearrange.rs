@@ -1,10 +1,14 @@
 //! Copies between layouts: of images, channels in another order, flattening.
 #![allow(unsafe_code)]
 
+use half::bf16;
+
+use super::layout::pack;
 use super::rows::{ByRows, Layouts, Place, RowKernel};
+use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::Simd;
-use crate::{Isa, KernelError, Layout, Operation, pack};
+use crate::{Isa, KernelError, Layout, Operation};
 
 /// Copies images `[batch, channels, height, width]` into a layout.
 pub struct Pack(pub Layout);
@@ -22,13 +26,25 @@ impl Operation for Pack {
         self.0
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.0.numbers {
+                Numbers::F32 => self.run_on(task, inputs[0].cast(), output.cast::<f32>()),
+                Numbers::Bf16 => self.run_on(task, inputs[0].cast(), output.cast::<bf16>()),
+            }
+        }
+    }
+}
+
+impl Pack {
+    unsafe fn run_on<N: Number>(&self, task: usize, images: *const f32, output: *mut N) {
         let (image, block) = (task / self.0.blocks(), task % self.0.blocks());
         let len = self.0.channels * self.0.height * self.0.width;
         // SAFETY: the pointers are valid for the layouts, and each task has a block of the output to itself.
         let (from, into) = unsafe {
             (
-                std::slice::from_raw_parts(inputs[0].add(image * len), len),
+                std::slice::from_raw_parts(images.add(image * len), len),
                 std::slice::from_raw_parts_mut(
                     output.add(image * self.0.image + block * self.0.block()),
                     self.0.block(),
@@ -88,7 +104,13 @@ struct Gather {
 
 impl RowKernel for Gather {
     #[inline(always)]
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    ) {
         let Place { image, block, row } = at;
         let channels = layouts.output.block_channels(block);
         let sources = &self.sources[block * S::LANES..][..channels];
@@ -98,9 +120,10 @@ impl RowKernel for Gather {
         unsafe {
             let layout = &layouts.inputs[first];
             let neighbors = sources.iter().enumerate().all(|(lane, source)| *source == (first, channel + lane));
-            if neighbors && channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
+            let same = size_of::<I>() == size_of::<O>();
+            if same && neighbors && channel % S::LANES == 0 && layout.block_channels(channel / S::LANES) == channels {
                 let from = inputs[first].add(layout.at(image, channel / S::LANES, row));
-                output.copy_from_nonoverlapping(from, width * S::LANES);
+                output.copy_from_nonoverlapping(from.cast(), width * S::LANES);
                 return;
             }
             if channels < S::LANES {
@@ -110,7 +133,7 @@ impl RowKernel for Gather {
                 let layout = &layouts.inputs[*input];
                 let from = inputs[*input].add(layout.at(image, channel / S::LANES, row) + channel % S::LANES);
                 for x in 0..width {
-                    *output.add(x * S::LANES + lane) = *from.add(x * S::LANES);
+                    *output.add(x * S::LANES + lane) = O::of((*from.add(x * S::LANES)).value());
                 }
             }
         }
@@ -126,10 +149,10 @@ pub struct Flatten {
 }
 
 impl Flatten {
-    /// From any layout into blocks of as many lanes.
+    /// From any layout into blocks of as many lanes, of the same numbers.
     pub fn new(input: Layout, threads: usize) -> Self {
         let features = input.channels * input.height * input.width;
-        let output = Layout::new([input.batch, features, 1, 1], input.lanes, 0);
+        let output = Layout::new([input.batch, features, 1, 1], input.lanes, 0).of(input.numbers);
         Self { input, output, parts: (threads * 2).min(input.blocks()).max(1) }
     }
 }
@@ -147,7 +170,19 @@ impl Operation for Flatten {
         self.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.input.numbers {
+                Numbers::F32 => self.run_on::<f32>(task, inputs[0].cast(), output.cast()),
+                Numbers::Bf16 => self.run_on::<bf16>(task, inputs[0].cast(), output.cast()),
+            }
+        }
+    }
+}
+
+impl Flatten {
+    unsafe fn run_on<N: Number>(&self, task: usize, input: *const N, output: *mut N) {
         let (image, part) = (task / self.parts, task % self.parts);
         let Layout { height, width, lanes, .. } = self.input;
         let blocks = piece(self.input.blocks(), self.parts, part);
@@ -162,7 +197,7 @@ impl Operation for Flatten {
             for block in blocks {
                 for c in 0..self.input.block_channels(block) {
                     for y in 0..height {
-                        let from = inputs[0].add(self.input.at(image, block, y) + c);
+                        let from = input.add(self.input.at(image, block, y) + c);
                         let into = into.add(((block * lanes + c) * height + y) * width);
                         for x in 0..width {
                             *into.add(x) = *from.add(x * lanes);

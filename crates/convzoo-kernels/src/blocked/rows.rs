@@ -1,17 +1,27 @@
 //! Operations that make the rows of each block of their output independently.
 #![allow(unsafe_code)]
 
+use half::bf16;
+
+use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
 use crate::{Isa, Layout, Operation};
 
 /// A computation that makes the rows of each block of its output independently.
 pub(crate) trait RowKernel: Send + Sync {
-    /// Makes one row but for its halo. Implementations are `#[inline(always)]`.
+    /// Makes one row of numbers `O`, but for its halo, from inputs of numbers `I`. Implementations are
+    /// `#[inline(always)]`.
     ///
     /// # Safety
     /// The row exists, `output` points to its first pixel, and `inputs` to tensors of the layouts.
-    unsafe fn row<S: Simd>(&self, layouts: &Layouts, at: Place, inputs: &[*const f32], output: *mut f32);
+    unsafe fn row<S: Simd, I: Number, O: Number>(
+        &self,
+        layouts: &Layouts,
+        at: Place,
+        inputs: &[*const I],
+        output: *mut O,
+    );
 }
 
 /// What a [`RowKernel`] reads and writes.
@@ -33,15 +43,19 @@ pub(crate) struct ByRows<K> {
     kernel: K,
     isa: Isa,
     layouts: Layouts,
+    /// Those of all inputs.
+    numbers: Numbers,
     /// Parts that the rows of a block are divided into.
     bands: usize,
 }
 
 impl<K: RowKernel> ByRows<K> {
+    /// All inputs are of the same numbers; those of `f32` make outputs of `f32`.
     pub fn new(kernel: K, isa: Isa, inputs: Vec<Layout>, output: Layout, threads: usize) -> Self {
         let blocks = (output.batch * output.blocks()).max(1);
         let bands = (threads * 4).div_ceil(blocks).clamp(1, output.height.max(1));
-        Self { kernel, isa, layouts: Layouts { inputs, output }, bands }
+        let numbers = inputs.first().map_or(output.numbers, |input| input.numbers);
+        Self { kernel, isa, layouts: Layouts { inputs, output }, numbers, bands }
     }
 }
 
@@ -59,20 +73,37 @@ impl<K: RowKernel> Operation for ByRows<K> {
         self.layouts.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
-        // SAFETY: the instruction set was found on this processor, and the pointers are the caller's promise.
-        unsafe { self.isa.call(Task { operation: self, task, inputs, output }) }
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match [self.numbers, self.layouts.output.numbers] {
+                [Numbers::F32, _] => self.run_on::<f32, f32>(task, inputs, output),
+                [Numbers::Bf16, Numbers::F32] => self.run_on::<bf16, f32>(task, inputs, output),
+                [Numbers::Bf16, Numbers::Bf16] => self.run_on::<bf16, bf16>(task, inputs, output),
+            }
+        }
     }
 }
 
-struct Task<'a, K> {
-    operation: &'a ByRows<K>,
-    task: usize,
-    inputs: &'a [*const f32],
-    output: *mut f32,
+impl<K: RowKernel> ByRows<K> {
+    unsafe fn run_on<I: Number, O: Number>(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the instruction set was found on this processor, the layouts say what the pointers are to, and the
+        // pointers are the caller's promise.
+        unsafe {
+            let inputs = std::slice::from_raw_parts(inputs.as_ptr().cast::<*const I>(), inputs.len());
+            I::call(self.isa, Task { operation: self, task, inputs, output: output.cast::<O>() })
+        }
+    }
 }
 
-impl<K: RowKernel> Kernel for Task<'_, K> {
+struct Task<'a, K, I, O> {
+    operation: &'a ByRows<K>,
+    task: usize,
+    inputs: &'a [*const I],
+    output: *mut O,
+}
+
+impl<K: RowKernel, I: Number, O: Number> Kernel for Task<'_, K, I, O> {
     type Output = ();
 
     #[inline(always)]
@@ -85,7 +116,7 @@ impl<K: RowKernel> Kernel for Task<'_, K> {
             // SAFETY: the row exists, and the pointers are valid for the layouts.
             unsafe {
                 let to = self.output.add(output.at(image, block, row));
-                kernel.row::<S>(layouts, Place { image, block, row }, self.inputs, to);
+                kernel.row::<S, I, O>(layouts, Place { image, block, row }, self.inputs, to);
                 output.clear_halo(to);
             }
         }

@@ -4,11 +4,14 @@
 use std::ptr;
 use std::sync::Arc;
 
+use half::bf16;
+
 use super::conv::Job;
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, Apply, cut};
 use crate::gemm::WeightMatrix;
 use crate::memory::pad_channels;
+use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::Simd;
 use crate::winograd::WinogradTile;
@@ -22,7 +25,8 @@ pub struct WinogradConv {
     isa: Isa,
     pub(super) shape: ConvShape,
     tile: WinogradTile,
-    /// `[element][output block, in pairs][input][block of the pair][lanes]`.
+    pub(super) numbers: Numbers,
+    /// `[element][output block, in pairs][input][block of the pair][lanes]`, in cells of the numbers.
     weights: Buffer,
     bias: Buffer,
 }
@@ -32,6 +36,7 @@ impl WinogradConv {
         isa: Isa,
         shape: ConvShape,
         tile: WinogradTile,
+        numbers: Numbers,
         weight: &[f32],
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
@@ -44,13 +49,37 @@ impl WinogradConv {
         let taps = [0, 1, 2, 3, 4, 5, 6, 7, 8];
         let matrix = WeightMatrix { weight, rows: outputs, channels: inputs, row: inputs * 9, channel: 9, taps: &taps };
         transform_weights(isa, tile, &matrix, &mut weights);
-        Ok(Self { isa, shape, tile, weights, bias: pad_channels(bias, 0.0, outputs, isa.lanes()) })
+        if numbers == Numbers::Bf16 {
+            weights = paired(&weights, shape.channels, isa.lanes());
+        }
+        Ok(Self { isa, shape, tile, numbers, weights, bias: pad_channels(bias, 0.0, outputs, isa.lanes()) })
     }
 
-    /// Weights as they are packed, with the zeros that fill vectors.
-    pub(crate) fn packed_weights(&self) -> usize {
-        self.weights.len()
+    /// Bytes of the weights as they are packed, with the zeros that fill vectors.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        size_of_val(&*self.weights)
     }
+}
+
+/// Transformed weights in pairs of neighboring inputs, rounded to bfloat16.
+fn paired(weights: &[f32], [inputs, outputs]: [usize; 2], lanes: usize) -> Buffer {
+    let (blocks, pairs) = (outputs.div_ceil(lanes), inputs.div_ceil(2));
+    let elements = weights.len() / (inputs * blocks * lanes);
+    let mut packed = Buffer::of::<bf16>(elements * 2 * pairs * blocks * lanes);
+    let to = packed.numbers_mut::<bf16>();
+    for element in 0..elements {
+        for first in (0..blocks).step_by(2) {
+            let width = (blocks - first).min(2) * lanes;
+            let from = &weights[(element * blocks + first) * inputs * lanes..];
+            let to = &mut to[(element * blocks + first) * 2 * pairs * lanes..];
+            for input in 0..inputs {
+                for lane in 0..width {
+                    to[(input / 2 * width + lane) * 2 + input % 2] = bf16::from_f32(from[input * width + lane]);
+                }
+            }
+        }
+    }
+    packed
 }
 
 /// Tiles that a task transforms at once, at most: what it reads and writes for each element stays in the second-level
@@ -102,15 +131,27 @@ impl Operation for WinogradOperation {
         self.job.output
     }
 
-    unsafe fn run(&self, task: usize, inputs: &[*const f32], output: *mut f32) {
+    unsafe fn run(&self, task: usize, inputs: &[*const u8], output: *mut u8) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self.conv.numbers {
+                Numbers::F32 => self.run_on::<f32>(task, inputs, output.cast()),
+                Numbers::Bf16 => self.run_on::<bf16>(task, inputs, output.cast()),
+            }
+        }
+    }
+}
+
+impl WinogradOperation {
+    unsafe fn run_on<N: Number>(&self, task: usize, inputs: &[*const u8], output: *mut N) {
         let Self { conv, job, tiles, .. } = self;
         let (chunk, part) = (task / self.parts, task % self.parts);
         let total = job.output.batch * tiles[0] * tiles[1];
         let output_blocks = job.output.blocks();
         let pairs = piece(output_blocks.div_ceil(2), self.parts, part);
-        let sum = job.epilogue.sum.zip(inputs.get(1).copied());
+        let sum = job.epilogue.sum.zip(inputs.get(1).map(|sum| sum.cast::<N>()));
         let pipeline = Pipeline {
-            source: &BlockedSource { layout: &job.input, input: inputs[0], padding: conv.shape.padding },
+            source: &BlockedSource { layout: &job.input, input: inputs[0].cast::<N>(), padding: conv.shape.padding },
             sink: &BlockedSink {
                 layout: &job.output,
                 output,
@@ -131,16 +172,17 @@ impl Operation for WinogradOperation {
 }
 
 /// Tiles of a tensor in blocks.
-struct BlockedSource<'a> {
+struct BlockedSource<'a, N> {
     layout: &'a Layout,
-    input: *const f32,
+    input: *const N,
     padding: [usize; 2],
 }
 
 // SAFETY: the tensor is only read.
-unsafe impl Sync for BlockedSource<'_> {}
+unsafe impl<N> Sync for BlockedSource<'_, N> {}
 
-impl Source for BlockedSource<'_> {
+impl<N: Number> Source for BlockedSource<'_, N> {
+    type Number = N;
     const BY_BLOCK: bool = true;
 
     #[inline(always)]
@@ -149,7 +191,7 @@ impl Source for BlockedSource<'_> {
         segment: &Segment,
         block: usize,
         _: *mut f32,
-        to: *mut f32,
+        to: *mut N,
         element: usize,
     ) {
         let layout = self.layout;
@@ -164,16 +206,16 @@ impl Source for BlockedSource<'_> {
                 let inside = top >= 0 && top + side <= height && left >= -halo && left + side <= width + halo;
                 let (row, size) = (layout.row() as isize, [height, width]);
                 let tile = BlockedTile { origin, row, size, side: T::INPUTS, top, left, inside };
-                to_elements::<S, T>(T::input::<S>, T::INPUTS, &tile, to.add(i * S::LANES), element);
+                to_elements::<S, T, N>(T::input::<S>, T::INPUTS, &tile, to.add(i * S::LANES), element);
             }
         }
     }
 }
 
 /// A tile of inputs in a block.
-struct BlockedTile {
+struct BlockedTile<N> {
     /// The block's first pixel, and the step to the next row.
-    origin: *const f32,
+    origin: *const N,
     row: isize,
     /// Height and width of the image.
     size: [isize; 2],
@@ -185,7 +227,7 @@ struct BlockedTile {
     inside: bool,
 }
 
-impl Square for BlockedTile {
+impl<N: Number> Square for BlockedTile<N> {
     #[inline(always)]
     unsafe fn row<S: Simd>(&self, y: usize) -> [S::Vector; MAX_INPUTS] {
         let &Self { origin, row, size: [height, width], side, top, left, inside } = self;
@@ -196,14 +238,14 @@ impl Square for BlockedTile {
             if inside {
                 let from = origin.offset(line * row + left * S::LANES as isize);
                 for (x, value) in values.iter_mut().enumerate().take(side) {
-                    *value = S::load(from.add(x * S::LANES));
+                    *value = N::load::<S>(from.add(x * S::LANES));
                 }
             } else if (0..height).contains(&line) {
                 let from = origin.offset(line * row);
                 for (x, value) in values.iter_mut().enumerate().take(side) {
                     let column = left + x as isize;
                     if (0..width).contains(&column) {
-                        *value = S::load(from.offset(column * S::LANES as isize));
+                        *value = N::load::<S>(from.offset(column * S::LANES as isize));
                     }
                 }
             }
@@ -213,19 +255,19 @@ impl Square for BlockedTile {
 }
 
 /// Where tiles of outputs go in a tensor in blocks, and what follows the convolution.
-struct BlockedSink<'a> {
+struct BlockedSink<'a, N> {
     layout: &'a Layout,
-    output: *mut f32,
+    output: *mut N,
     bias: &'a [f32],
-    sum: Option<(Layout, *const f32)>,
+    sum: Option<(Layout, *const N)>,
     activation: Activation,
     tiles: &'a [usize; 2],
 }
 
 // SAFETY: tasks write different tiles or blocks.
-unsafe impl Sync for BlockedSink<'_> {}
+unsafe impl<N> Sync for BlockedSink<'_, N> {}
 
-impl Sink for BlockedSink<'_> {
+impl<N: Number> Sink for BlockedSink<'_, N> {
     #[inline(always)]
     unsafe fn write<S: Simd, T: Transform>(
         &self,
@@ -259,7 +301,7 @@ impl Sink for BlockedSink<'_> {
             let pixels = (segment.tiles * T::OUTPUTS).min(layout.width - first);
             for y in 0..rows {
                 let to = self.output.add(at(layout, y) + first * S::LANES);
-                self.activation.finish::<S>(to, pixels, layout.block_channels(block));
+                self.activation.finish::<S, N>(to, pixels, layout.block_channels(block));
             }
             if segment.column + segment.tiles == self.tiles[1] {
                 for y in 0..rows {
@@ -271,19 +313,19 @@ impl Sink for BlockedSink<'_> {
 }
 
 /// A tile of outputs in a block.
-struct BlockedOutputs {
+struct BlockedOutputs<N> {
     /// Its first pixel, and the step to the next row.
-    output: *mut f32,
+    output: *mut N,
     row: usize,
     /// The same of what is added, or null.
-    sum: *const f32,
+    sum: *const N,
     sum_row: usize,
     width: usize,
     bias: *const f32,
     bounds: [f32; 2],
 }
 
-impl PutRow<MAX_OUTPUTS> for BlockedOutputs {
+impl<N: Number> PutRow<MAX_OUTPUTS> for BlockedOutputs<N> {
     #[inline(always)]
     unsafe fn put<S: Simd>(&self, y: usize, values: [S::Vector; MAX_OUTPUTS]) {
         // SAFETY: the row exists, and as many pixels as the width says.
@@ -293,9 +335,9 @@ impl PutRow<MAX_OUTPUTS> for BlockedOutputs {
             for (x, value) in values.into_iter().enumerate().take(self.width) {
                 let mut value = S::add(value, bias);
                 if !self.sum.is_null() {
-                    value = S::add(value, S::load(sum.add(x * S::LANES)));
+                    value = S::add(value, N::load::<S>(sum.add(x * S::LANES)));
                 }
-                S::store(output.add(x * S::LANES), cut::<S>(self.bounds, value));
+                N::store::<S>(output.add(x * S::LANES), cut::<S>(self.bounds, value));
             }
         }
     }

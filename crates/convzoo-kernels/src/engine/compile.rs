@@ -6,10 +6,10 @@ use super::{CompiledNetwork, Graph, Value};
 use crate::blocked::layer_norm::LayerNorm;
 use crate::conv::ConvShape;
 use crate::elementwise::{ScaleShift, fold_batch_norm};
-use crate::linear::{Linear, LinearPrecision};
+use crate::linear::Linear;
 use crate::lrn::LocalResponse;
 use crate::pool::{PoolKind, PoolShape};
-use crate::{KernelError, Values};
+use crate::{KernelError, Precision, Values};
 
 /// Why a network cannot be compiled.
 #[derive(Clone, Debug, Error, PartialEq)]
@@ -33,8 +33,8 @@ pub enum CompileError {
     Kernel(#[from] KernelError),
 }
 
-/// Compiles a network: batch norms are folded into convolutions, activations and sums computed with them. Linear layers
-/// keep their weights in `precision`; `values` gives each parameter of the graph.
+/// Compiles a network in a precision: batch norms are folded into convolutions, activations and sums computed with them;
+/// `values` gives each parameter of the graph. Its output is that of the node `output`.
 ///
 /// Stages of a [profile](super::ExecutionPlan::profile) are labeled with the nodes of the graph whose work they do.
 ///
@@ -42,12 +42,13 @@ pub enum CompileError {
 /// The graph has an opaque operation, `values` lacks a parameter, or the kernels do not take a layer.
 pub fn compile(
     graph: &graph::Graph,
-    precision: LinearPrecision,
+    output: usize,
+    precision: Precision,
     values: impl FnMut(&graph::Parameter) -> Option<Values>,
 ) -> Result<CompiledNetwork, CompileError> {
-    let mut compiler = Compiler { engine: Graph::new(graph.input()[0]), precision, values };
+    let mut compiler = Compiler { engine: Graph::new(graph.input()[0]).in_precision(precision), precision, values };
     let mut made: Vec<Value> = Vec::with_capacity(graph.nodes().len());
-    for (number, node) in graph.nodes().iter().enumerate() {
+    for (number, node) in graph.nodes().iter().enumerate().take(output + 1) {
         let inputs: Vec<Value> = node.inputs.iter().map(|input| made[*input]).collect();
         let channels = node.inputs.first().map_or(0, |input| graph.nodes()[*input].shape[0]);
         let value = compiler.node(number, node, &inputs, channels)?;
@@ -56,13 +57,13 @@ pub fn compile(
         }
         made.push(value);
     }
-    let output = made.last().copied().ok_or(KernelError::Missing("operation in the graph"))?;
+    let output = made.get(output).copied().ok_or(KernelError::Missing("operation in the graph"))?;
     Ok(compiler.engine.finish(output)?)
 }
 
 struct Compiler<F> {
     engine: Graph,
-    precision: LinearPrecision,
+    precision: Precision,
     values: F,
 }
 
@@ -144,7 +145,7 @@ impl<F: FnMut(&graph::Parameter) -> Option<Values>> Compiler<F> {
                     self.engine.conv(input, shape, weight.clone(), Some(bias.to_vec()))?
                 }
                 [weight, bias] => {
-                    let linear = Linear::new(weight.clone(), bias.to_vec(), channels, self.precision)?;
+                    let linear = Linear::new(weight.clone(), bias.to_vec(), channels, self.precision.into())?;
                     self.engine.linear(input, linear.sparse_where_faster())
                 }
                 _ => return Err(KernelError::Missing("bias of a linear layer").into()),

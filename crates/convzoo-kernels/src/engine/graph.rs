@@ -9,7 +9,7 @@ use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
 use crate::lrn::LocalResponse;
 use crate::pool::PoolShape;
-use crate::{Isa, KernelError, Values};
+use crate::{Isa, KernelError, Precision, Values};
 
 /// A tensor that an operation of a graph makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,12 +21,19 @@ pub struct Value(usize);
 /// where this graph has no such value.
 pub struct Graph {
     nodes: Vec<Node>,
+    precision: Precision,
 }
 
 impl Graph {
     /// An empty graph over images of so many channels.
     pub fn new(channels: usize) -> Self {
-        Self { nodes: vec![Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new() }] }
+        let images = Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new() };
+        Self { nodes: vec![images], precision: Precision::F32 }
+    }
+
+    /// The same graph, whose weights and activations are kept in a precision. A [`Linear`] keeps its own weights.
+    pub fn in_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// The images.
@@ -128,7 +135,7 @@ impl Graph {
         if output.0 >= self.nodes.len() {
             return Err(KernelError::Missing("such value in the graph"));
         }
-        Ok(CompiledNetwork::new(isa, fold(self.nodes, output.0)))
+        Ok(CompiledNetwork::new(isa, self.precision, fold(self.nodes, output.0)))
     }
 
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {

@@ -1,9 +1,10 @@
 //! Shape, layout and memory of each tensor.
 
 use super::node::{Node, Op};
+use super::weights::PackedConvs;
 use crate::cost::PLANAR_CHANNELS;
 use crate::pool::PoolShape;
-use crate::{KernelError, Layout};
+use crate::{KernelError, Layout, Numbers};
 
 /// The memory that a value lies in: its own, or a part of a concatenation's.
 #[derive(Clone, Copy, PartialEq)]
@@ -23,10 +24,13 @@ pub(super) struct Homes {
     halos: Vec<usize>,
     /// The lanes of each memory, by its owner.
     lanes: Vec<usize>,
+    /// The numbers of each memory, by its owner.
+    numbers: Vec<Numbers>,
 }
 
 impl Homes {
-    pub fn new(nodes: &[Node], shapes: &[[usize; 4]], lanes: usize, planar: bool) -> Self {
+    pub fn new(nodes: &[Node], shapes: &[[usize; 4]], convs: &PackedConvs, planar: bool) -> Self {
+        let lanes = convs.isa().lanes();
         let mut homes: Vec<Home> = (0..nodes.len()).map(|owner| Home { owner, block: 0 }).collect();
         // Concatenations from the last to the first: one that is part of another lies in the other's memory, and so do
         // its parts.
@@ -73,13 +77,22 @@ impl Homes {
             }
         }
         let lanes = (0..nodes.len()).map(|i| if planar && i == 0 { 1 } else { lanes }).collect();
-        Self { homes, views, halos, lanes }
+        let mut numbers = vec![convs.numbers(); nodes.len()];
+        if planar {
+            numbers[0] = Numbers::F32;
+        }
+        // The network's output is not rounded where what makes it need not be.
+        let output = homes[nodes.len() - 1].owner;
+        if matches!(nodes[output].op, Op::Pool(_) | Op::Linear { .. }) {
+            numbers[output] = Numbers::F32;
+        }
+        Self { homes, views, halos, lanes, numbers }
     }
 
     /// The layout of a node's value.
     pub fn layout(&self, node: usize, shapes: &[[usize; 4]]) -> Layout {
         let owner = self.homes[node].owner;
-        let whole = Layout::new(shapes[owner], self.lanes[owner], self.halos[owner]);
+        let whole = Layout::new(shapes[owner], self.lanes[owner], self.halos[owner]).of(self.numbers[owner]);
         Layout { channels: shapes[node][1], ..whole }
     }
 }

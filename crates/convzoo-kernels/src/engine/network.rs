@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::node::Node;
 use super::plan::{ExecutionPlan, Output};
 use super::weights::PackedConvs;
-use crate::{Isa, KernelError};
+use crate::{Isa, KernelError, Numbers, Precision};
 
 /// A network ready to be planned and run; weights are packed once for all plans.
 pub struct CompiledNetwork {
@@ -18,8 +18,13 @@ pub struct CompiledNetwork {
 const KEPT_PLANS: usize = 4;
 
 impl CompiledNetwork {
-    pub(super) fn new(isa: Isa, nodes: Vec<Node>) -> Self {
-        Self { nodes, convs: PackedConvs::new(isa), plans: Mutex::default() }
+    pub(super) fn new(isa: Isa, precision: Precision, nodes: Vec<Node>) -> Self {
+        Self { nodes, convs: PackedConvs::new(isa, precision), plans: Mutex::default() }
+    }
+
+    /// The numbers of its activations, but for images in planes and for logits.
+    pub fn numbers(&self) -> Numbers {
+        self.convs.numbers()
     }
 
     /// Runs the network on images `[batch, channels, height, width]`, planning for their shape the first time.

@@ -14,12 +14,13 @@ use crate::blocked::elementwise::{elementwise, gate};
 use crate::blocked::layer_norm::layer_norm;
 use crate::blocked::linear::linear;
 use crate::blocked::lrn::local_response_norm;
+use crate::blocked::operation::unpack_all;
 use crate::blocked::pool::pool2d;
 use crate::blocked::rearrange::{Flatten, Pack, concatenate, gather};
 use crate::cost;
 use crate::error::check_length;
 use crate::memory::Shared;
-use crate::{Buffer, KernelError, Layout, Operation, parallel, unpack_all};
+use crate::{Buffer, KernelError, Layout, Operation, parallel};
 
 /// What a network returns.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +35,7 @@ pub struct Output {
 pub struct ExecutionPlan {
     input: [usize; 4],
     steps: Vec<Step>,
-    /// Where the steps' tensors start: the inputs and the output of one after those of another. `None` is the images.
+    /// Where the steps' tensors start, in bytes: the inputs and the output of one after those of another. `None` is the images.
     places: Vec<Option<usize>>,
     /// Of the output, and where it starts.
     layout: Layout,
@@ -64,7 +65,8 @@ struct Planner<'a> {
 impl Planner<'_> {
     fn place(&self, node: usize) -> Place {
         let home = self.homes.homes[node];
-        Place { owner: home.owner, at: home.block * self.layouts[node].block() }
+        let layout = &self.layouts[node];
+        Place { owner: home.owner, at: home.block * layout.block() * layout.numbers.bytes() }
     }
 
     fn push(
@@ -104,7 +106,13 @@ impl Planner<'_> {
             Op::Input(_) => Box::new(Pack(output)),
             Op::Conv(conv) => {
                 let planar = self.planar && node.inputs[0] == 0;
-                let algorithm = cost::algorithm(&conv.shape, self.batch, [output.height, output.width], planar);
+                let algorithm = cost::algorithm(
+                    &conv.shape,
+                    self.convs.numbers(),
+                    self.batch,
+                    [output.height, output.width],
+                    planar,
+                );
                 let epilogue = Epilogue { sum: inputs.get(1).copied(), activation: conv.activation };
                 let conv = self.convs.get(i, conv, algorithm)?;
                 let operation = conv.operation(inputs[0], output, epilogue, threads)?;
@@ -122,7 +130,9 @@ impl Planner<'_> {
             },
             Op::Gather(sources) => gather(isa, sources.clone(), inputs, output, threads)?,
             Op::Flatten => Box::new(Flatten::new(inputs[0], threads)),
-            Op::Linear { linear: layer, activation } => linear(isa, layer.clone(), *activation, inputs[0], threads)?,
+            Op::Linear { linear: layer, activation } => {
+                linear(isa, layer.clone(), *activation, inputs[0], output.numbers, threads)?
+            }
             Op::Concat => concatenate(isa, inputs, output, threads)?,
         };
         Ok((operation, None))
@@ -134,7 +144,8 @@ impl Planner<'_> {
         let mut block = home.block;
         for part in &node.inputs {
             let layout = self.layouts[*part];
-            let (from, to) = (self.place(*part), Place { owner: home.owner, at: block * output.block() });
+            let (from, to) =
+                (self.place(*part), Place { owner: home.owner, at: block * output.block() * output.numbers.bytes() });
             if (from.owner, from.at) != (to.owner, to.at) {
                 let slice = Layout { channels: layout.channels, ..output };
                 let operation = concatenate(self.convs.isa(), vec![layout], slice, parallel::threads())?;
@@ -149,7 +160,7 @@ impl Planner<'_> {
 impl ExecutionPlan {
     pub(super) fn new(nodes: &[Node], convs: &PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
         let (shapes, planar) = (shapes(nodes, input)?, takes_planes(nodes));
-        let homes = Homes::new(nodes, &shapes, convs.isa().lanes(), planar);
+        let homes = Homes::new(nodes, &shapes, convs, planar);
         let layouts: Vec<Layout> = (0..nodes.len()).map(|i| homes.layout(i, &shapes)).collect();
         let mut planner = Planner { convs, batch: input[0], planar, shapes, homes, layouts, steps: Vec::new() };
         for (i, node) in nodes.iter().enumerate() {
@@ -171,7 +182,7 @@ impl ExecutionPlan {
                 need.first = need.first.min(time);
                 need.last = need.last.max(time);
                 // A cache line more, so that tensors of equal length do not all start on the same lines of the cache.
-                need.len = layouts[place.owner].len().next_multiple_of(LINE) + LINE;
+                need.len = layouts[place.owner].bytes().next_multiple_of(LINE) + LINE;
             }
         }
         needs[output.owner].last = steps.len();
@@ -190,7 +201,7 @@ impl ExecutionPlan {
         });
         let steps = steps.collect();
         let (layout, output) = (layouts[layouts.len() - 1], start(&output));
-        Self { input, steps, places, layout, output, memory: Mutex::new(Buffer::zeros(len)) }
+        Self { input, steps, places, layout, output, memory: Mutex::new(Buffer::zeros(len / size_of::<f32>())) }
     }
 
     /// Runs the network on images of the plan's shape. Runs of one plan wait for each other.
@@ -230,13 +241,13 @@ impl ExecutionPlan {
     fn execute(&self, images: &[f32], ended: impl FnMut(usize)) -> Result<Output, KernelError> {
         check_length("a batch of images", self.input.iter().product(), images)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let base = memory.as_mut_ptr();
+        let base = memory.as_mut_ptr().cast::<u8>();
         let pointer = |place: &Option<usize>| match place {
             // SAFETY: places lie within the memory.
             Some(at) => unsafe { base.add(*at) },
-            None => images.as_ptr().cast_mut(),
+            None => images.as_ptr().cast_mut().cast(),
         };
-        let pointers: Vec<*const f32> = self.places.iter().map(|place| pointer(place).cast_const()).collect();
+        let pointers: Vec<*const u8> = self.places.iter().map(|place| pointer(place).cast_const()).collect();
         let shared = Shared(pointers.as_slice());
         let tasks = |step: usize| self.steps[step].operation.tasks();
         let work = |step: usize, task| {
@@ -247,18 +258,19 @@ impl ExecutionPlan {
             unsafe { operation.run(task, inputs, output.cast_mut()) }
         };
         parallel::stages(self.steps.len(), tasks, work, ended);
-        let values = unpack_all(&memory[self.output..][..self.layout.len()], &self.layout);
+        // SAFETY: the output lies within the memory.
+        let values = unsafe { unpack_all(base.add(self.output), &self.layout) };
         Ok(Output { shape: self.layout.shape(), values })
     }
 
-    /// Floats of memory that the tensors take between the images and the output.
+    /// Bytes of memory that the tensors take between the images and the output.
     pub fn memory(&self) -> usize {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).len()
+        size_of_val(&**self.memory.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Floats in a cache line.
-const LINE: usize = 16;
+/// Bytes in a cache line.
+const LINE: usize = 64;
 
 /// A step before its memory is known.
 struct UnplacedStep {
@@ -268,7 +280,7 @@ struct UnplacedStep {
     output: Place,
 }
 
-/// A place in a node's memory.
+/// A place in a node's memory, in bytes.
 #[derive(Clone, Copy)]
 struct Place {
     owner: usize,

@@ -102,6 +102,7 @@ impl fmt::Display for StepKind {
             Self::Flatten => f.write_str("flattening"),
             Self::Linear(LinearPrecision::Single) => f.write_str("linear"),
             Self::Linear(LinearPrecision::Half) => f.write_str("linear, f16"),
+            Self::Linear(LinearPrecision::Bf16) => f.write_str("linear, bf16"),
             Self::SparseLinear => f.write_str("sparse linear"),
         }
     }
@@ -117,7 +118,7 @@ impl ProfiledStep {
     /// The step that computes a node by an operation; of a convolution it is told how.
     pub(super) fn new(node: &Node, operation: &dyn Operation, chosen: Option<Chosen>) -> Self {
         let (inputs, output) = (operation.inputs(), operation.output());
-        let values: usize = inputs.iter().chain([&output]).map(floats).sum();
+        let values: usize = inputs.iter().chain([&output]).map(bytes).sum();
         let mut step = Self {
             layers: node.layers.clone(),
             kind: StepKind::Pack,
@@ -127,7 +128,7 @@ impl ProfiledStep {
             macs: 0,
             multiplications: 0,
             weight_bytes: 0,
-            value_bytes: values * size_of::<f32>(),
+            value_bytes: values,
             time: Duration::ZERO,
             fastest: Duration::ZERO,
         };
@@ -160,7 +161,7 @@ impl ProfiledStep {
         let [batch, _, height, width] = self.output;
         let (shape, pixels) = (node.shape, batch * height * width);
         // Each packed weight is multiplied once for each pixel or, by Winograd's method, for each tile.
-        let weights = conv.packed_weights();
+        let weights = conv.weight_bytes() / input.numbers.bytes();
         let times = match algorithm {
             Algorithm::Winograd(tile) => batch * height.div_ceil(tile.outputs()) * width.div_ceil(tile.outputs()),
             _ => pixels,
@@ -169,15 +170,15 @@ impl ProfiledStep {
         self.activation = node.activation;
         self.macs = pixels * shape.weights();
         self.multiplications = times * weights;
-        self.weight_bytes = weights * size_of::<f32>();
+        self.weight_bytes = conv.weight_bytes();
         // A stride that is longer than the kernel leaves rows and columns out.
         let [rows, columns] = [0, 1].map(|i| shape.kernel[i].min(shape.stride[i]));
-        let read = floats(input) * rows * columns / (shape.stride[0] * shape.stride[1]);
-        self.value_bytes -= (floats(input) - read) * size_of::<f32>();
+        let read = bytes(input) * rows * columns / (shape.stride[0] * shape.stride[1]);
+        self.value_bytes -= bytes(input) - read;
     }
 }
 
-/// Floats of a tensor that may lie within another.
-fn floats(layout: &Layout) -> usize {
-    layout.batch * layout.blocks() * layout.block()
+/// Bytes of a tensor that may lie within another.
+fn bytes(layout: &Layout) -> usize {
+    layout.batch * layout.blocks() * layout.block() * layout.numbers.bytes()
 }

@@ -3,21 +3,30 @@ use std::sync::{Mutex, PoisonError};
 
 use super::node::ConvNode;
 use crate::blocked::conv::{Algorithm, Conv};
-use crate::{Isa, KernelError};
+use crate::{Isa, KernelError, Numbers, Precision};
 
 /// The convolutions of a network, each packed once for an algorithm and kept for all plans.
 pub(super) struct PackedConvs {
     isa: Isa,
+    precision: Precision,
     packed: Mutex<HashMap<(usize, Algorithm), Conv>>,
 }
 
 impl PackedConvs {
-    pub fn new(isa: Isa) -> Self {
-        Self { isa, packed: Mutex::default() }
+    pub fn new(isa: Isa, precision: Precision) -> Self {
+        Self { isa, precision, packed: Mutex::default() }
     }
 
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// The numbers of activations.
+    pub fn numbers(&self) -> Numbers {
+        match self.precision {
+            Precision::F32 | Precision::LinearF16 => Numbers::F32,
+            Precision::Bf16 => Numbers::Bf16,
+        }
     }
 
     /// The convolution at a node, packed for an algorithm.
@@ -26,7 +35,8 @@ impl PackedConvs {
         if let Some(conv) = packed.get(&(node, algorithm)) {
             return Ok(conv.clone());
         }
-        let made = Conv::new(self.isa, conv.shape, algorithm, &conv.scaled_weight(), conv.bias.as_deref())?;
+        let (weight, bias) = (conv.scaled_weight(), conv.bias.as_deref());
+        let made = Conv::new(self.isa, conv.shape, algorithm, self.numbers(), &weight, bias)?;
         packed.insert((node, algorithm), made.clone());
         Ok(made)
     }

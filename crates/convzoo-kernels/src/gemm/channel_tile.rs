@@ -1,16 +1,19 @@
 //! The register tile whose vectors lie along output channels: pixels are broadcast.
 #![allow(unsafe_code)]
 
+use std::marker::PhantomData;
 use std::ptr;
 
 use crate::elementwise::cut;
+use crate::number::Number;
 use crate::simd::{Kernel, MAX_LANES, Simd};
 
 /// What a channel tile works on: some neighboring pixels of one row, one or two blocks of output channels.
 ///
-/// All lengths and steps are in floats.
+/// Inputs and weights are cells of 32 bits, see [`Number`]: an `f32` or two neighboring bfloat16 numbers. All lengths and
+/// steps of theirs are in cells, those of outputs, which are numbers `O`, in values.
 #[derive(Clone, Copy)]
-pub struct ChannelTileArgs {
+pub(crate) struct ChannelTileArgs<O> {
     /// The first tap of the first pixel in the first input block.
     pub input: *const f32,
     /// `[input block][row][tap][channel][output block][lanes]`.
@@ -18,9 +21,9 @@ pub struct ChannelTileArgs {
     /// One value per output channel.
     pub bias: *const f32,
     /// Added to the output unless null.
-    pub sum: *const f32,
+    pub sum: *const O,
     /// The first pixel in the first output block.
-    pub output: *mut f32,
+    pub output: *mut O,
     /// From one output block to the next, of `sum` and of `output`.
     pub sum_block: usize,
     pub output_block: usize,
@@ -35,7 +38,7 @@ pub struct ChannelTileArgs {
     /// Taps of a row; from one to the next in the input.
     pub taps: usize,
     pub tap_step: usize,
-    /// What is summed at each tap: `run` floats, `run_last` in the last block, `run_step` apart.
+    /// What is summed at each tap: `run` cells, `run_last` in the last block, `run_step` apart.
     pub run: usize,
     pub run_last: usize,
     pub run_step: usize,
@@ -45,11 +48,12 @@ pub struct ChannelTileArgs {
     pub bounds: [f32; 2],
 }
 
-impl ChannelTileArgs {
+static NO_BIAS: [f32; 2 * MAX_LANES] = [0.0; 2 * MAX_LANES];
+
+impl<O> ChannelTileArgs<O> {
     /// A product of matrices: a window of one tap, and nothing added. What is null or zero here has to be said, but for
     /// the sum.
     pub const PRODUCT: Self = {
-        static NO_BIAS: [f32; 2 * MAX_LANES] = [0.0; 2 * MAX_LANES];
         Self {
             input: ptr::null(),
             weights: ptr::null(),
@@ -75,10 +79,15 @@ impl ChannelTileArgs {
     };
 }
 
-/// A tile of `PIXELS` by `BLOCKS`. `STEP`: the pixel step where it is known while compiling, else 0.
-struct ChannelTile<const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(ChannelTileArgs);
+/// A tile of `PIXELS` by `BLOCKS`, of numbers `I` into numbers `O`. `STEP`: the pixel step where it is known while compiling, else 0.
+struct ChannelTile<I, O, const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(
+    ChannelTileArgs<O>,
+    PhantomData<I>,
+);
 
-impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel for ChannelTile<PIXELS, BLOCKS, STEP> {
+impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel
+    for ChannelTile<I, O, PIXELS, BLOCKS, STEP>
+{
     type Output = ();
 
     #[inline(always)]
@@ -106,7 +115,7 @@ impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel for Cha
                             for (p, totals) in totals.iter_mut().enumerate() {
                                 let pixel = S::splat(*input.add(p * step));
                                 for (total, weight) in totals.iter_mut().zip(weight) {
-                                    *total = S::mul_add(pixel, weight, *total);
+                                    *total = I::mul_add::<S>(pixel, weight, *total);
                                 }
                             }
                             weights = weights.wrapping_add(BLOCKS * S::LANES);
@@ -126,9 +135,9 @@ impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel for Cha
                 for (p, totals) in totals.iter().enumerate() {
                     let mut total = S::add(totals[b], bias);
                     if !args.sum.is_null() {
-                        total = S::add(total, S::load(args.sum.add(b * args.sum_block + p * S::LANES)));
+                        total = S::add(total, O::load::<S>(args.sum.add(b * args.sum_block + p * S::LANES)));
                     }
-                    S::store(output.add(p * S::LANES), cut::<S>(args.bounds, total));
+                    O::store::<S>(output.add(p * S::LANES), cut::<S>(args.bounds, total));
                 }
             }
         }
@@ -140,42 +149,67 @@ impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel for Cha
 /// # Safety
 /// All that the arguments point to is there.
 #[inline(always)]
-pub unsafe fn channel_tile<S: Simd>(pixels: usize, blocks: usize, args: &ChannelTileArgs) {
+pub(crate) unsafe fn channel_tile<S: Simd, I: Number, O: Number>(
+    pixels: usize,
+    blocks: usize,
+    args: &ChannelTileArgs<O>,
+) {
     // SAFETY: the caller's promise.
     unsafe {
         match blocks {
-            1 => with_blocks::<S, 1>(pixels, args),
-            _ => with_blocks::<S, 2>(pixels, args),
+            1 => with_blocks::<S, I, O, 1>(pixels, args),
+            _ => with_blocks::<S, I, O, 2>(pixels, args),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn with_blocks<S: Simd, const BLOCKS: usize>(pixels: usize, args: &ChannelTileArgs) {
-    // SAFETY: as above. The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes, and from one
-    // row of a packed window to the next.
-    unsafe {
-        match args.pixel_step {
-            ROW_STEP => with_step::<S, BLOCKS, ROW_STEP>(pixels, args),
-            8 if S::LANES == 8 => with_step::<S, BLOCKS, 8>(pixels, args),
-            16 => with_step::<S, BLOCKS, 16>(pixels, args),
-            32 if S::LANES == 16 => with_step::<S, BLOCKS, 32>(pixels, args),
-            1 => with_step::<S, BLOCKS, 1>(pixels, args),
-            2 => with_step::<S, BLOCKS, 2>(pixels, args),
-            4 => with_step::<S, BLOCKS, 4>(pixels, args),
-            _ => with_step::<S, BLOCKS, 0>(pixels, args),
-        }
+unsafe fn with_blocks<S: Simd, I: Number, O: Number, const BLOCKS: usize>(pixels: usize, args: &ChannelTileArgs<O>) {
+    // The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes, and from one row of a packed window
+    // to the next. Planes and windows are of `f32`, and products of bfloat16 numbers in `f32` have a stride of 1. What is
+    // constant and false is not compiled.
+    macro_rules! with {
+        ($step:expr) => {
+            // SAFETY: as above.
+            unsafe { with_step::<S, I, O, BLOCKS, { $step }>(pixels, args) }
+        };
+    }
+    match args.pixel_step {
+        ROW_STEP if const { I::PER_CELL == 1 && O::PER_CELL == 1 } => with!(ROW_STEP),
+        4 if const { I::PER_CELL == 1 || S::LANES == 8 } => with!(4),
+        8 if const { steps::<S, I, O>(8) } => with!(8),
+        16 if const { steps::<S, I, O>(16) } => with!(16),
+        32 if const { steps::<S, I, O>(32) } => with!(32),
+        1 if const { I::PER_CELL == 1 } => with!(1),
+        2 if const { I::PER_CELL == 1 } => with!(2),
+        _ if const { I::PER_CELL == 1 || O::PER_CELL == 2 } => with!(0),
+        step => unreachable!("a product of pixels {step} apart"),
+    }
+}
+
+/// Whether pixels of blocks may lie so many cells apart: 1 or 2 of them, but 1 where numbers become others.
+const fn steps<S: Simd, I: Number, O: Number>(step: usize) -> bool {
+    let pixel = S::LANES / I::PER_CELL;
+    match (I::PER_CELL, O::PER_CELL) {
+        (1, 2) => false,
+        (2, 1) => step == pixel,
+        _ => step == pixel || step == 2 * pixel,
     }
 }
 
 #[inline(always)]
-unsafe fn with_step<S: Simd, const BLOCKS: usize, const STEP: usize>(pixels: usize, args: &ChannelTileArgs) {
+unsafe fn with_step<S: Simd, I: Number, O: Number, const BLOCKS: usize, const STEP: usize>(
+    pixels: usize,
+    args: &ChannelTileArgs<O>,
+) {
     macro_rules! dispatch {
         ($($pixels:literal)*) => {
             match pixels {
                 // Tiles larger than the registers are never asked for, and so not compiled.
-                // SAFETY: as above.
-                $($pixels if $pixels <= S::PIXELS => unsafe { S::call(ChannelTile::<$pixels, BLOCKS, STEP>(*args)) },)*
+                $($pixels if $pixels <= S::PIXELS => {
+                    // SAFETY: as above.
+                    unsafe { S::call(ChannelTile::<I, O, $pixels, BLOCKS, STEP>(*args, PhantomData)) }
+                })*
                 _ => unreachable!("tiles of 1 to {} pixels", S::PIXELS),
             }
         };

@@ -101,7 +101,7 @@ impl LinearPass {
 
 /// Some outputs.
 struct Forward<'a> {
-    vectors: Vectors<'a>,
+    vectors: Vectors<'a, f32, f32>,
     weight: Dense<f32>,
     rows: Range<usize>,
 }

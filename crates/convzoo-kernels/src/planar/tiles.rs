@@ -87,7 +87,7 @@ impl PlanarTiles<'_> {
             for tile in 0..segment.tiles {
                 let from = lines.add(tile * T::OUTPUTS * S::LANES);
                 let square = LineSquare { from, pitch: pitch::<T>(S::LANES), side: self.side };
-                to_elements::<S, T>(way, self.side, &square, to.add(tile * steps[0]), steps[1]);
+                to_elements::<S, T, f32>(way, self.side, &square, to.add(tile * steps[0]), steps[1]);
             }
         }
     }

@@ -123,7 +123,7 @@ impl Kernel for WeightBlock<'_> {
                                 pixel_step: ROW_STEP,
                                 ..ChannelTileArgs::PRODUCT
                             };
-                            channel_tile::<S>(rows.len(), (outputs - first).min(2), &args);
+                            channel_tile::<S, f32, f32>(rows.len(), (outputs - first).min(2), &args);
                         }
                     }
                 }

@@ -67,6 +67,7 @@ impl WinogradPass<'_> {
 }
 
 impl Source for PlanarTiles<'_> {
+    type Number = f32;
     const BY_BLOCK: bool = false;
 
     #[inline(always)]

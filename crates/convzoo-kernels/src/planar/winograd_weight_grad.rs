@@ -204,7 +204,7 @@ impl<T: Transform> Kernel for Multiply<'_, T> {
                             run_step: S::LANES,
                             ..ChannelTileArgs::PRODUCT
                         };
-                        channel_tile::<S>(channels.len(), (blocks[1] - first).min(2), &args);
+                        channel_tile::<S, f32, f32>(channels.len(), (blocks[1] - first).min(2), &args);
                     }
                 }
             }

@@ -42,6 +42,41 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const half::bf16) -> __m256 {
+        // SAFETY: as above, with 8 numbers.
+        unsafe {
+            let upper = _mm256_cvtepu16_epi32(_mm_loadu_si128(from.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(upper))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(cells: __m256) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bits = _mm256_castps_si256(cells);
+            let upper = _mm256_and_si256(bits, _mm256_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits)), _mm256_castsi256_ps(upper)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut half::bf16, vector: __m256) {
+        // SAFETY: as above, with room for 8 numbers.
+        unsafe {
+            let bits = _mm256_castps_si256(vector);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
+            // A quiet NaN, which rounding could carry to infinity.
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(vector, vector));
+            let upper = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let packed = _mm_packus_epi32(_mm256_castsi256_si128(upper), _mm256_extracti128_si256::<1>(upper));
+            _mm_storeu_si128(to.cast(), packed);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: __m256) {
         // SAFETY: as above.
         unsafe { _mm256_storeu_ps(to, vector) }

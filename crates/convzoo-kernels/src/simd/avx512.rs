@@ -1,13 +1,15 @@
 use std::arch::x86_64::*;
+use std::mem::transmute;
 
 use super::{Kernel, Simd};
 
+/// AVX-512F; with `BF16` also the instructions for bfloat16 numbers.
 #[derive(Clone, Copy)]
-pub struct Avx512;
+pub struct Avx512<const BF16: bool>;
 
 // SAFETY: a `__m512` is 16 floats, and loads and stores are the unaligned ones.
 #[allow(clippy::missing_safety_doc)]
-unsafe impl Simd for Avx512 {
+unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
     type Vector = __m512;
     const LANES: usize = 16;
     const PIXELS: usize = 14;
@@ -17,10 +19,15 @@ unsafe impl Simd for Avx512 {
         #[target_feature(enable = "avx512f,avx2,fma")]
         unsafe fn entry<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: the caller's promise.
-            unsafe { kernel.run::<Avx512>() }
+            unsafe { kernel.run::<Avx512<false>>() }
+        }
+        #[target_feature(enable = "avx512f,avx512bf16,avx2,fma")]
+        unsafe fn bf16_entry<K: Kernel>(kernel: K) -> K::Output {
+            // SAFETY: the caller's promise.
+            unsafe { kernel.run::<Avx512<true>>() }
         }
         // SAFETY: the caller's promise.
-        unsafe { entry(kernel) }
+        unsafe { if BF16 { bf16_entry(kernel) } else { entry(kernel) } }
     }
 
     #[inline(always)]
@@ -39,6 +46,55 @@ unsafe impl Simd for Avx512 {
     unsafe fn load_half(from: *const half::f16) -> __m512 {
         // SAFETY: as above, with 16 halves.
         unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16(from: *const half::bf16) -> __m512 {
+        // SAFETY: as above, with 16 numbers.
+        unsafe {
+            let upper = _mm512_cvtepu16_epi32(_mm256_loadu_si256(from.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(upper))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(cells: __m512) -> [__m512; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let cells = _mm512_castps_si512(cells);
+            let upper = _mm512_and_si512(cells, _mm512_set1_epi32(0xffff_0000_u32 as i32));
+            [_mm512_castsi512_ps(_mm512_slli_epi32::<16>(cells)), _mm512_castsi512_ps(upper)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut half::bf16, vector: __m512) {
+        // SAFETY: as above, with room for 16 numbers; the instruction is there where `BF16` says so.
+        unsafe {
+            if BF16 {
+                to.cast::<__m256bh>().write_unaligned(_mm512_cvtneps_pbh(vector));
+                return;
+            }
+            let bits = _mm512_castps_si512(vector);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+            // A quiet NaN, which rounding could carry to infinity.
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(vector, vector);
+            let rounded = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x0040_0000));
+            _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(rounded)));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn mul_add_pairs(a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: as above; the instruction is there where `BF16` says so, and cells are its pairs.
+        unsafe {
+            if BF16 {
+                return _mm512_dpbf16_ps(c, transmute::<__m512, __m512bh>(a), transmute::<__m512, __m512bh>(b));
+            }
+            let ([a, a_next], [b, b_next]) = (Self::pairs(a), Self::pairs(b));
+            Self::mul_add(a_next, b_next, Self::mul_add(a, b, c))
+        }
     }
 
     #[inline(always)]

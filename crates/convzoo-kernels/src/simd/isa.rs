@@ -63,7 +63,7 @@ impl Isa {
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
-                Self::Avx512 => super::avx512::Avx512::call(kernel),
+                Self::Avx512 => super::avx512::Avx512::<false>::call(kernel),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => super::avx2::Avx2::call(kernel),
                 #[cfg(target_arch = "aarch64")]
@@ -73,6 +73,32 @@ impl Isa {
                 _ => Portable::call(kernel),
             }
         }
+    }
+
+    /// Runs a kernel on bfloat16 numbers, compiled for this instruction set and, where the processor has them, the
+    /// instructions for such numbers.
+    ///
+    /// # Safety
+    /// As [`call`](Self::call).
+    pub(crate) unsafe fn call_bf16<K: Kernel>(self, kernel: K) -> K::Output {
+        // SAFETY: the caller's promise, and the instructions have been found on this processor.
+        unsafe {
+            #[cfg(target_arch = "x86_64")]
+            if self.multiplies_bf16() {
+                return <super::avx512::Avx512<true> as super::Simd>::call(kernel);
+            }
+            self.call(kernel)
+        }
+    }
+
+    /// Whether this processor multiplies bfloat16 numbers with this instruction set: with AVX-512 BF16. Otherwise kernels
+    /// widen such numbers.
+    pub fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if self == Self::Avx512 {
+            return is_x86_feature_detected!("avx512bf16");
+        }
+        false
     }
 
     fn is_available(self) -> bool {

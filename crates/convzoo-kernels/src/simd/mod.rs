@@ -44,7 +44,14 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load(from: *const f32) -> Self::Vector;
     /// Loads IEEE half-precision floats.
     unsafe fn load_half(from: *const half::f16) -> Self::Vector;
+    /// Loads bfloat16 numbers, the upper halves of floats.
+    unsafe fn load_bf16(from: *const half::bf16) -> Self::Vector;
+    /// The first and the second bfloat16 number of each lane.
+    unsafe fn pairs(cells: Self::Vector) -> [Self::Vector; 2];
     unsafe fn store(to: *mut f32, vector: Self::Vector);
+    /// Writes bfloat16 numbers, rounded to the nearest, a tie to the even one; NaN stays NaN. Where the processor has an
+    /// instruction for it, numbers below 2⁻¹²⁶ become zero.
+    unsafe fn store_bf16(to: *mut half::bf16, vector: Self::Vector);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;
@@ -56,6 +63,15 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector;
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;
+    /// `a * b + c`, where each lane of `a` and `b` holds two bfloat16 numbers: both products are added.
+    #[inline(always)]
+    unsafe fn mul_add_pairs(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let ([a, a_next], [b, b_next]) = (Self::pairs(a), Self::pairs(b));
+            Self::mul_add(a_next, b_next, Self::mul_add(a, b, c))
+        }
+    }
     /// The sum of the lanes.
     unsafe fn sum(a: Self::Vector) -> f32;
 
@@ -96,4 +112,78 @@ pub trait Kernel {
     /// # Safety
     /// The processor has `S`'s instructions, and the kernel's pointers are valid for what it does.
     unsafe fn run<S: Simd>(self) -> Self::Output;
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+    use crate::number::Number;
+
+    /// Widens, rounds and multiplies as many numbers as a vector has, and pairs of them.
+    struct Bf16<'a> {
+        values: &'a [f32; MAX_LANES],
+        numbers: &'a [bf16; 2 * MAX_LANES],
+        rounded: &'a mut [bf16; MAX_LANES],
+        widened: &'a mut [f32; MAX_LANES],
+        sums: &'a mut [f32; MAX_LANES],
+    }
+
+    impl Kernel for Bf16<'_> {
+        type Output = usize;
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> usize {
+            // SAFETY: there is room for the longest vector.
+            unsafe {
+                S::store_bf16(self.rounded.as_mut_ptr(), S::load(self.values.as_ptr()));
+                S::store(self.widened.as_mut_ptr(), S::load_bf16(self.numbers.as_ptr()));
+                let cells = S::load(self.numbers.as_ptr().cast());
+                S::store(self.sums.as_mut_ptr(), S::mul_add_pairs(cells, cells, S::splat(1.0)));
+            }
+            S::LANES
+        }
+    }
+
+    /// Which instructions there are, and whether they are those for bfloat16 numbers.
+    #[test]
+    fn bfloat16_numbers_are_rounded_widened_and_multiplied_alike_everywhere() {
+        let special = [0.0, -0.0, 1.0, -2.5, 1e38, f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, 3e-38];
+        let ties = [0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x3f80_7fff, 0x7f7f_ffff].map(f32::from_bits);
+        // Signalling, with nothing in the upper half but the exponent.
+        let all: Vec<f32> = special.into_iter().chain(ties).chain([f32::from_bits(0x7f80_0001)]).collect();
+        let all: [f32; MAX_LANES] = all.try_into().unwrap();
+        let numbers: [bf16; 2 * MAX_LANES] = std::array::from_fn(|i| bf16::from_f32((i as f32 - 11.0) * 0.37));
+        for isa in Isa::available() {
+            for native in [false, true] {
+                let mut values = all;
+                for _ in 0..2 {
+                    let (mut rounded, mut widened, mut sums) =
+                        ([bf16::ZERO; MAX_LANES], [0.0; MAX_LANES], [0.0; MAX_LANES]);
+                    let kernel = Bf16 {
+                        values: &values,
+                        numbers: &numbers,
+                        rounded: &mut rounded,
+                        widened: &mut widened,
+                        sums: &mut sums,
+                    };
+                    // SAFETY: the instruction set is there, and what it has for such numbers is asked for by them.
+                    let lanes = unsafe { if native { bf16::call(isa, kernel) } else { isa.call(kernel) } };
+                    for i in 0..lanes {
+                        let expected = bf16::from_f32(values[i]);
+                        let same = rounded[i] == expected || rounded[i].is_nan() && expected.is_nan();
+                        assert!(same, "{} is rounded to {}, not {expected}, on {isa}", values[i], rounded[i]);
+                        assert_eq!(widened[i], numbers[i].to_f32(), "widened on {isa}");
+                        let [a, b] = [numbers[2 * i], numbers[2 * i + 1]].map(|number| f64::from(number.to_f32()));
+                        let (expected, found) = (1.0 + a * a + b * b, f64::from(sums[i]));
+                        // Two roundings to 24 bits.
+                        assert!((found - expected).abs() <= expected * 1.2e-7, "{found}, not {expected}, on {isa}");
+                    }
+                    // The other half, where vectors are short.
+                    values.rotate_left(MAX_LANES / 2);
+                }
+            }
+        }
+    }
 }

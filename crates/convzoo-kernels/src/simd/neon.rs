@@ -56,6 +56,44 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const half::bf16) -> Self::Vector {
+        // SAFETY: as above, with 8 numbers.
+        unsafe {
+            let upper = vld1q_u16(from.cast());
+            let low = vshll_n_u16::<16>(vget_low_u16(upper));
+            let high = vshll_n_u16::<16>(vget_high_u16(upper));
+            [vreinterpretq_f32_u32(low), vreinterpretq_f32_u32(high)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(cells: Self::Vector) -> [Self::Vector; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let bits = cells.map(|cells| vreinterpretq_u32_f32(cells));
+            let first = bits.map(|bits| vreinterpretq_f32_u32(vshlq_n_u32::<16>(bits)));
+            let second = bits.map(|bits| vreinterpretq_f32_u32(vandq_u32(bits, vdupq_n_u32(0xffff_0000))));
+            [first, second]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut half::bf16, vector: Self::Vector) {
+        // SAFETY: as above, with room for 8 numbers.
+        unsafe {
+            for (half, vector) in vector.into_iter().enumerate() {
+                let bits = vreinterpretq_u32_f32(vector);
+                let odd = vandq_u32(vshrq_n_u32::<16>(bits), vdupq_n_u32(1));
+                let rounded = vaddq_u32(bits, vaddq_u32(odd, vdupq_n_u32(0x7fff)));
+                // A quiet NaN, which rounding could carry to infinity.
+                let quiet = vorrq_u32(bits, vdupq_n_u32(0x0040_0000));
+                let rounded = vbslq_u32(vceqq_f32(vector, vector), rounded, quiet);
+                vst1_u16(to.add(4 * half).cast(), vshrn_n_u32::<16>(rounded));
+            }
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: Self::Vector) {
         // SAFETY: as above, and the pointer is valid for 8 floats.
         unsafe {

@@ -44,6 +44,32 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const half::bf16) -> Vector {
+        // SAFETY: the pointer is valid for 8 numbers.
+        let upper = unsafe { from.cast::<[u16; 8]>().read_unaligned() };
+        upper.map(|upper| f32::from_bits(u32::from(upper) << 16))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(cells: Vector) -> [Vector; 2] {
+        let bits = cells.map(f32::to_bits);
+        [bits.map(|bits| f32::from_bits(bits << 16)), bits.map(|bits| f32::from_bits(bits & 0xffff_0000))]
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut half::bf16, vector: Vector) {
+        let upper = vector.map(|value| {
+            let bits = value.to_bits();
+            // A quiet NaN, which rounding could carry to infinity.
+            let quiet = bits | 0x0040_0000;
+            let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+            ((if value.is_nan() { quiet } else { rounded }) >> 16) as u16
+        });
+        // SAFETY: the pointer is valid for 8 numbers.
+        unsafe { to.cast::<[u16; 8]>().write_unaligned(upper) }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: Vector) {
         // SAFETY: the pointer is valid for 8 floats.
         unsafe { to.cast::<Vector>().write_unaligned(vector) }

@@ -53,6 +53,32 @@ unsafe impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16(from: *const half::bf16) -> Self::Vector {
+        // SAFETY: the pointer is valid for 8 numbers.
+        let numbers = unsafe { v128_load(from.cast()) };
+        [u32x4_extend_low_u16x8(numbers), u32x4_extend_high_u16x8(numbers)].map(|number| i32x4_shl(number, 16))
+    }
+
+    #[inline(always)]
+    unsafe fn pairs(cells: Self::Vector) -> [Self::Vector; 2] {
+        let upper = i32x4_splat(0xffff_0000_u32 as i32);
+        [cells.map(|cells| i32x4_shl(cells, 16)), cells.map(|cells| v128_and(cells, upper))]
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16(to: *mut half::bf16, vector: Self::Vector) {
+        let [low, high] = vector.map(|bits| {
+            let odd = v128_and(u32x4_shr(bits, 16), i32x4_splat(1));
+            let rounded = i32x4_add(bits, i32x4_add(odd, i32x4_splat(0x7fff)));
+            // A quiet NaN, which rounding could carry to infinity.
+            let quiet = v128_or(bits, i32x4_splat(0x0040_0000));
+            u32x4_shr(v128_bitselect(rounded, quiet, f32x4_eq(bits, bits)), 16)
+        });
+        // SAFETY: there is room for 8 numbers.
+        unsafe { v128_store(to.cast(), u16x8_narrow_i32x4(low, high)) }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: Self::Vector) {
         // SAFETY: the pointer is valid for 8 floats.
         unsafe {

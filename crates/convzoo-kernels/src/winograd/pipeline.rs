@@ -8,6 +8,7 @@ use super::WinogradTile;
 use super::transform::{Four, Transform, Two};
 use crate::gemm::channel_tile::{ChannelTileArgs, channel_tile};
 use crate::memory::with_scratch;
+use crate::number::{Load, Number};
 use crate::parallel::piece;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
@@ -85,6 +86,8 @@ impl Pair {
 
 /// Where tiles of inputs are read.
 pub(crate) trait Source: Sync {
+    /// In which tiles are transformed and multiplied.
+    type Number: Number;
     /// Whether a block of channels is read, and written by the sink, for the whole run before the next block; else all
     /// blocks of a segment before the next segment. Whichever leaves more of the tensor's rows in the cache.
     const BY_BLOCK: bool;
@@ -99,7 +102,7 @@ pub(crate) trait Source: Sync {
         segment: &Segment,
         block: usize,
         lines: *mut f32,
-        to: *mut f32,
+        to: *mut Self::Number,
         element: usize,
     );
 }
@@ -125,7 +128,7 @@ pub(crate) trait Sink: Sync {
 pub(crate) struct Pipeline<'a, I, O> {
     pub source: &'a I,
     pub sink: &'a O,
-    /// Transformed, `[element][pair of output blocks][input][block][lanes]`.
+    /// Transformed, `[element][pair of output blocks][input][block][lanes]`, in cells of the source's numbers.
     pub weights: &'a [f32],
     /// Input and output channels.
     pub channels: [usize; 2],
@@ -157,12 +160,13 @@ impl<I: Source, O: Sink> Pipeline<'_, I, O> {
         let lanes = isa.lanes();
         let elements = T::INPUTS * T::INPUTS;
         // An element's end is padded by a vector: equal elements of a square else fall on the same lines of the cache.
-        let step = |blocks: usize| blocks * self.run.len() * lanes + MAX_LANES;
-        let steps = [step(self.channels[0].div_ceil(lanes)), step(self.blocks.len())];
+        let cells = lanes / I::Number::PER_CELL;
+        let step = |blocks: usize, cells: usize| blocks * self.run.len() * cells + MAX_LANES;
+        let steps = [step(self.channels[0].div_ceil(lanes), cells), step(self.blocks.len(), lanes)];
         with_scratch(elements * (steps[0] + steps[1]) + lines_len::<T>(lanes), |scratch| {
             let scratch = scratch.as_mut_ptr();
             // SAFETY: the caller's promise, and the scratch memory is as long as the steps and lines make it.
-            unsafe { isa.call(Task { pipeline: self, steps, scratch, transform: PhantomData::<T> }) }
+            unsafe { I::Number::call(isa, Task { pipeline: self, steps, scratch, transform: PhantomData::<T> }) }
         });
     }
 }
@@ -187,7 +191,7 @@ macro_rules! visit {
 
 struct Task<'a, I, O, T> {
     pipeline: &'a Pipeline<'a, I, O>,
-    /// From one element of the transformed inputs, and of the products, to the next.
+    /// From one element of the transformed inputs, in cells, and of the products to the next.
     steps: [usize; 2],
     scratch: *mut f32,
     transform: PhantomData<T>,
@@ -211,8 +215,9 @@ impl<I: Source, O: Sink, T: Transform> Kernel for Task<'_, I, O, T> {
                 0..channels[0].div_ceil(S::LANES),
                 Segments::new(run.clone(), *tiles),
                 |block, segment| {
-                    let to = transformed.add((block * count + segment.first) * S::LANES);
-                    source.transform::<S, T>(&segment, block, lines, to, self.steps[0]);
+                    let to = transformed.cast::<I::Number>().add((block * count + segment.first) * S::LANES);
+                    let element = self.steps[0] * I::Number::PER_CELL;
+                    source.transform::<S, T>(&segment, block, lines, to, element);
                 }
             );
             for element in 0..elements {
@@ -227,35 +232,36 @@ impl<I: Source, O: Sink, T: Transform> Kernel for Task<'_, I, O, T> {
     }
 }
 
-impl<I, O, T> Task<'_, I, O, T> {
+impl<I: Source, O, T> Task<'_, I, O, T> {
     /// The products of one element: a 1×1 convolution whose pixels are the tiles.
     #[inline(always)]
     unsafe fn multiply<S: Simd>(&self, element: usize, from: *const f32, to: *mut f32) {
         let Pipeline { weights, channels: [inputs, outputs], run, blocks, .. } = self.pipeline;
         let (input_blocks, output_blocks) = (inputs.div_ceil(S::LANES), outputs.div_ceil(S::LANES));
-        let block_len = run.len() * S::LANES;
+        let (block_len, cells) = (run.len() * S::LANES, S::LANES / I::Number::PER_CELL);
+        let input_cells = inputs.div_ceil(I::Number::PER_CELL);
         let parts = run.len().div_ceil(S::PIXELS);
         // SAFETY: as in `run`.
         unsafe {
-            let weights = weights.as_ptr().add(element * inputs * output_blocks * S::LANES);
+            let weights = weights.as_ptr().add(element * input_cells * output_blocks * S::LANES);
             for block in blocks.clone().step_by(2) {
                 let pair = Pair::of(block, output_blocks);
                 for part in 0..parts {
                     let tiles = piece(run.len(), parts, part);
                     let args = ChannelTileArgs {
-                        input: from.add(tiles.start * S::LANES),
-                        weights: weights.add(block * inputs * S::LANES),
+                        input: from.add(tiles.start * cells),
+                        weights: weights.add(block * input_cells * S::LANES),
                         output: to.add((block - blocks.start) * block_len + tiles.start * S::LANES),
                         output_block: block_len,
                         blocks: input_blocks,
-                        input_block: block_len,
-                        weights_block: S::LANES * pair.blocks * S::LANES,
-                        run: S::LANES,
-                        run_last: inputs - (input_blocks - 1) * S::LANES,
-                        pixel_step: S::LANES,
+                        input_block: run.len() * cells,
+                        weights_block: cells * pair.blocks * S::LANES,
+                        run: cells,
+                        run_last: input_cells - (input_blocks - 1) * cells,
+                        pixel_step: cells,
                         ..ChannelTileArgs::PRODUCT
                     };
-                    channel_tile::<S>(tiles.len(), pair.blocks, &args);
+                    channel_tile::<S, I::Number, f32>(tiles.len(), pair.blocks, &args);
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Winograd's transforms: in one dimension, and of squares.
 
+use crate::number::Number;
 use crate::simd::Simd;
 
 /// The transforms in one dimension.
@@ -186,11 +187,11 @@ pub(crate) trait Square {
 /// # Safety
 /// The processor has `S`'s instructions, and `to` has room.
 #[inline(always)]
-pub(crate) unsafe fn to_elements<S: Simd, T: Transform>(
+pub(crate) unsafe fn to_elements<S: Simd, T: Transform, N: Number>(
     way: Way<S, MAX_INPUTS>,
     side: usize,
     square: &impl Square,
-    to: *mut f32,
+    to: *mut N,
     step: usize,
 ) {
     // SAFETY: the caller's promise.
@@ -205,7 +206,7 @@ pub(crate) unsafe fn to_elements<S: Simd, T: Transform>(
                 *value = row[x];
             }
             for (y, value) in way(&values).into_iter().enumerate().take(T::INPUTS) {
-                S::store(to.add((y * T::INPUTS + x) * step), value);
+                N::store::<S>(to.add((y * T::INPUTS + x) * step), value);
             }
         }
     }

@@ -72,7 +72,7 @@ impl<T: Transform> Kernel for TransformWeights<'_, T> {
                 let at =
                     pair.first * S::LANES * matrix.channels + (channel * pair.blocks + block - pair.first) * S::LANES;
                 let square = Taps { values: taps.as_ptr(), order: matrix.taps };
-                to_elements::<S, T>(T::kernel::<S>, 3, &square, self.to.add(at), self.element);
+                to_elements::<S, T, f32>(T::kernel::<S>, 3, &square, self.to.add(at), self.element);
             }
         }
     }

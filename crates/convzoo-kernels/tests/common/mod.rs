@@ -1,7 +1,9 @@
 //! Inputs, what results should be, and how they are compared.
 #![allow(dead_code)] // each test binary uses its part
 
+use convzoo_kernels::Numbers;
 use convzoo_kernels::elementwise::Activation;
+use half::bf16;
 
 /// An activation by its definition.
 pub fn activated(function: Activation, x: f64) -> f64 {
@@ -52,12 +54,36 @@ pub fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| next()).collect()
 }
 
+/// Both numbers of activations.
+pub const NUMBERS: [Numbers; 2] = [Numbers::F32, Numbers::Bf16];
+
+/// The nearest of such numbers to each value.
+pub fn rounded(numbers: Numbers, mut values: Vec<f32>) -> Vec<f32> {
+    if numbers == Numbers::Bf16 {
+        values.iter_mut().for_each(|value| *value = bf16::from_f32(*value).to_f32());
+    }
+    values
+}
+
+/// Half of a unit in the last place of a number of magnitude one.
+pub fn unit(numbers: Numbers) -> f64 {
+    match numbers {
+        Numbers::F32 => 0.0,
+        Numbers::Bf16 => 1.0 / 256.0,
+    }
+}
+
 /// Fails at the first value that differs by more than `tolerance` of its terms' magnitude.
 pub fn assert_close(found: &[f32], expected: &[(f64, f64)], tolerance: f64, what: &str) {
+    assert_near(found, expected, 0.0, tolerance, what);
+}
+
+/// The same where results may be rounded besides, by a share `unit` of them.
+pub fn assert_near(found: &[f32], expected: &[(f64, f64)], unit: f64, tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: values");
     for (i, (found, (expected, magnitude))) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(*found) - expected).abs();
-        let bound = tolerance * magnitude.max(1.0);
+        let bound = unit * expected.abs() + tolerance * magnitude.max(1.0);
         assert!(error <= bound, "{what}: value {i} is {found}, not {expected}; the error may be {bound:e}");
     }
 }

@@ -25,7 +25,7 @@ use super::claim::{Kind, claim};
 use super::list::{is_pattern, matches};
 use super::names::MODELS;
 use super::output::{FormatArgs, bytes, print, progress, tell, told};
-use super::select::{Linear, Switch};
+use super::select::Switch;
 use super::summary::InputSize;
 
 /// Arguments of `bench`.
@@ -58,9 +58,6 @@ pub struct Args {
     /// Whether flex uses convzoo's own kernels or Burn's
     #[arg(long, value_name = "on,off", value_delimiter = ',', default_value = "on")]
     kernels: Vec<Switch>,
-    /// Type in which fully-connected layers keep their weights in inference; f16 is flex's with its kernels
-    #[arg(long, value_name = "f32,f16", value_delimiter = ',', default_value = "f32")]
-    linear: Vec<Linear>,
     /// Another program that speaks as the workers do, by its command: measured by turns with the devices
     #[arg(long, value_name = "NAME=COMMAND")]
     peer: Vec<Peer>,
@@ -120,7 +117,7 @@ impl FromStr for Peer {
 /// What computes: a device of this program, or a peer.
 #[derive(Clone)]
 enum Engine {
-    Device { name: DeviceName, kernels: Option<bool>, linear: Linear },
+    Device { name: DeviceName, kernels: Option<bool> },
     Peer(Peer),
 }
 
@@ -136,13 +133,6 @@ impl Engine {
         match self {
             Self::Device { kernels, .. } => *kernels,
             Self::Peer(_) => None,
-        }
-    }
-
-    fn linear(&self) -> Linear {
-        match self {
-            Self::Device { linear, .. } => *linear,
-            Self::Peer(_) => Linear::F32,
         }
     }
 
@@ -253,18 +243,11 @@ impl Args {
         };
         let devices = devices.into_iter().flat_map(|name| match name {
             DeviceName::Flex => {
-                let ways =
-                    self.kernels.iter().flat_map(|switch| self.linear.iter().map(move |linear| (switch, linear)));
-                let with = |(switch, linear): (&Switch, &Linear)| Engine::Device {
-                    name: name.clone(),
-                    kernels: Some(*switch == Switch::On),
-                    linear: *linear,
-                };
-                ways.map(with).collect::<Vec<_>>()
+                let with =
+                    |switch: &Switch| Engine::Device { name: name.clone(), kernels: Some(*switch == Switch::On) };
+                self.kernels.iter().map(with).collect::<Vec<_>>()
             }
-            _ => {
-                self.linear.iter().map(|&linear| Engine::Device { name: name.clone(), kernels: None, linear }).collect()
-            }
+            _ => vec![Engine::Device { name, kernels: None }],
         });
         let engines: Vec<_> = devices.chain(self.peer.iter().cloned().map(Engine::Peer)).collect();
         if engines.is_empty() {
@@ -303,7 +286,6 @@ impl Args {
                 input,
                 classes: model.classes,
                 precision,
-                linear: engine.linear(),
                 threads,
                 warm_up: self.seconds,
             };
@@ -330,7 +312,6 @@ impl Args {
             batch,
             input,
             precision: job.precision,
-            linear: job.linear,
             threads,
             kernels: engine.kernels(),
             machine: machine.clone(),

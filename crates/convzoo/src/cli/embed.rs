@@ -3,18 +3,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use burn::module::Module;
 use burn::tensor::Tensor;
-use convzoo::Network;
 use convzoo::data::{Image, shown};
-use convzoo::embed::{FeatureFile, FeatureRows, Plane, embed, project};
+use convzoo::embed::{FeatureFile, FeatureRows, FusedEmbedding, Plane, embed, project};
 use convzoo::visualize::View;
+use convzoo::{InferenceError, Network, Precision};
+use convzoo_kernels::extension;
 use convzoo_report::{Chart, Page, Scatter, write_png};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{count, print, print_json, progress, tell_wrong, told};
-use super::select::{TrainedArgs, split_model};
+use super::select::{PrecisionArgs, TrainedArgs, split_model};
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
@@ -27,6 +29,8 @@ pub struct Args {
     model: Option<String>,
     #[command(flatten)]
     trained: TrainedArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// File to write the features to, [images, features]: .safetensors or .npy
     #[arg(short, long, alias = "output", value_name = "FILE", default_value = "features.safetensors",
         value_hint = clap::ValueHint::FilePath)]
@@ -85,6 +89,13 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let sources = expand(images, args.orientation)?;
     let network = args.trained.network(model)?;
+    let fused = match args.precision.precision() {
+        Precision::F32 => None,
+        precision if Module::devices(&network).iter().all(extension::serves) => {
+            Some(FusedEmbedding::new(&network, network.input(), precision)?)
+        }
+        precision => return Err(InferenceError::Precision(precision).into()),
+    };
     let folders = folders(&sources);
 
     let bar = progress(sources.len(), "images");
@@ -95,7 +106,11 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         let inputs: Vec<_> = read.iter().filter_map(|input| input.as_ref().ok().cloned()).collect();
         let mut predicted = Vec::new();
         if !inputs.is_empty() {
-            let (features, logits) = embed(&network, Tensor::cat(inputs, 0))?;
+            let inputs = Tensor::cat(inputs, 0);
+            let (features, logits) = match &fused {
+                Some(fused) => fused.embed(inputs)?,
+                None => embed(&network, inputs)?,
+            };
             let [_, width] = features.dims();
             let file = match &mut file {
                 Some(file) => file,

@@ -15,7 +15,7 @@ use super::claim::{Kind, claim};
 use super::ensemble;
 use super::names::{DATA, MODELS};
 use super::output::{FormatArgs, print, progress, table, tell};
-use super::select::{DataArgs, DeviceArgs, LinearArgs, NetworkArgs, load, model_of, preprocess, with_labels};
+use super::select::{DataArgs, DeviceArgs, NetworkArgs, PrecisionArgs, load, model_of, preprocess, with_labels};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
@@ -50,7 +50,7 @@ pub struct Args {
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
-    linear: LinearArgs,
+    precision: PrecisionArgs,
     /// Images per batch
     #[arg(long = "batch", alias = "batch-size", value_name = "N", default_value_t = 32,
         value_parser = clap::value_parser!(u32).range(1..=65536))]
@@ -261,7 +261,7 @@ impl Args {
                 Some(labels) => with_labels(network, labels)?,
                 None => network,
             };
-            Ok((shown(Path::new(weights)), self.linear.for_inference(network)?))
+            Ok((shown(Path::new(weights)), self.precision.for_inference(network)?))
         };
         given.map(network).collect()
     }

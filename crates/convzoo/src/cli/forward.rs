@@ -3,12 +3,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use convzoo::{Classifier, tensor_file};
+use convzoo::{Inference, Precision, Predict, tensor_file};
 
 use super::claim::{Kind, claim};
 use super::names::MODELS;
 use super::output::{print, print_json};
-use super::select::{DeviceArgs, NetworkArgs, load, model_of};
+use super::select::{DeviceArgs, NetworkArgs, PrecisionArgs, load, model_of};
 
 /// Arguments of `forward`.
 #[derive(clap::Args)]
@@ -35,6 +35,8 @@ pub struct Args {
     network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    #[command(flatten)]
+    precision: PrecisionArgs,
     /// Print the shapes as JSON
     #[arg(long)]
     json: bool,
@@ -52,12 +54,17 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let network = load(model, &args.weights, args.offline, &args.network.options(), &device)?;
     let [images, channels, height, width] = input.dims();
     network.check_input([channels, height, width])?;
-    let logits = network.forward(input);
+    let network = match args.precision.precision() {
+        // Layer by layer, on any device.
+        Precision::F32 => Inference::plain(network),
+        precision => Inference::new(network, precision)?,
+    };
+    let logits = network.predict(input)?;
     let shape = logits.dims();
     tensor_file::write(&args.output, logits)?;
     if args.json {
         let document = serde_json::json!({
-            "model": network.name(), "input": [images, channels, height, width], "logits": shape,
+            "model": network.network().name(), "input": [images, channels, height, width], "logits": shape,
         });
         print_json(&document)?;
     } else {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{FormatArgs, cell, print, progress, table, tell_wrong, told};
-use super::select::{LinearArgs, TrainedArgs, split_model};
+use super::select::{PrecisionArgs, TrainedArgs, split_model};
 #[cfg(unix)]
 use super::terminal;
 
@@ -42,7 +42,7 @@ pub struct Args {
     #[command(flatten)]
     orientation: OrientationArgs,
     #[command(flatten)]
-    linear: LinearArgs,
+    precision: PrecisionArgs,
     /// Show each image in the terminal, before its classes: in full where the terminal can (kitty, iTerm2), else in
     /// coloured half characters
     #[arg(long, conflicts_with_all = ["json", "csv"])]
@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, images) = split_model(args.model.as_deref(), &args.images)?;
     let network = args.trained.network(model)?;
     let images = expand(images, args.orientation)?;
-    let network = args.linear.for_inference(network)?;
+    let network = args.precision.for_inference(network)?;
     let config = args.show.then(show_config);
     let bar = progress(images.len(), "images");
     let mut answers = Vec::new();

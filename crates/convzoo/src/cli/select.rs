@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow, bail};
 use burn::tensor::Device;
@@ -9,8 +10,8 @@ use convzoo::blocks::Activation;
 use convzoo::data::{Part, Selection, Source, Splits, readable};
 use convzoo::device::{self, DeviceName};
 use convzoo::{
-    Inference, LinearPrecision, Network, Options, Preprocessing, create, data, imagenet, pretrained, published,
-    variant, variants,
+    Inference, Network, Options, Precision, Preprocessing, create, data, imagenet, pretrained, published, variant,
+    variants,
 };
 use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
@@ -78,52 +79,46 @@ pub enum Switch {
     Off,
 }
 
-/// `--linear`.
+/// `--precision`.
 #[derive(clap::Args, Clone, Copy)]
-pub struct LinearArgs {
-    /// Type in which fully-connected layers keep their weights; f16 is half the memory to read, on flex with its kernels
-    #[arg(long, value_enum, default_value_t = Linear::F32)]
-    linear: Linear,
+pub struct PrecisionArgs {
+    /// Numbers in which weights and activations are kept; others than f32 are flex's with its kernels
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    precision: PrecisionArg,
 }
 
-/// The type of fully-connected layers' weights.
-#[derive(clap::ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Linear {
+/// The precisions of inference.
+#[derive(clap::ValueEnum, Clone, Copy)]
+enum PrecisionArg {
     /// 32 bits
-    #[default]
     F32,
-    /// 16 bits, each weight exact to one part in 2048
-    F16,
+    /// 32 bits, weights of fully-connected layers in IEEE's 16
+    LinearF16,
+    /// bfloat16: 16 bits with the exponent of 32
+    Bf16,
 }
 
-impl Linear {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
+impl PrecisionArgs {
+    /// As the library takes it. What this processor lacks for it is said once.
+    pub fn precision(self) -> Precision {
+        static SAID: Once = Once::new();
+        match self.precision {
+            PrecisionArg::F32 => Precision::F32,
+            PrecisionArg::LinearF16 => Precision::LinearF16,
+            PrecisionArg::Bf16 => {
+                if Isa::detect().is_ok_and(|isa| !isa.multiplies_bf16()) {
+                    SAID.call_once(|| {
+                        tell("note: nothing here multiplies bfloat16 numbers, so that they are widened: f32 is faster");
+                    });
+                }
+                Precision::Bf16
+            }
         }
     }
 
-    /// The network in its fastest form, with such layers.
+    /// The network in its fastest form, in the precision that was asked for.
     pub fn for_inference(self, network: Network) -> Result<Inference> {
-        let precision = match self {
-            Self::F32 => LinearPrecision::Single,
-            Self::F16 => LinearPrecision::Half,
-        };
-        let inference = Inference::new(network, precision)?;
-        if self == Self::F16 && inference.fused().is_none() {
-            bail!("--linear f16 needs --device flex with its kernels on");
-        }
-        Ok(inference)
-    }
-}
-
-impl LinearArgs {
-    /// The network in its fastest form, as was asked for.
-    pub fn for_inference(self, network: Network) -> Result<Inference> {
-        self.linear.for_inference(network)
+        Ok(Inference::new(network, self.precision())?)
     }
 }
 

@@ -10,7 +10,6 @@ use super::job::{Job, Mode, Precision};
 use super::runner::{Limits, by_turns};
 use super::{Engine, machine, needs};
 use crate::cli::output::{bytes, told};
-use crate::cli::select::Linear;
 
 /// A batch size, and what came of it.
 pub struct Tried {
@@ -43,7 +42,7 @@ pub fn fastest(
     most: usize,
     mut tell: impl FnMut(&Tried),
 ) -> Result<usize> {
-    let engine = Engine::Device { name: device.clone(), kernels, linear: Linear::F32 };
+    let engine = Engine::Device { name: device.clone(), kernels };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut rates, mut best, mut idle) = (Vec::new(), 0.0, 0);
     let mut batch = FIRST.min(most);
@@ -56,7 +55,6 @@ pub fn fastest(
             input,
             classes,
             precision: Precision::F32,
-            linear: engine.linear(),
             threads,
             warm_up: LIMITS.seconds,
         };

@@ -6,8 +6,6 @@
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::select::Linear;
-
 /// What a worker measures.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Job {
@@ -23,11 +21,8 @@ pub struct Job {
     pub input: [usize; 3],
     /// Number of classes.
     pub classes: usize,
-    /// The type of all floating-point numbers.
+    /// The type of weights and activations.
     pub precision: Precision,
-    /// The type in which fully-connected layers keep their weights where it is not that.
-    #[serde(default)]
-    pub linear: Linear,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// The longest that passes before the first reading may take, in seconds.
@@ -64,10 +59,12 @@ impl Mode {
 
 /// The type of weights and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32 bits; on CUDA, Burn's fastest kernel may multiply in TF32
     F32,
+    /// 32 bits, weights of fully-connected layers in 16; inference on flex with its kernels
+    LinearF16,
     /// 32 bits that a GPU may shorten inside its kernels
     Flex32,
     /// 16 bits
@@ -80,6 +77,7 @@ impl Precision {
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
+            Self::LinearF16 => "linear-f16",
             Self::Flex32 => "flex32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",

@@ -8,11 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::job::{Job, Mode, Precision, Profile};
 use crate::cli::output::{by, cell};
-use crate::cli::select::Linear;
-
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
 
 /// One measurement, or why there is none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,9 +19,6 @@ pub struct Row {
     /// Channels, height and width of the images.
     pub input: [usize; 3],
     pub precision: Precision,
-    /// The type of fully-connected layers' weights where it is not that.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub linear: Linear,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// Whether convzoo's own kernels ran; `None` where there are none.
@@ -99,14 +91,13 @@ impl Verdict {
 }
 
 /// Columns of `--csv`: the fields of the JSON, but for profiles.
-pub const COLUMNS: [&str; 22] = [
+pub const COLUMNS: [&str; 21] = [
     "model",
     "device",
     "mode",
     "batch",
     "input",
     "precision",
-    "linear",
     "kernels",
     "threads",
     "median_ms",
@@ -192,9 +183,6 @@ impl Row {
         if self.kernels == Some(false) {
             name += ", kernels off";
         }
-        if self.linear == Linear::F16 {
-            name += ", linear f16";
-        }
         name
     }
 
@@ -213,7 +201,6 @@ impl Row {
             self.batch.to_string(),
             by(&self.input),
             self.precision.name().to_owned(),
-            self.linear.name().to_owned(),
             cell(self.kernels),
             self.threads.to_string(),
             figure(|figures| figures.median_ms),
@@ -270,12 +257,14 @@ pub fn compare(rows: &mut [Row], old: &[Row]) {
     }
 }
 
-/// Sets the stages of profiles beside the machine's peak: the multiply-adds of the best row, for all compute with the
-/// same threads, and what each has read of as much memory as its network takes.
+/// Sets the stages of profiles beside the machine's peak: the multiply-adds of the best row of the same precision, for all
+/// compute with the same threads, and what each has read of as much memory as its network takes.
 pub fn set_beside_peak(rows: &mut [Row]) {
-    let peaks = rows.iter().filter_map(|row| row.figures()?.profile.as_ref()?.peak);
-    let gflops = peaks.map(|peak| peak.gflops).fold(0.0, f64::max);
+    let peaks = rows.iter().filter_map(|row| Some((row.precision, row.figures()?.profile.as_ref()?.peak?.gflops)));
+    let peaks: Vec<_> = peaks.collect();
     for row in rows {
+        let same = peaks.iter().filter(|(precision, _)| *precision == row.precision);
+        let gflops = same.fold(0.0, |most, (_, gflops)| f64::max(most, *gflops));
         if let Outcome::Measured(figures) = &mut row.outcome
             && let Some(Profile { layers, peak: Some(peak) }) = &mut figures.profile
         {
@@ -303,7 +292,6 @@ mod tests {
             input: [1, 32, 32],
             classes: 10,
             precision: Precision::F32,
-            linear: Linear::F32,
             threads: 1,
             warm_up: 1.0,
         }
@@ -343,8 +331,7 @@ mod tests {
             mode: Mode::Infer,
             batch: 1,
             input: [1, 32, 32],
-            precision: Precision::F32,
-            linear: Linear::F16,
+            precision: Precision::LinearF16,
             threads: 2,
             kernels: Some(true),
             machine: "a machine".to_owned(),

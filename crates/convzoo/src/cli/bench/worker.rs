@@ -27,7 +27,7 @@ use super::job::{Job, LayerTime, Mode, Peak, Precision, Profile, Reply, Request,
 use super::machine::peak_rss_mib;
 use super::row::{gflops, median};
 use crate::cli::output::told;
-use crate::cli::select::{Linear, make_threads};
+use crate::cli::select::make_threads;
 
 /// Small enough for steps on the same noise to stay finite, in any network.
 const LEARNING_RATE: f64 = 1e-4;
@@ -117,6 +117,8 @@ fn open(job: &Job) -> Result<Device> {
     make_threads()?;
     let mut device = job.device.parse::<DeviceName>()?.open()?;
     let precision = match job.precision {
+        _ if compiled(job, &device).is_some() => return Ok(device),
+        Precision::LinearF16 => bail!("the precision linear-f16 is for inference"),
         Precision::F32 => return Ok(device),
         Precision::Flex32 => FloatDType::Flex32,
         Precision::F16 => FloatDType::F16,
@@ -127,6 +129,18 @@ fn open(job: &Job) -> Result<Device> {
     }
     device.configure(precision)?;
     Ok(device)
+}
+
+/// The precision of the compiled network, where inference in the job's is one.
+fn compiled(job: &Job, device: &Device) -> Option<convzoo::Precision> {
+    match job.precision {
+        _ if job.mode != Mode::Infer => None,
+        Precision::F32 => Some(convzoo::Precision::F32),
+        Precision::LinearF16 => Some(convzoo::Precision::LinearF16),
+        // Other devices have it as the type of all their numbers.
+        Precision::Bf16 => extension::serves(device).then_some(convzoo::Precision::Bf16),
+        Precision::Flex32 | Precision::F16 => None,
+    }
 }
 
 /// What is measured: a network and all that a pass needs.
@@ -168,11 +182,10 @@ impl Subject {
         let options = Options::default().with_classes(job.classes).with_channels(channels);
         let network = create(&job.model, &options, &device)?;
         network.visit(&mut Draw);
-        let form = match (job.mode, job.precision, job.linear) {
-            (Mode::Infer, Precision::F32, linear) => Form::Infer(Box::new(linear.for_inference(network)?)),
-            (_, _, Linear::F16) => bail!("--linear f16 is for inference with --precision f32"),
-            (Mode::Infer, _, Linear::F32) => Form::Infer(Box::new(Inference::plain(network))),
-            (Mode::Train, _, Linear::F32) => Form::Train(Box::new(network), Box::new(Training::new(job, &device))),
+        let form = match (job.mode, compiled(job, &device)) {
+            (Mode::Train, _) => Form::Train(Box::new(network), Box::new(Training::new(job, &device))),
+            (Mode::Infer, Some(precision)) => Form::Infer(Box::new(Inference::new(network, precision)?)),
+            (Mode::Infer, None) => Form::Infer(Box::new(Inference::plain(network))),
         };
         let images = Tensor::random([job.batch, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
         Ok(Self { form, images, device })
@@ -242,7 +255,7 @@ impl Subject {
         let weight_bytes: usize = stages.iter().map(|stage| stage.stage.weight_bytes).sum();
         let isa = Isa::detect()?;
         let peak = Peak {
-            gflops: 2e-9 * peak::multiply_adds(isa),
+            gflops: 2e-9 * peak::multiply_adds(isa, fused.numbers()),
             weights_gbs: 1e-9 * peak::bandwidth(isa, weight_bytes + value_bytes),
             values_gbs: 1e-9 * peak::bandwidth(isa, value_bytes),
         };

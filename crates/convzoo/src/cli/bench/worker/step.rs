@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 use convzoo::{Classifier, Network, Summary, record};
 use convzoo_kernels::extension::trace::{Part, trace};
-use convzoo_kernels::{Isa, extension, peak};
+use convzoo_kernels::{Isa, Numbers, extension, peak};
 
 use super::{Form, Subject, ms, unnamed};
 use crate::cli::bench::job::{LayerTime, Peak, Profile, StepTimes, Work};
@@ -53,7 +53,7 @@ pub(super) fn profile(mut subject: Subject, passes: usize) -> Result<(Subject, P
     };
     let isa = Isa::detect()?;
     let read = 1e-9 * peak::bandwidth(isa, MEMORY);
-    let peak = Peak { gflops: 2e-9 * peak::multiply_adds(isa), weights_gbs: read, values_gbs: read };
+    let peak = Peak { gflops: 2e-9 * peak::multiply_adds(isa, Numbers::F32), weights_gbs: read, values_gbs: read };
     Ok((subject, Profile { layers, peak: Some(peak) }))
 }
 
