@@ -9,7 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use crate::goldens::python;
-use crate::{cargo, cross, docs, figures, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check};
+use crate::{
+    cargo, cross, docs, figures, onnx_check, printed, root, sanitize, succeed, torch_check, visualize_check, web,
+};
 
 /// The commands that the README promises, each alone on its line.
 const README_COMMANDS: [&str; 2] = ["cargo run --release -- train", "cargo test --workspace"];
@@ -111,6 +113,13 @@ pub fn run() -> Result<()> {
         let checked = onnx_check::run(&models.map(str::to_owned), false, Some(built("convzoo")?))?;
         ensure!(checked == ExitCode::SUCCESS, "ONNX files differ from the networks, see above");
         Ok(())
+    })?;
+    step("the page in the browser", || {
+        if !web::can_browse() {
+            println!("skipped: there is no chromium, node or npm here");
+            return Ok(());
+        }
+        web::check(built("convzoo")?)
     })?;
     step("the book", book)?;
     step("the public interface beside the last release's", semver)?;

@@ -14,6 +14,7 @@ mod roofline;
 mod sanitize;
 mod torch_check;
 mod visualize_check;
+mod web;
 
 use std::ffi::OsString;
 use std::fs;
@@ -90,6 +91,8 @@ enum Chore {
     Cross(cross::Args),
     /// Pack the program for machines without a compiler: an archive, its checksum, completions, man pages, licenses
     Dist(dist::Args),
+    /// Put the page in the browser together: its program in WebAssembly and its files; serve, test or measure it
+    Web(web::Args),
     /// Run what continuous integration runs
     Ci,
 }
@@ -114,6 +117,7 @@ fn main() -> ExitCode {
         Chore::Figures(args) => figures::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Cross(args) => cross::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Dist(args) => dist::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Web(args) => web::run(&args),
         Chore::Ci => ci::run().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

@@ -1,0 +1,121 @@
+use std::collections::BTreeMap;
+
+use convzoo_compress::{Archive, MAGIC};
+use convzoo_kernels::Values;
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::WebError;
+use crate::network::Preparation;
+
+/// A tensor of a file of weights.
+pub struct Tensor {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub values: Values,
+}
+
+/// What a file that convzoo wrote says of its network.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct About {
+    /// The network's name.
+    pub model: String,
+    /// The names of its classes.
+    #[serde(default)]
+    pub labels: Vec<String>,
+    /// Whether its classes are called as ImageNet's.
+    #[serde(default)]
+    pub imagenet: bool,
+    /// How images are prepared, where that is not the network's own way.
+    #[serde(default)]
+    pub preprocessing: Option<Preparation>,
+}
+
+/// The tensors of a file, by their names in the reference's state dict.
+#[derive(Default)]
+pub struct Weights {
+    /// What the file says of its network, if anything.
+    pub about: Option<About>,
+    /// The tensors.
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+/// What other programs put before every name.
+const WRAPPERS: [&str; 2] = ["module.", "model."];
+
+impl Weights {
+    /// Reads a file of safetensors or of `convzoo compress`, told apart by their contents.
+    ///
+    /// # Errors
+    /// It is of another format, or damaged.
+    pub fn read(bytes: &[u8]) -> Result<Self, WebError> {
+        let mut weights = match bytes.starts_with(MAGIC) {
+            true => Self::compressed(bytes)?,
+            false => Self::safetensors(bytes)?,
+        };
+        for wrapper in WRAPPERS {
+            if weights.tensors.keys().all(|name| name.starts_with(wrapper)) {
+                let tensors = std::mem::take(&mut weights.tensors);
+                let bare = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_owned(), tensor));
+                weights.tensors = bare.collect();
+            }
+        }
+        Ok(weights)
+    }
+
+    fn compressed(bytes: &[u8]) -> Result<Self, WebError> {
+        let archive = Archive::read(bytes.to_vec())?;
+        let tensor = |(index, entry): (usize, &convzoo_compress::Entry)| {
+            let values = archive.values(index)?.into();
+            Ok((entry.name.clone(), Tensor { shape: entry.shape.clone(), values }))
+        };
+        let tensors = archive.entries().iter().enumerate().map(tensor).collect::<Result<_, WebError>>()?;
+        Ok(Self { about: serde_json::from_str(archive.text()).ok(), tensors })
+    }
+
+    fn safetensors(bytes: &[u8]) -> Result<Self, WebError> {
+        let (head, rest) = bytes.split_first_chunk::<8>().ok_or(WebError::Format)?;
+        let header = usize::try_from(u64::from_le_bytes(*head)).ok().and_then(|length| rest.split_at_checked(length));
+        let (header, data) = header.filter(|(header, _)| header.starts_with(b"{")).ok_or(WebError::Format)?;
+        let header: BTreeMap<String, Value> =
+            serde_json::from_slice(header).map_err(|error| WebError::Damaged(error.to_string()))?;
+        let mut weights = Self::default();
+        for (name, entry) in header {
+            if name == "__metadata__" {
+                let text = entry.get("convzoo").and_then(Value::as_str).unwrap_or_default();
+                weights.about = serde_json::from_str(text).ok();
+            } else if let Some(tensor) = tensor(&name, entry, data)? {
+                weights.tensors.insert(name, tensor);
+            }
+        }
+        Ok(weights)
+    }
+}
+
+/// An entry of a safetensors header.
+#[derive(Deserialize)]
+struct Entry {
+    dtype: String,
+    shape: Vec<usize>,
+    data_offsets: [usize; 2],
+}
+
+/// A tensor of floats; counters, which inference has no use for, are none.
+fn tensor(name: &str, entry: Value, data: &[u8]) -> Result<Option<Tensor>, WebError> {
+    let damaged = |problem: &str| WebError::Damaged(format!("'{name}' {problem}"));
+    let Entry { dtype, shape, data_offsets: [from, to] } =
+        serde_json::from_value(entry).map_err(|error| damaged(&error.to_string()))?;
+    let bytes = data.get(from..to).ok_or_else(|| damaged("lies beyond the end of the file"))?;
+    let values: Vec<f32> = match dtype.as_str() {
+        "F32" => bytes.chunks_exact(4).map(|v| f32::from_le_bytes([v[0], v[1], v[2], v[3]])).collect(),
+        "F16" => bytes.chunks_exact(2).map(|v| f16::from_le_bytes([v[0], v[1]]).to_f32()).collect(),
+        "BF16" => bytes.chunks_exact(2).map(|v| bf16::from_le_bytes([v[0], v[1]]).to_f32()).collect(),
+        _ => return Ok(None),
+    };
+    match shape.iter().try_fold(1usize, |product, side| product.checked_mul(*side)) == Some(values.len()) {
+        true => Ok(Some(Tensor { shape, values: values.into() })),
+        false => Err(damaged("does not have as many values as its shape says")),
+    }
+}
