@@ -1,7 +1,7 @@
 // Draw a digit; LeNet-5 answers.
 import { answers } from './answers.js';
 import { Client, json, open } from './client.js';
-import { button, layered, make, paintBytes } from './dom.js';
+import { breathe, button, layered, make, paintBytes } from './dom.js';
 import { network } from './network.js';
 import { t } from './words.js';
 
@@ -110,11 +110,12 @@ export function digits() {
     update();
   }
 
-  opened.then(opened => {
+  opened.then(async opened => {
     status.textContent = t('nothing');
+    await update();
+    await breathe();
     shownNetwork = network(client, opened, seen);
     below.replaceChildren(shownNetwork.element);
-    return update();
   }).catch(error => { status.textContent = error.message; status.className = 'error'; });
   return view;
 }

@@ -30,7 +30,6 @@ export function evidence(client, opened, image, order) {
     cover(values, text.size);
     const { name, kind } = opened.nodes[text.node];
     told.textContent = t('gradCamTold', { name: name || `${kind} (${text.node})` });
-    element.dataset.map = JSON.stringify({ node: text.node, size: text.size, values: [...values] });
   }
 
   async function occlusion() {

@@ -23,6 +23,6 @@ mod session;
 mod weights;
 
 pub use error::WebError;
-pub use network::{Description, Network, Preparation};
+pub use network::{Description, Interpolation, Network, Prediction, Preparation};
 pub use session::{Answer, Request, Session};
-pub use weights::Weights;
+pub use weights::{About, Tensor, Weights};
