@@ -127,11 +127,6 @@ impl Graph {
         Self::rebuilt(self.nodes)
     }
 
-    /// The part of the network that ends with a node: its operations up to it.
-    pub fn up_to(&self, node: usize) -> Self {
-        Self { nodes: self.nodes[..=node.min(self.nodes.len() - 1)].to_vec() }
-    }
-
     /// The operations in the order in which they run.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes

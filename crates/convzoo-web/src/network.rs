@@ -1,8 +1,7 @@
 use convzoo_data::{Filter, Image, Preprocess};
 use convzoo_graph::Graph;
-use convzoo_kernels::Values;
 use convzoo_kernels::engine::{CompiledNetwork, compile};
-use convzoo_kernels::linear::LinearPrecision;
+use convzoo_kernels::{Precision, Values};
 use serde::{Deserialize, Serialize};
 
 use crate::error::within;
@@ -75,7 +74,7 @@ impl Network {
             graph = graph.with_classes(classes)?;
         }
         check(&model, &graph, &weights)?;
-        let whole = engine(&graph, &weights)?;
+        let whole = engine(&graph, graph.nodes().len() - 1, &weights)?;
         let preparation = weights.about.as_ref().and_then(|about| about.preprocessing).unwrap_or(preprocessing);
         Ok(Self { graph, preparation, weights, whole, part: None })
     }
@@ -117,7 +116,7 @@ impl Network {
         }
         let part = match self.part.take().filter(|(end, _)| *end == node) {
             Some(part) => part,
-            None => (node, engine(&self.graph.up_to(node), &self.weights)?),
+            None => (node, engine(&self.graph, node, &self.weights)?),
         };
         let [channels, height, width] = self.graph.input();
         let output = part.1.run([1, channels, height, width], input)?.values;
@@ -132,12 +131,12 @@ impl Network {
     }
 }
 
-/// Compiles a graph for inference.
-fn engine(graph: &Graph, weights: &Weights) -> Result<CompiledNetwork, WebError> {
+/// Compiles a graph for inference, up to a node.
+fn engine(graph: &Graph, node: usize, weights: &Weights) -> Result<CompiledNetwork, WebError> {
     let values = |parameter: &convzoo_graph::Parameter| -> Option<Values> {
         weights.tensors.get(&parameter.name).map(|tensor| tensor.values.clone())
     };
-    Ok(compile(graph, LinearPrecision::Single, values)?)
+    Ok(compile(graph, node, Precision::F32, values)?)
 }
 
 /// The classes that weights are for: what the last layer with weights has outputs.
