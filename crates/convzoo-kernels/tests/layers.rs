@@ -443,6 +443,10 @@ fn layers_that_do_not_fit_are_an_error() {
     let max = PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [2; 2], padding: [0; 2], ceil: false };
     assert_eq!(max.output([2, 9]), Err(KernelError::TooSmall { operation: "pooling", size: [2, 9] }));
     assert!(pool2d(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
+    let half = |c, side| layout(c, side).of(Numbers::Bf16);
+    assert!(pool2d(Isa::Portable, &max, layout(4, 7), half(4, 3), 1).is_err(), "numbers of 32 bits become others");
+    let parts = vec![layout(4, 7), half(4, 7)];
+    assert!(concatenate(Isa::Portable, parts, half(8, 7), 1).is_err(), "parts of other numbers are taken");
     let layer = Linear::new(vec![0.0; 12], vec![0.0; 3], 4, LinearPrecision::Single).unwrap();
     let fits = linear(Isa::Portable, Arc::new(layer), Activation::Identity, layout(5, 1), Numbers::F32, 1).err();
     assert_eq!(fits, Some(KernelError::Channels { operation: "a linear layer", expected: 4, found: 5 }));

@@ -303,6 +303,31 @@ mod tests {
     }
 
     #[test]
+    fn bfloat16_changes_logits_by_no_more_than_its_roundings_add_up_to() {
+        for (name, side) in [
+            ("lenet5", 32),
+            ("alexnet", 64),
+            ("resnet20_cifar", 32),
+            ("densenet40_k12", 32),
+            ("squeezenet1_1", 64),
+            ("googlenet", 64),
+            ("resnet50", 64),
+            ("mobilenet_v3_small", 64),
+            ("shufflenet_v2_x0_5", 64),
+            ("convnext_tiny", 64),
+        ] {
+            let network = create(name, &Options::default(), &Device::flex()).unwrap();
+            let [channels, ..] = network.input();
+            let layers = network.summary([channels, side, side]).unwrap().layers.len();
+            let error = distance(name, side, Precision::Bf16);
+            // Each layer rounds its output, and its weights, by a 256th at most, up and down: errors add up as their squares.
+            let bound = (2.0 * layers as f32).sqrt() / 256.0;
+            assert!((1e-4..bound).contains(&error), "{name}: {error:.1e} relative, where {bound:.1e} may be");
+            println!("{name}: logits in bfloat16 within {error:.1e} relative");
+        }
+    }
+
+    #[test]
     fn a_profile_has_the_layers_of_the_summary() {
         for (name, side) in [
             ("lenet5", 32),

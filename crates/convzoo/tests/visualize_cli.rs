@@ -169,6 +169,13 @@ fn features_are_written_row_by_row_in_both_formats() {
         assert_eq!(logits.dims(), [1, 10]);
         assert_eq!(image["class"], file.parent().unwrap().file_name().unwrap().to_str().unwrap());
     }
+    // In bfloat16 they differ by its roundings.
+    json(path, &[&arguments[..], &["--out", "bf16.npy", "--precision", "bf16"]].concat());
+    let (_, rounded) = npy(&path.join("bf16.npy"));
+    let square = |values: &mut dyn Iterator<Item = f32>| values.map(|x| f64::from(x).powi(2)).sum::<f64>();
+    let error = square(&mut values.iter().zip(&rounded).map(|(a, b)| a - b)) / square(&mut values.iter().copied());
+    assert!((1e-4..2e-2).contains(&error.sqrt()), "features in bfloat16 differ by {} relative", error.sqrt());
+
     let page = fs::read_to_string(path.join("features.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("component 1") && !page.contains("src=\"http"));
     assert!(image::open(path.join("features.png")).unwrap().width() > 400);

@@ -120,16 +120,16 @@ impl Conv {
         }
         let numbers = self.numbers();
         let planes = matches!(self, Self::Direct(conv) if conv.is_planar());
-        let right = |layout: &Layout| layout.numbers == numbers || planes;
-        if input.numbers != numbers || ![Some(output), epilogue.sum].iter().flatten().all(right) {
-            return Err(KernelError::Numbers { operation: "convolution" });
+        let other_sum = epilogue.sum.is_some_and(|sum| sum.numbers != output.numbers);
+        if input.numbers != numbers || other_sum || !planes && output.numbers != numbers {
+            return Err(KernelError::Numbers { operation: "a convolution" });
         }
         let job = Job { input, output, epilogue };
         Ok(match self {
             Self::Direct(conv) => Box::new(DirectOperation::new(conv.clone(), job, threads)),
             Self::Depthwise(conv) => {
                 let kernel = DepthwiseRows { conv: conv.clone(), activation: job.epilogue.activation };
-                Box::new(ByRows::new(kernel, conv.isa, job.inputs(), job.output, threads))
+                ByRows::new(kernel, conv.isa, job.inputs(), job.output, threads)?
             }
             Self::Winograd(conv) => Box::new(WinogradOperation::new(conv.clone(), job, threads)),
         })

@@ -34,7 +34,7 @@ pub fn elementwise(
         Ok([scale, shift].map(|values| pad_channels(Some(values), 0.0, output.channels, isa.lanes())))
     });
     let kernel = Elementwise { affine: affine.transpose()?, activation };
-    Ok(Box::new(ByRows::new(kernel, isa, inputs, output, threads)))
+    Ok(ByRows::new(kernel, isa, inputs, output, threads)?)
 }
 
 struct Elementwise {
@@ -87,7 +87,7 @@ pub fn gate(isa: Isa, inputs: [Layout; 2], output: Layout, threads: usize) -> Re
             return Err(KernelError::Shapes { operation: "a gate", left, right });
         }
     }
-    Ok(Box::new(ByRows::new(Gate, isa, inputs.into(), output, threads)))
+    Ok(ByRows::new(Gate, isa, inputs.into(), output, threads)?)
 }
 
 struct Gate;

@@ -32,7 +32,10 @@ pub fn layer_norm(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    if input.shape() != output.shape() || input.numbers != output.numbers {
+    if input.numbers != output.numbers {
+        return Err(KernelError::Numbers { operation: "layer normalization" });
+    }
+    if input.shape() != output.shape() {
         let shape = |layout: Layout| [layout.channels, layout.height, layout.width];
         let (left, right) = (shape(input), shape(output));
         return Err(KernelError::Shapes { operation: "layer normalization", left, right });

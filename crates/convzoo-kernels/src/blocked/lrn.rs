@@ -26,7 +26,7 @@ pub fn local_response_norm(
         let shape = |layout: Layout| [layout.channels, layout.height, layout.width];
         return Err(KernelError::Shapes { operation, left: shape(input), right: shape(output) });
     }
-    Ok(Box::new(ByRows::new(LocalResponseRows(norm), isa, vec![input], output, threads)))
+    Ok(ByRows::new(LocalResponseRows(norm), isa, vec![input], output, threads)?)
 }
 
 struct LocalResponseRows(LocalResponse);

@@ -26,7 +26,7 @@ pub fn pool2d(
     }
     let (rows, columns) = (shape.windows(0, size)?, shape.windows(1, size)?);
     let kernel = PoolRows { max: shape.is_max(), rows, columns };
-    Ok(Box::new(ByRows::new(kernel, isa, vec![input], output, threads)))
+    Ok(ByRows::new(kernel, isa, vec![input], output, threads)?)
 }
 
 struct PoolRows {

@@ -94,7 +94,7 @@ pub fn gather(
     if !sources.iter().all(|(input, channel)| inputs.get(*input).is_some_and(|input| *channel < input.channels)) {
         return Err(KernelError::Missing("channel to rearrange"));
     }
-    Ok(Box::new(ByRows::new(Gather { sources }, isa, inputs, output, threads)))
+    Ok(ByRows::new(Gather { sources }, isa, inputs, output, threads)?)
 }
 
 struct Gather {

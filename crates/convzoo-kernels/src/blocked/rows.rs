@@ -6,7 +6,7 @@ use half::bf16;
 use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::{Kernel, Simd};
-use crate::{Isa, Layout, Operation};
+use crate::{Isa, KernelError, Layout, Operation};
 
 /// A computation that makes the rows of each block of its output independently.
 pub(crate) trait RowKernel: Send + Sync {
@@ -50,12 +50,23 @@ pub(crate) struct ByRows<K> {
 }
 
 impl<K: RowKernel> ByRows<K> {
-    /// All inputs are of the same numbers; those of `f32` make outputs of `f32`.
-    pub fn new(kernel: K, isa: Isa, inputs: Vec<Layout>, output: Layout, threads: usize) -> Self {
+    /// # Errors
+    /// The inputs are not of the same numbers, or the output is of bfloat16 numbers and they are not.
+    pub fn new(
+        kernel: K,
+        isa: Isa,
+        inputs: Vec<Layout>,
+        output: Layout,
+        threads: usize,
+    ) -> Result<Box<Self>, KernelError> {
+        let numbers = inputs.first().map_or(output.numbers, |input| input.numbers);
+        let differ = inputs.iter().any(|input| input.numbers != numbers);
+        if differ || [numbers, output.numbers] == [Numbers::F32, Numbers::Bf16] {
+            return Err(KernelError::Numbers { operation: "an operation" });
+        }
         let blocks = (output.batch * output.blocks()).max(1);
         let bands = (threads * 4).div_ceil(blocks).clamp(1, output.height.max(1));
-        let numbers = inputs.first().map_or(output.numbers, |input| input.numbers);
-        Self { kernel, isa, layouts: Layouts { inputs, output }, numbers, bands }
+        Ok(Box::new(Self { kernel, isa, layouts: Layouts { inputs, output }, numbers, bands }))
     }
 }
 
