@@ -59,7 +59,8 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
     for name in &args.networks {
         let record = train(name, &data, args)?;
         let last = record.epochs.last().context("a run has at least one epoch")?;
-        let [train, test] = [|epoch: &Epoch| error(epoch.train.accuracy), |epoch: &Epoch| error(epoch.held_out.measures().accuracy)];
+        let [train, test] =
+            [|epoch: &Epoch| error(epoch.train.accuracy), |epoch: &Epoch| error(epoch.held_out.measures().accuracy)];
         rows.push([name.clone(), format!("{:.1} %", train(last)), format!("{:.1} %", test(last))]);
         curves = [(0, train), (1, test)].map(|(i, error)| {
             curves[i].clone().series(name, record.epochs.iter().map(|epoch| (epoch.epoch as f64, error(epoch))))

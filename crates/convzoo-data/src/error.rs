@@ -152,7 +152,9 @@ pub enum DataError {
     },
 
     /// A share of the training images that would leave one of its parts empty.
-    #[error("a share of {share} of {images} training images cannot be held out for validation, each class to the nearest whole image; 0.1 is a tenth")]
+    #[error(
+        "a share of {share} of {images} training images cannot be held out for validation, each class to the nearest whole image; 0.1 is a tenth"
+    )]
     Share {
         /// The share that was asked for.
         share: f64,

@@ -18,7 +18,14 @@ pub struct Lines {
 impl Lines {
     /// No curves yet; `x` and `y` name the axes.
     pub fn new(title: impl Into<String>, x: impl Into<String>, y: impl Into<String>) -> Self {
-        Self { title: title.into(), x: x.into(), y: y.into(), series: Vec::new(), logarithmic: false, logarithmic_x: false }
+        Self {
+            title: title.into(),
+            x: x.into(),
+            y: y.into(),
+            series: Vec::new(),
+            logarithmic: false,
+            logarithmic_x: false,
+        }
     }
 
     /// Adds a curve. Points that are not finite are left out.

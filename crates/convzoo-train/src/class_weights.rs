@@ -39,7 +39,9 @@ impl ClassWeights {
     pub(crate) fn of(&self, data: &dyn Dataset) -> Result<Vec<f32>, TrainError> {
         let classes = data.classes().len();
         match self {
-            Self::Each(weights) if weights.len() == classes => Ok(weights.iter().map(|&weight| weight as f32).collect()),
+            Self::Each(weights) if weights.len() == classes => {
+                Ok(weights.iter().map(|&weight| weight as f32).collect())
+            }
             Self::Each(weights) => Err(TrainError::ClassWeights { weights: weights.len(), classes }),
             Self::Balanced => {
                 let mut images = vec![0usize; classes];

@@ -15,7 +15,10 @@ pub(crate) fn encode(record: &RunRecord) -> Vec<u8> {
     framed(&event(time, None, |event| bytes(event, 3, b"brain.Event:2")), &mut file);
     for epoch in &record.epochs {
         time += epoch.seconds;
-        framed(&event(time, Some(epoch.epoch), |event| message(event, 5, |summary| scalars(epoch, summary))), &mut file);
+        framed(
+            &event(time, Some(epoch.epoch), |event| message(event, 5, |summary| scalars(epoch, summary))),
+            &mut file,
+        );
     }
     file
 }

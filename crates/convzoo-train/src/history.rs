@@ -241,7 +241,14 @@ mod tests {
 
     fn epoch(epoch: usize, loss: f64, accuracy: f64) -> Epoch {
         let test = Measures { loss, accuracy };
-        Epoch { epoch, learning_rate: 0.1, train: test, held_out: HeldOut::Test(test), seconds: 1.0, images_per_second: 10.0 }
+        Epoch {
+            epoch,
+            learning_rate: 0.1,
+            train: test,
+            held_out: HeldOut::Test(test),
+            seconds: 1.0,
+            images_per_second: 10.0,
+        }
     }
 
     #[test]

@@ -87,9 +87,7 @@ impl Listing {
             // Each image of such a class would be told again.
             return classes;
         }
-        let all = |listing: &Self| -> BTreeSet<String> {
-            listing.files().cloned().collect()
-        };
+        let all = |listing: &Self| -> BTreeSet<String> { listing.files().cloned().collect() };
         let (old, new) = (all(before), all(self));
         let mut changes = Vec::new();
         for (verb, files) in [("added", new.difference(&old)), ("removed", old.difference(&new))] {

@@ -163,7 +163,8 @@ impl RateRange {
             .logarithmic_x()
             .series("each step's", curve(|step| step.loss))
             .series("smoothed", curve(|step| step.smoothed));
-        let suggested = self.suggested.map_or_else(|| "–: the loss has not risen".to_owned(), |rate| format!("{rate:.2e}"));
+        let suggested =
+            self.suggested.map_or_else(|| "–: the loss has not risen".to_owned(), |rate| format!("{rate:.2e}"));
         let rows = [
             vec!["lowest smoothed loss at".to_owned(), format!("{:.2e}", self.lowest_loss)],
             vec!["suggested: a tenth of it".to_owned(), suggested],
@@ -186,9 +187,10 @@ mod tests {
         let test = RangeTest { lowest: 1e-4, highest: 1.0, steps: 5 };
         let range = |losses: [f64; 5]| {
             let mut smoothed = Smoothed::default();
-            let steps = losses.iter().enumerate().map_while(|(at, &loss)| {
-                Some(RateStep { rate: test.rate(at), loss, smoothed: smoothed.add(loss)? })
-            });
+            let steps = losses
+                .iter()
+                .enumerate()
+                .map_while(|(at, &loss)| Some(RateStep { rate: test.rate(at), loss, smoothed: smoothed.add(loss)? }));
             RateRange::of(steps.collect()).unwrap()
         };
         let turning = range([2.0, 1.0, 0.2, 9.0, 30.0]);

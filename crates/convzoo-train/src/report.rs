@@ -41,13 +41,18 @@ pub(crate) fn write(
 
     let mut page = Page::new(title(record)).table(&["run", ""], &facts(record, evaluation)).heading("Learning curves");
     page = page.svgs(curves.iter().map(String::as_str));
-    page = page.heading("Test images, by the best weights").text(if record.val_images.is_some() { ONCE } else { FLATTERED }).svg(&confusion, "");
+    page = page
+        .heading("Test images, by the best weights")
+        .text(if record.val_images.is_some() { ONCE } else { FLATTERED })
+        .svg(&confusion, "");
     let confused = confused(evaluation, classes);
     if !confused.is_empty() {
         page = page.heading("Most confused").table(&["images", "of class", "predicted as"], &confused);
     }
     page = mistakes(page, evaluation, data)?;
-    page = page.heading("By class").table(&["class", "images", "precision", "recall", "F1"], &by_class(evaluation, classes));
+    page = page
+        .heading("By class")
+        .table(&["class", "images", "precision", "recall", "F1"], &by_class(evaluation, classes));
     let recipe: Vec<_> = settings(record).into_iter().map(|(key, value)| vec![key, value]).collect();
     page = page.heading("Recipe").table(&["field", "value"], &recipe);
     if !record.command.is_empty() {
@@ -68,9 +73,7 @@ fn by_class(evaluation: &Evaluation, classes: &[String]) -> Vec<Vec<String>> {
     let mut rows: Vec<_> = classes
         .iter()
         .zip(&figures)
-        .map(|(class, of)| {
-            vec![class.clone(), of.images.to_string(), cell(of.precision), cell(of.recall), cell(of.f1)]
-        })
+        .map(|(class, of)| vec![class.clone(), of.images.to_string(), cell(of.precision), cell(of.recall), cell(of.f1)])
         .collect();
     let means = [mean(|of| of.precision), mean(|of| of.recall), mean(|of| of.f1)];
     rows.push(["mean over the classes".to_owned(), evaluation.images.to_string()].into_iter().chain(means).collect());
@@ -148,7 +151,9 @@ pub fn compared(runs: &[(&str, &RunRecord)]) -> Vec<Vec<String>> {
     }
     if part == HELD_OUT {
         rows.push(row("chosen on", &|record| best(record, &|epoch| format!("{} images", epoch.held_out.part()))));
-        rows.push(row("test accuracy", &|record| record.tested().map_or("–".to_owned(), |test| percent(test.accuracy))));
+        rows.push(row("test accuracy", &|record| {
+            record.tested().map_or("–".to_owned(), |test| percent(test.accuracy))
+        }));
     }
     let settings: Vec<_> = runs.iter().map(|(_, record)| settings(record)).collect();
     let mut keys: Vec<&String> = settings.iter().flatten().map(|(key, _)| key).collect();
@@ -230,9 +235,12 @@ pub fn setup(record: &RunRecord, key: &str) -> String {
 
 fn facts(record: &RunRecord, evaluation: &Evaluation) -> Vec<Vec<String>> {
     let versions: Vec<_> = record.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
-    let of = |epoch: Option<&Epoch>| epoch.map_or("–".to_owned(), |epoch| percent(epoch.held_out.measures().accuracy));
+    let of =
+        |epoch: Option<&Epoch>| epoch.map_or("–".to_owned(), |epoch| percent(epoch.held_out.measures().accuracy));
     let images = match record.val_images {
-        Some(val) => format!("{} to train on, {val} to choose by, {} to test on", record.train_images, record.test_images),
+        Some(val) => {
+            format!("{} to train on, {val} to choose by, {} to test on", record.train_images, record.test_images)
+        }
         None => format!("{} to train on, {} to test on", record.train_images, record.test_images),
     };
     let mut rows = vec![

@@ -137,7 +137,8 @@ impl Job {
         let folder = RunFolder::reopen(path)?;
         let mut record = RunRecord::read(path)?;
         let epochs = record.epochs.len();
-        if record.status == RunStatus::Finished && self.recipe.ends_after(&record.epochs) || epochs > self.recipe.epochs {
+        if record.status == RunStatus::Finished && self.recipe.ends_after(&record.epochs) || epochs > self.recipe.epochs
+        {
             return Err(TrainError::Finished { epochs, path: path.clone() });
         }
         Listing::of(&self.data).check(path, &record)?;

@@ -120,7 +120,12 @@ fn a_run_stopped_anywhere_resumes_as_if_it_had_not_been() {
             assert!(read(&name) == read("whole"), "stopped at {stop}: {file} differs");
         }
         let figures = |outcome: &Outcome| {
-            outcome.record.epochs.iter().map(|epoch| (epoch.train, epoch.held_out, epoch.learning_rate)).collect::<Vec<_>>()
+            outcome
+                .record
+                .epochs
+                .iter()
+                .map(|epoch| (epoch.train, epoch.held_out, epoch.learning_rate))
+                .collect::<Vec<_>>()
         };
         assert_eq!(figures(&resumed), figures(&whole), "stopped at {stop}");
     }
@@ -134,7 +139,8 @@ fn a_finished_run_goes_on_for_more_epochs_as_if_it_had_begun_with_them() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     // A schedule that does not look at the run's end.
-    let recipe = Recipe { batch_size: 8, ..Recipe::default().with([("schedule", "constant"), ("ema", "0.9")]).unwrap() };
+    let recipe =
+        Recipe { batch_size: 8, ..Recipe::default().with([("schedule", "constant"), ("ema", "0.9")]).unwrap() };
     let run = |name: &str, epochs, resumes: bool| {
         let resources = Resources::default();
         let recipe = Recipe { epochs, ..recipe.clone() };

@@ -218,7 +218,10 @@ fn a_run_that_chooses_by_validation_images_says_so_in_its_last_lines() {
     let output = convzoo(folder.path(), &train);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(text.contains(" to choose by, 360 to test on"), "{text}");
-    assert!(text.contains("best validation accuracy") && text.contains("of those weights, measured this once"), "{text}");
+    assert!(
+        text.contains("best validation accuracy") && text.contains("of those weights, measured this once"),
+        "{text}"
+    );
     let run = json(folder.path(), &["runs", "--json"]);
     let accuracy = run[0]["test"]["accuracy"].as_f64().unwrap();
     assert!(run[0]["best"]["val"]["accuracy"].is_f64() && run[0]["best"]["test"].is_null(), "{run}");

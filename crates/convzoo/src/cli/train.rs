@@ -12,7 +12,8 @@ use burn::train::Interrupter;
 use convzoo::data::Splits;
 use convzoo::device::DeviceName;
 use convzoo::train::{
-    Epoch, Event, HeldOut, Measures, Outcome, Progress, RangeTest, Recipe, Resources, RunRecord, Saving, Trainer, recipe_names,
+    Epoch, Event, HeldOut, Measures, Outcome, Progress, RangeTest, Recipe, Resources, RunRecord, Saving, Trainer,
+    recipe_names,
 };
 use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
 use indicatif::{HumanDuration, ProgressBar};
@@ -170,7 +171,9 @@ fn run_name(text: &str) -> Result<String, String> {
     let right = |letter: char| letter.is_alphanumeric() || "-_.+= ".contains(letter);
     match text.chars().all(right) && text.starts_with(char::is_alphanumeric) && text.len() <= 100 {
         true => Ok(text.to_owned()),
-        false => Err("a run's name has letters, digits, spaces and -_.+= and begins with one of the first two".to_owned()),
+        false => {
+            Err("a run's name has letters, digits, spaces and -_.+= and begins with one of the first two".to_owned())
+        }
     }
 }
 
@@ -323,11 +326,15 @@ fn find_rate(args: &Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (steps, last) = (range.steps.len(), range.steps.last().map_or(0.0, |step| step.rate));
-    let mut text =
-        format!("{steps} steps, at rates from {:.1e} to {last:.1e}; lowest loss at {:.1e}\n", test.lowest, range.lowest_loss);
+    let mut text = format!(
+        "{steps} steps, at rates from {:.1e} to {last:.1e}; lowest loss at {:.1e}\n",
+        test.lowest, range.lowest_loss
+    );
     text += &match range.suggested {
         Some(suggested) => format!("suggested: --lr {suggested:.1e} (a tenth of that; the recipe has {rate})\n"),
-        None => "the loss has not risen again, so that nothing can be said of the highest rate to learn at\n".to_owned(),
+        None => {
+            "the loss has not risen again, so that nothing can be said of the highest rate to learn at\n".to_owned()
+        }
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
