@@ -31,8 +31,8 @@ const RESUME: [&str; 6] = ["train", "--json", "--checkpoint-every", "5", "--resu
 /// What a frozen backbone is to have learned.
 const WEIGHTS: [&str; 2] = ["--weights", concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors")];
 
-/// Options beside the recipes: every optimizer and schedule, and all that groups parameters, averages, mixes or freezes.
-const OPTIONS: [&str; 26] = [
+/// Options beside the recipes: every optimizer and schedule, and all that groups parameters, averages, mixes, freezes, weighs or chooses.
+const OPTIONS: [&str; 28] = [
     "--optimizer sgd --momentum 0",
     "--optimizer adam --lr 0.001",
     "--optimizer adamw --lr 0.001 --weight-decay 0.1 --set decay_all=false",
@@ -57,6 +57,8 @@ const OPTIONS: [&str; 26] = [
     "--set augment.random_rotation=10 --set augment.random_erasing=0.5",
     "--set monitor=loss --set early_stopping=1",
     "--activation relu --set ema=0.99 --set accumulation=2",
+    "--val-split 0.1 --set class_weights=balanced",
+    "--val-split 0.2 --freeze backbone",
     "--workers 3 --keep 1",
     "--device flex,flex --set accumulation=2",
 ];

@@ -106,12 +106,12 @@ fn survives(kills: usize) {
     let epochs = |run: &str| {
         let record: Value = serde_json::from_slice(&fs::read(path.join(run).join("run.json")).unwrap()).unwrap();
         let epochs = record["epochs"].as_array().unwrap().clone();
-        epochs.iter().map(|epoch| (epoch["train"].clone(), epoch["test"].clone())).collect::<Vec<_>>()
+        epochs.iter().map(|epoch| (epoch["train"].clone(), epoch["val"].clone())).collect::<Vec<_>>()
     };
     assert_eq!(epochs("killed"), epochs("whole"), "the epochs' figures differ");
     assert_eq!(drafts(&killed.join("checkpoints")), 0, "an unfinished checkpoint was left");
     let finished = error(path, &["train", "--resume", "killed"]);
-    assert!(finished.contains("has finished its 3 epochs"), "{finished}");
+    assert!(finished.contains("has ended after 3 epochs"), "{finished}");
 }
 
 #[test]
