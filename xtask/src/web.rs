@@ -77,7 +77,8 @@ const DIGITS: &str = "crates/convzoo/weights/lenet5-digits.safetensors";
 /// Puts the page together, then does with it what is asked.
 pub fn run(args: &Args) -> Result<ExitCode> {
     let program = match &args.binary {
-        Some(program) => program.clone(),
+        // Node.js runs in a folder of its own.
+        Some(program) => fs::canonicalize(program).with_context(|| format!("looking for {}", program.display()))?,
         None => cargo_executable(&mut cargo(["build", "--bin", "convzoo"])?, "convzoo")?,
     };
     let page = root().join(&args.out);
