@@ -155,9 +155,15 @@ test('every control of every view has a name, in both languages', async () => {
 
 test('the language changes all that is said', async () => {
   await page.goto(`${PAGE}?lang=en#digits`);
+  await page.waitForSelector('.picture svg');
+  await page.getByRole('button', { name: 'An example' }).click();
+  await status(' ms ');
+  const answered = await answers();
   const english = await page.$$eval('[data-t], #main p, #main h2, #main button', all => all.map(element => element.textContent));
   await page.getByLabel('Language').selectOption('zh');
   assert.equal(await page.getAttribute('html', 'lang'), 'zh');
+  await status(' 毫秒');
+  assertSame(await answers(), answered);
   const chinese = await page.$$eval('[data-t], #main p, #main h2, #main button', all => all.map(element => element.textContent));
   const same = chinese.filter(text => /[a-z]{4}/.test(text) && english.includes(text));
   assert.deepEqual(same, []);

@@ -9,8 +9,8 @@ const SIDE = 280;
 // The network was trained on digits that fill 32×32 pixels, counted into 8×8 squares of 0 to 16 black ones.
 const FINE = 32, COARSE = 8;
 
-// The client outlives a change of language.
-let client, opened;
+// The network and the drawing outlive a change of language.
+let client, opened, drawing;
 
 export function digits() {
   client ??= new Client();
@@ -35,6 +35,8 @@ export function digits() {
   let shownNetwork;
   const clear = () => { context.fillStyle = '#000'; context.fillRect(0, 0, SIDE, SIDE); };
   clear();
+  if (drawing) context.drawImage(drawing, 0, 0);
+  drawing = pad;
 
   // Answers the last drawing; those that came while it computed are left out.
   let busy = false, again = false;

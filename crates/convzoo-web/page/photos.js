@@ -7,7 +7,8 @@ import { kernel } from './kernel.js';
 import { network } from './network.js';
 import { t } from './words.js';
 
-let client;
+// What is open outlives a change of language.
+let client, opened = null, photograph = null;
 
 export function photos() {
   client ??= new Client();
@@ -30,7 +31,7 @@ export function photos() {
     make('div', { class: 'sides' }, make('div', {}, image.element), make('div', {}, make('h2', {}, t('answer')), list, speaks)),
     below, filtered);
 
-  let opened = null, shown = null, photograph = null, about = null, filter = null;
+  let shown = null, about = null, filter = null;
 
   const fail = error => { status.textContent = error.message; status.className = 'error'; };
   const say = text => { status.textContent = text; status.className = 'soft'; };
@@ -39,17 +40,22 @@ export function photos() {
     say(t('loading'));
     try {
       const next = await open(client, name, source);
+      const imagenet = next.nodes.at(-1).shape[0] === 1000 ? (await json('networks.json')).classes : [];
+      next.labels = next.about?.labels?.length ? next.about.labels : imagenet;
       opened = next;
-      names.value = name;
-      const imagenet = opened.nodes.at(-1).shape[0] === 1000 ? (await json('networks.json')).classes : [];
-      opened.labels = opened.about?.labels?.length ? opened.about.labels : imagenet;
-      shown = network(client, opened, image);
-      below.replaceChildren(shown.element);
-      filter = kernel(client);
-      filtered.replaceChildren(filter.element);
-      say(t('noImage'));
-      if (photograph) await classify();
+      await present();
     } catch (error) { fail(error); }
+  }
+
+  // Shows the network that is open, and the image through it.
+  async function present() {
+    names.value = opened.name;
+    shown = network(client, opened, image);
+    below.replaceChildren(shown.element);
+    filter = kernel(client);
+    filtered.replaceChildren(filter.element);
+    if (photograph) await classify();
+    else say(t('noImage'));
   }
 
   // The network that a file's name begins with, unless another is chosen by hand.
@@ -112,6 +118,7 @@ export function photos() {
     names.replaceChildren(...networks.map(name => make('option', { value: name }, name)));
     const link = ({ model, file }) => button(file, () => useWeights(model, `weights/${file}`));
     if (weights.length) here.replaceChildren(make('span', {}, t('here')), ...weights.map(link));
+    return opened && present();
   }).catch(fail);
   return view;
 }
