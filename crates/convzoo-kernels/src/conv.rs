@@ -77,6 +77,13 @@ impl ConvShape {
     }
 
     pub(crate) fn check(&self, weight: &[f32], bias: Option<&[f32]>) -> Result<(), KernelError> {
+        self.check_sizes()?;
+        check_length("a convolution's weight", self.weights(), weight)?;
+        bias.map_or(Ok(()), |bias| check_length("a convolution's bias", self.channels[1], bias))
+    }
+
+    /// Refuses a window of no pixels, and groups that channels do not divide into.
+    pub(crate) fn check_sizes(&self) -> Result<(), KernelError> {
         let zero = |what| Err(KernelError::Window { operation: "convolution", what });
         let [inputs, outputs] = self.channels;
         match self {
@@ -90,7 +97,6 @@ impl ConvShape {
         if !inputs.is_multiple_of(self.groups) || !outputs.is_multiple_of(self.groups) {
             return Err(KernelError::Groups { channels: self.channels, groups: self.groups });
         }
-        check_length("a convolution's weight", self.weights(), weight)?;
-        bias.map_or(Ok(()), |bias| check_length("a convolution's bias", outputs, bias))
+        Ok(())
     }
 }

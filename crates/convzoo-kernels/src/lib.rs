@@ -34,6 +34,7 @@
 //! - [`blocked`]: channels in blocks as long as a vector ([`Layout`]), each function an [`Operation`].
 //! - [`engine`]: compiled networks on blocks: [`Graph`](engine::Graph) → [`CompiledNetwork`](engine::CompiledNetwork) →
 //!   [`ExecutionPlan`](engine::ExecutionPlan).
+//! - [`quantized`]: the same layout in bytes, for networks in int8.
 //! - [`planar`]: tensors in NCHW order, forward and backward.
 //!
 //! And around them:
@@ -62,6 +63,7 @@ pub mod peak;
 pub mod planar;
 pub mod pool;
 mod precision;
+pub mod quantized;
 pub mod simd;
 mod sparse;
 mod values;

@@ -33,7 +33,7 @@ impl From<Precision> for LinearPrecision {
     /// What fully-connected layers keep their weights in, in a network of a precision.
     fn from(precision: Precision) -> Self {
         match precision {
-            Precision::F32 => Self::Single,
+            Precision::F32 | Precision::Int8 => Self::Single,
             Precision::LinearF16 => Self::Half,
             Precision::Bf16 => Self::Bf16,
         }

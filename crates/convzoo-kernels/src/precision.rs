@@ -12,6 +12,8 @@ pub enum Precision {
     LinearF16,
     /// bfloat16: 16 bits, of which the exponent has as many as that of 32. A number is exact to one part in 256.
     Bf16,
+    /// Bytes, but for what has no form in them: a network has to be quantized for it.
+    Int8,
 }
 
 impl Precision {
@@ -21,6 +23,7 @@ impl Precision {
             Self::F32 => "f32",
             Self::LinearF16 => "linear-f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ModelError;
 use crate::names;
+use crate::quantize::Quantization;
 use crate::weights::{Metadata, WeightsError};
 
 /// What all networks of the zoo implement, and what a network of your own must implement to be trained, inspected and
@@ -52,6 +53,18 @@ pub trait Classifier: Module {
     /// What a weights file stores of the network besides its tensors.
     fn metadata(&self) -> Option<Metadata> {
         None
+    }
+
+    /// How it computes in bytes, if it was quantized.
+    fn quantization(&self) -> Option<&Quantization> {
+        None
+    }
+
+    /// The network with another [`quantization`](Self::quantization), or without; networks that cannot have one stay as they
+    /// are.
+    fn with_quantization(self, quantization: Option<Quantization>) -> Self {
+        let _ = quantization;
+        self
     }
 
     /// The reference's name of the tensor at a path of the module tree, `["conv1", "norm", "weight"]` say, where it is

@@ -3,13 +3,14 @@ use std::time::Duration;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
-use convzoo_blocks::graph::Graph;
+use convzoo_blocks::graph::{Graph, Parameter};
 pub use convzoo_kernels::Precision;
 use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::engine::{CompileError, CompiledNetwork, Profile, ProfiledStep, compile};
 use convzoo_kernels::{KernelError, Numbers, Values, extension};
 use thiserror::Error;
 
+use crate::quantize::value_names;
 use crate::{Classifier, ModelError, Network};
 
 /// A network's inference on the CPU with fused layers: batch norms folded into convolutions, activations and sums
@@ -83,6 +84,9 @@ pub enum InferenceError {
     /// It is not on the device that computes in this precision.
     #[error("the precision {0} needs the device flex with convzoo's kernels on")]
     Precision(Precision),
+    /// It is to compute in bytes, and nothing says how.
+    #[error("the network is not quantized: Network::quantize or `convzoo quantize` finds the scales of its bytes")]
+    NotQuantized,
     /// The images cannot be read from their device.
     #[error("the images cannot be read: {0}")]
     Images(String),
@@ -111,7 +115,15 @@ impl Fused {
         precision: Precision,
     ) -> Result<Self, InferenceError> {
         let weights = weights_of(network);
-        let engine = compile(graph, node, precision, |parameter| weights.get(&parameter.id).cloned())?;
+        let weights = |parameter: &Parameter| weights.get(&parameter.id).cloned();
+        let engine = match precision {
+            Precision::Int8 => {
+                let quantization = network.quantization().ok_or(InferenceError::NotQuantized)?;
+                let engine = compile(graph, node, Precision::F32, weights)?;
+                engine.quantize(&quantization.scales(&value_names(graph, &engine), graph))?
+            }
+            _ => compile(graph, node, precision, weights)?,
+        };
         Ok(Self { engine, names: graph.nodes().iter().map(|node| node.name.clone()).collect() })
     }
 
@@ -154,7 +166,7 @@ impl Fused {
     }
 }
 
-fn values(images: Tensor<4>) -> Result<Values, InferenceError> {
+pub(crate) fn values(images: Tensor<4>) -> Result<Values, InferenceError> {
     extension::values(images).map_err(|error| InferenceError::Images(error.to_string()))
 }
 

@@ -22,6 +22,7 @@ pub mod imagenet;
 mod names;
 pub mod onnx;
 mod published;
+pub mod quantize;
 mod registry;
 mod stages;
 mod summary;

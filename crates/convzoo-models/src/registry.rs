@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use convzoo_blocks::{Activation, FeatureMap};
@@ -5,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use crate::families::Build;
 use crate::families::{FAMILIES, Family};
+use crate::quantize::Quantization;
 use crate::weights::{Checkpoint, Metadata, WeightsError};
 use crate::{
     Classifier, FeatureInfo, Inference, InferenceError, ModelError, Outputs, Precision, Preprocessing, Published,
@@ -191,6 +194,7 @@ pub fn create(name: &str, options: &Options, device: &Device) -> Result<Network,
         options: options.clone(),
         labels: Vec::new(),
         preprocessing: None,
+        quantization: None,
     })
 }
 
@@ -249,6 +253,8 @@ pub struct Network {
     labels: Vec<String>,
     #[module(skip)]
     preprocessing: Option<Preprocessing>,
+    #[module(skip)]
+    quantization: Option<Arc<Quantization>>,
 }
 
 /// A variant of the registry, as a field of a module.
@@ -306,7 +312,7 @@ impl Network {
         Self { preprocessing, ..self }
     }
 
-    /// The network in its fastest form for inference on its device.
+    /// The network in its fastest form for inference on its device, in 32 bits.
     ///
     /// # Errors
     /// It cannot be fused where it should be.
@@ -398,7 +404,7 @@ impl Classifier for Network {
         self.family.forward_train(images)
     }
     fn replace_head(self, classes: usize) -> Self {
-        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), ..self }
+        Self { family: self.family.replace_head(classes), classes, labels: Vec::new(), quantization: None, ..self }
     }
     fn preprocessing(&self) -> Preprocessing {
         self.preprocessing.unwrap_or_else(|| self.family.preprocessing())
@@ -410,6 +416,12 @@ impl Classifier for Network {
             labels: self.labels.clone(),
             preprocessing: self.preprocessing,
         })
+    }
+    fn quantization(&self) -> Option<&Quantization> {
+        self.quantization.as_deref()
+    }
+    fn with_quantization(self, quantization: Option<Quantization>) -> Self {
+        Self { quantization: quantization.map(Arc::new), ..self }
     }
     fn reference_name(&self, path: &[&str]) -> String {
         match path {

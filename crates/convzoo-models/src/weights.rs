@@ -1,11 +1,12 @@
 //! Loading and saving weights, by the names of PyTorch's state dicts.
 //!
-//! [`load`] tells PyTorch's checkpoints, safetensors, Burn's own pack, ONNX and compressed files apart by content and
+//! [`load`] tells PyTorch's checkpoints, safetensors (quantized ones, too), Burn's own pack, ONNX and compressed files apart by content and
 //! matches entries against the names that the network's tree gives ([`Classifier::reference_name`]); wrappers
 //! (`state_dict`, `model`, `module.`) and `num_batches_tracked` are ignored. [`save`] writes safetensors that
 //! `load_state_dict` takes.
 
 mod compressed;
+mod quantized;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::OsStr;
@@ -21,12 +22,14 @@ use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, Pyt
 use burn::tensor::{DType, TensorData};
 pub use compressed::{compressed, save_compressed, tensors, with_tensors};
 use convzoo_onnx::{Contents, ExportError};
+pub use quantized::save_quantized;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use thiserror::Error;
 
 use crate::names::{name_tree, optional_layer};
 use crate::onnx::OnnxFile;
+use crate::quantize::Quantization;
 use crate::{Classifier, ModelError, Options, Preprocessing};
 
 /// Why weights cannot be read or written.
@@ -163,6 +166,8 @@ pub struct Checkpoint {
     metadata: Option<Metadata>,
     /// The operations around the tensors, where the file has some.
     onnx: Option<OnnxFile>,
+    /// The scales of a quantized network.
+    quantization: Option<Quantization>,
 }
 
 /// What a file stores of its network besides the tensors.
@@ -243,7 +248,8 @@ impl Checkpoint {
                 Ok(tensors)
             }
         };
-        Ok(Self { path: path.to_owned(), tensors: unwrap_names(tensors.map_err(damaged)?), metadata, onnx })
+        let (tensors, quantization) = quantized::split(unwrap_names(tensors.map_err(damaged)?)).map_err(damaged)?;
+        Ok(Self { path: path.to_owned(), tensors, metadata, onnx, quantization })
     }
 
     /// A checkpoint in safetensors bytes, such as a program embeds.
@@ -254,7 +260,8 @@ impl Checkpoint {
         let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
         let tensors = tensors_of(store).map_err(damaged)?;
         let tensors = header.seek(tensors, &Arc::new(Mutex::new(io::Cursor::new(bytes.to_vec()))));
-        Ok(Self { path, tensors: unwrap_names(tensors), metadata: header.metadata(), onnx: None })
+        let (tensors, quantization) = quantized::split(unwrap_names(tensors)).map_err(damaged)?;
+        Ok(Self { path, tensors, metadata: header.metadata(), onnx: None, quantization })
     }
 
     /// Where it is from, for errors.
@@ -270,7 +277,7 @@ impl Checkpoint {
     /// A checkpoint of tensors in memory.
     pub fn from_tensors(tensors: impl IntoIterator<Item = PackTensor>) -> Self {
         let tensors = tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-        Self { path: PathBuf::from("the tensors"), tensors, metadata: None, onnx: None }
+        Self { path: PathBuf::from("the tensors"), tensors, metadata: None, onnx: None, quantization: None }
     }
 
     /// One dimension of a layer's weight: the first counts its outputs, the second its inputs.
@@ -332,7 +339,7 @@ impl Checkpoint {
                 Err(WeightsError::NotFinite { path: self.path, name, value, index })
             }
             (None, Some(error)) => Err(WeightsError::Damaged { path: self.path, reason: error.to_string() }),
-            (None, None) => Ok(network),
+            (None, None) => Ok(network.with_quantization(self.quantization)),
         }
     }
 

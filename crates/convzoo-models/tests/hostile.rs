@@ -17,9 +17,10 @@ use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use convzoo_models::quantize::QuantizeOptions;
 use convzoo_models::weights::{self, Checkpoint, Precision, WeightsError};
-use convzoo_models::{Network, Options, create, create_from};
+use convzoo_models::{Inference, Network, Options, Predict, create, create_from};
 
 use mutate::{Random, mutate};
 
@@ -127,6 +128,23 @@ fn mutations_of_every_format_are_read_or_refused() {
         let name = path.file_name().unwrap().to_str().unwrap();
         fuzz(name, &std::fs::read(&path).unwrap(), 500, |path| network("lenet5", path).map(drop));
     }
+}
+
+#[test]
+fn mutations_of_quantized_weights_are_refused_or_compute() {
+    let device = Device::flex();
+    let path = path("small-int8.safetensors");
+    let images = Tensor::ones([1, 1, 32, 32], &device);
+    let lenet = create("lenet5", &Options::default(), &device).unwrap();
+    let quantized = lenet.quantize(std::slice::from_ref(&images), &QuantizeOptions::default()).unwrap();
+    weights::save_quantized(&quantized, &path).unwrap();
+    fuzz("small-int8.safetensors", &std::fs::read(&path).unwrap(), 500, |path| {
+        let network = network("lenet5", path)?;
+        if let Ok(inference) = Inference::new(network, convzoo_models::Precision::Int8) {
+            inference.predict(images.clone()).unwrap();
+        }
+        Ok(())
+    });
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Job {
 /// The rows of a kernel that lie on the image for one row of the output: the first row of the input that is read, and
 /// the taps `first..last`.
 #[derive(Clone, Copy)]
-pub(super) struct TapRows {
+pub(crate) struct TapRows {
     pub input: usize,
     pub first: usize,
     pub last: usize,

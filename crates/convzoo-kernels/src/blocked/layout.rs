@@ -92,11 +92,21 @@ impl Layout {
     /// `row` points to the first pixel of a row of a tensor of this layout.
     #[inline(always)]
     pub(crate) unsafe fn clear_halo<N: Number>(&self, row: *mut N) {
+        // SAFETY: the caller's promise.
+        unsafe { self.fill_halo(row, 0) }
+    }
+
+    /// Fills every byte of a row's halo.
+    ///
+    /// # Safety
+    /// As [`clear_halo`](Self::clear_halo).
+    #[inline(always)]
+    pub(crate) unsafe fn fill_halo<N: Number>(&self, row: *mut N, byte: u8) {
         let halo = self.halo * self.lanes;
         // SAFETY: the halo lies in the tensor, before the row's pixels and after them.
         unsafe {
-            row.sub(halo).write_bytes(0, halo);
-            row.add(self.width * self.lanes).write_bytes(0, halo);
+            row.sub(halo).write_bytes(byte, halo);
+            row.add(self.width * self.lanes).write_bytes(byte, halo);
         }
     }
 }

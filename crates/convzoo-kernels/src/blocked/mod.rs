@@ -21,5 +21,5 @@ pub mod lrn;
 pub(crate) mod operation;
 pub mod pool;
 pub mod rearrange;
-mod rows;
+pub(crate) mod rows;
 mod winograd;

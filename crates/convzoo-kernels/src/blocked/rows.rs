@@ -22,6 +22,12 @@ pub(crate) trait RowKernel: Send + Sync {
         inputs: &[*const I],
         output: *mut O,
     );
+
+    /// The byte that halos are filled with: the zero point, where the output is bytes.
+    #[inline(always)]
+    fn halo(&self) -> u8 {
+        0
+    }
 }
 
 /// What a [`RowKernel`] reads and writes.
@@ -128,7 +134,7 @@ impl<K: RowKernel, I: Number, O: Number> Kernel for Task<'_, K, I, O> {
             unsafe {
                 let to = self.output.add(output.at(image, block, row));
                 kernel.row::<S, I, O>(layouts, Place { image, block, row }, self.inputs, to);
-                output.clear_halo(to);
+                output.fill_halo(to, kernel.halo());
             }
         }
     }

@@ -96,18 +96,20 @@ fn gather_from_origins(nodes: &mut [Node]) {
 }
 
 /// The channels of each node's value; none where they depend on the images' size.
-fn channels(nodes: &[Node]) -> Vec<Option<usize>> {
+pub(super) fn channels(nodes: &[Node]) -> Vec<Option<usize>> {
     let mut channels: Vec<Option<usize>> = Vec::with_capacity(nodes.len());
     for node in nodes {
         let first = node.inputs.first().and_then(|input| channels[*input]);
         channels.push(match &node.op {
             Op::Input(channels) => Some(*channels),
             Op::Conv(conv) => Some(conv.shape.channels[1]),
+            Op::ByteConv(conv) => Some(conv.conv.shape().channels[1]),
             Op::Linear { linear, .. } => Some(linear.outputs()),
             Op::Concat => node.inputs.iter().map(|input| channels[*input]).sum(),
             Op::Gather(sources) => Some(sources.len()),
             Op::Flatten => None,
             Op::Pool(_) | Op::LocalResponse(_) | Op::LayerNorm(_) | Op::Elementwise { .. } | Op::Gate => first,
+            Op::ToBytes { .. } | Op::ToFloats => first,
         });
     }
     channels

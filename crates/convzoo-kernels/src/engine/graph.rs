@@ -27,7 +27,7 @@ pub struct Graph {
 impl Graph {
     /// An empty graph over images of so many channels.
     pub fn new(channels: usize) -> Self {
-        let images = Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new() };
+        let images = Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new(), bytes: None };
         Self { nodes: vec![images], precision: Precision::F32 }
     }
 
@@ -141,7 +141,7 @@ impl Graph {
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {
         let inputs: Vec<usize> = inputs.iter().map(|value| value.0).collect();
         assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a value of another graph");
-        self.nodes.push(Node { op, inputs, layers: Vec::new() });
+        self.nodes.push(Node { op, inputs, layers: Vec::new(), bytes: None });
         Value(self.nodes.len() - 1)
     }
 }

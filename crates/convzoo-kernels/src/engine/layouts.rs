@@ -4,6 +4,7 @@ use super::node::{Node, Op};
 use super::weights::PackedConvs;
 use crate::cost::PLANAR_CHANNELS;
 use crate::pool::PoolShape;
+use crate::quantized::byte_layout;
 use crate::{KernelError, Layout, Numbers};
 
 /// The memory that a value lies in: its own, or a part of a concatenation's.
@@ -26,6 +27,8 @@ pub(super) struct Homes {
     lanes: Vec<usize>,
     /// The numbers of each memory, by its owner.
     numbers: Vec<Numbers>,
+    /// Whether each memory holds bytes, by its owner.
+    bytes: Vec<bool>,
 }
 
 impl Homes {
@@ -40,7 +43,10 @@ impl Homes {
             }
             let mut home = homes[i];
             for part in &node.inputs {
-                let fixed = matches!(nodes[*part].op, Op::Input(_) | Op::Flatten | Op::Linear { .. });
+                let fixed = matches!(
+                    nodes[*part].op,
+                    Op::Input(_) | Op::Flatten | Op::Linear { .. } | Op::ToBytes { planes: true }
+                );
                 if homes[*part].owner == *part && !fixed {
                     homes[*part] = home;
                 }
@@ -53,6 +59,7 @@ impl Homes {
             if let Op::Pool(PoolShape::Adaptive { .. }) = node.op
                 && shapes[i] == shapes[node.inputs[0]]
                 && homes[i].owner == i
+                && node.bytes == nodes[node.inputs[0]].bytes
             {
                 homes[i] = homes[node.inputs[0]];
                 views[i] = true;
@@ -60,10 +67,13 @@ impl Homes {
         }
         let mut halos = vec![0; nodes.len()];
         for node in nodes {
-            if let Op::Conv(conv) = &node.op {
-                let halo = &mut halos[homes[node.inputs[0]].owner];
-                *halo = conv.shape.padding[1].max(*halo);
-            }
+            let padding = match &node.op {
+                Op::Conv(conv) => conv.shape.padding[1],
+                Op::ByteConv(conv) => conv.conv.shape().padding[1],
+                _ => continue,
+            };
+            let halo = &mut halos[homes[node.inputs[0]].owner];
+            *halo = padding.max(*halo);
         }
         for (i, node) in nodes.iter().enumerate() {
             if let Op::Flatten = node.op
@@ -76,7 +86,9 @@ impl Homes {
                 views[i] = true;
             }
         }
-        let lanes = (0..nodes.len()).map(|i| if planar && i == 0 { 1 } else { lanes }).collect();
+        let planes = |i: usize| planar && i == 0 || matches!(nodes[i].op, Op::ToBytes { planes: true });
+        let lanes = (0..nodes.len()).map(|i| if planes(i) { 1 } else { lanes }).collect();
+        let bytes: Vec<bool> = nodes.iter().map(|node| node.bytes.is_some()).collect();
         let mut numbers = vec![convs.numbers(); nodes.len()];
         if planar {
             numbers[0] = Numbers::F32;
@@ -86,14 +98,18 @@ impl Homes {
         if matches!(nodes[output].op, Op::Pool(_) | Op::Linear { .. }) {
             numbers[output] = Numbers::F32;
         }
-        Self { homes, views, halos, lanes, numbers }
+        Self { homes, views, halos, lanes, numbers, bytes }
     }
 
     /// The layout of a node's value.
     pub fn layout(&self, node: usize, shapes: &[[usize; 4]]) -> Layout {
         let owner = self.homes[node].owner;
-        let whole = Layout::new(shapes[owner], self.lanes[owner], self.halos[owner]).of(self.numbers[owner]);
-        Layout { channels: shapes[node][1], ..whole }
+        let (lanes, halo) = (self.lanes[owner], self.halos[owner]);
+        let layout = |shape| match self.bytes[owner] {
+            true => byte_layout(shape, lanes, halo),
+            false => Layout::new(shape, lanes, halo).of(self.numbers[owner]),
+        };
+        Layout { image: layout(shapes[owner]).image, ..layout(shapes[node]) }
     }
 }
 
@@ -108,6 +124,7 @@ pub(super) fn takes_planes(nodes: &[Node]) -> bool {
     let few = matches!(nodes[0].op, Op::Input(channels) if channels <= PLANAR_CHANNELS);
     let convolved = |node: &Node| match node.op {
         Op::Conv(_) => node.inputs.get(1) != Some(&0),
+        Op::ToBytes { planes } => planes || !node.inputs.contains(&0),
         _ => !node.inputs.contains(&0),
     };
     few && nodes.len() > 1 && nodes.iter().all(convolved)
@@ -136,6 +153,13 @@ pub(super) fn shapes(nodes: &[Node], input: [usize; 4]) -> Result<Vec<[usize; 4]
                 let [height, width] = conv.shape.output([height, width])?;
                 [batch, conv.shape.channels[1], height, width]
             }
+            Op::ByteConv(conv) => {
+                let shape = conv.conv.shape();
+                takes("a convolution", shape.channels[0])?;
+                let [height, width] = shape.output([height, width])?;
+                [batch, shape.channels[1], height, width]
+            }
+            Op::ToBytes { .. } | Op::ToFloats => first,
             Op::Pool(shape) => {
                 let [height, width] = shape.output([height, width])?;
                 [batch, channels, height, width]

@@ -7,6 +7,7 @@
 //! - [`plan`]: for one shape the kernels that run, the layout ([`layouts`]) and place ([`memory`]) of each tensor, and the
 //!   run itself.
 //!   Which algorithm computes a convolution, [`cost`](crate::cost) says.
+//! - [`quantize`]: the same network in bytes, by given scales.
 //! - [`profile`]: where the time of a run goes.
 //!
 //! ```
@@ -33,6 +34,7 @@ mod network;
 mod node;
 mod plan;
 mod profile;
+mod quantize;
 mod weights;
 
 pub use compile::{CompileError, compile};
@@ -40,3 +42,4 @@ pub use graph::{Graph, Value};
 pub use network::CompiledNetwork;
 pub use plan::{ExecutionPlan, Output};
 pub use profile::{Profile, ProfiledStep, StepKind};
+pub use quantize::{EngineValue, EngineWeight, Scales};

@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::node::Node;
 use super::plan::{ExecutionPlan, Output};
+use super::quantize::{EngineValue, Scales, quantize, values};
 use super::weights::PackedConvs;
 use crate::{Isa, KernelError, Numbers, Precision};
 
@@ -12,6 +13,8 @@ pub struct CompiledNetwork {
     convs: PackedConvs,
     /// The plans of the last shapes.
     plans: Mutex<Vec<([usize; 4], Arc<ExecutionPlan>)>>,
+    /// For each node its place in the network that this one was quantized from, if it was.
+    origins: Option<Vec<Option<usize>>>,
 }
 
 /// Shapes whose plans are kept.
@@ -19,7 +22,7 @@ const KEPT_PLANS: usize = 4;
 
 impl CompiledNetwork {
     pub(super) fn new(isa: Isa, precision: Precision, nodes: Vec<Node>) -> Self {
-        Self { nodes, convs: PackedConvs::new(isa, precision), plans: Mutex::default() }
+        Self { nodes, convs: PackedConvs::new(isa, precision), plans: Mutex::default(), origins: None }
     }
 
     /// The numbers of its activations, but for images in planes and for logits.
@@ -50,5 +53,43 @@ impl CompiledNetwork {
         }
         plans.push((shape, plan.clone()));
         Ok(plan)
+    }
+
+    /// The values that it computes, the images first and the output last.
+    pub fn values(&self) -> Vec<EngineValue> {
+        values(&self.nodes)
+    }
+
+    /// The same network in bytes where scales are given, in floats elsewhere.
+    ///
+    /// # Errors
+    /// A layer does not have its scales' outputs.
+    pub fn quantize(&self, scales: &Scales) -> Result<Self, KernelError> {
+        let (nodes, origins) = quantize(&self.nodes, scales, self.convs.isa())?;
+        Ok(Self { origins: Some(origins), ..Self::new(self.convs.isa(), Precision::F32, nodes) })
+    }
+
+    /// Shows [`values`](Self::values) for some images, by their places, each with its shape
+    /// `[batch, channels, height, width]`. Of a network that was quantized the values are those of the network that it
+    /// was made from.
+    ///
+    /// # Errors
+    /// The images do not have the shape, or the network does not take it.
+    pub fn observe(
+        &self,
+        shape: [usize; 4],
+        images: &[f32],
+        mut see: impl FnMut(usize, [usize; 4], &[f32]),
+    ) -> Result<(), KernelError> {
+        let plan = ExecutionPlan::keeping(&self.nodes, &self.convs, shape)?;
+        plan.observe(images, |node, shape, numbers| {
+            let value = match &self.origins {
+                Some(origins) => origins[node],
+                None => Some(node),
+            };
+            if let Some(value) = value {
+                see(value, shape, numbers);
+            }
+        })
     }
 }

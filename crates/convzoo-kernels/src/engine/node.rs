@@ -8,16 +8,22 @@ use crate::elementwise::{Activation, ScaleShift};
 use crate::linear::Linear;
 use crate::lrn::LocalResponse;
 use crate::pool::PoolShape;
+use crate::quantized::conv::ByteConv;
+use crate::quantized::{ByteScale, Requantize};
 
 /// An operation of a graph.
+#[derive(Clone)]
 pub(super) struct Node {
     pub op: Op,
     /// Indices of earlier nodes.
     pub inputs: Vec<usize>,
     /// The layers whose work it does, as they were labeled.
     pub layers: Vec<u64>,
+    /// How its value is bytes, if it is.
+    pub bytes: Option<ByteScale>,
 }
 
+#[derive(Clone)]
 pub(super) enum Op {
     /// Images of so many channels.
     Input(usize),
@@ -40,9 +46,27 @@ pub(super) enum Op {
         linear: Arc<Linear>,
         activation: Activation,
     },
+    /// Floats to bytes. `planes`: of images in NCHW order, into blocks of four channels.
+    ToBytes {
+        planes: bool,
+    },
+    /// Bytes to floats.
+    ToFloats,
+    /// A convolution or a fully-connected layer on bytes.
+    ByteConv(ByteConvNode),
+}
+
+/// A convolution of bytes; its second input, where it has one, is added to its output.
+#[derive(Clone)]
+pub(super) struct ByteConvNode {
+    pub conv: ByteConv,
+    pub requantize: Arc<Requantize>,
+    /// What is done to outputs that are floats.
+    pub activation: Activation,
 }
 
 /// A convolution; its second input, where it has one, is added to its output.
+#[derive(Clone)]
 pub(super) struct ConvNode {
     pub shape: ConvShape,
     pub weight: Values,

@@ -8,6 +8,7 @@ use super::layouts::{Homes, are_aligned, shapes, takes_planes};
 use super::memory::{Need, assign};
 use super::node::{Node, Op};
 use super::profile::{Chosen, Profile, ProfiledStep};
+use super::quantize::byte_sum;
 use super::weights::PackedConvs;
 use crate::blocked::conv::Epilogue;
 use crate::blocked::elementwise::{elementwise, gate};
@@ -20,6 +21,11 @@ use crate::blocked::rearrange::{Flatten, Pack, concatenate, gather};
 use crate::cost;
 use crate::error::check_length;
 use crate::memory::Shared;
+use crate::quantized::conv::ByteEpilogue;
+use crate::quantized::elementwise::sum_bytes;
+use crate::quantized::pool::pool_bytes;
+use crate::quantized::rearrange::{FlattenBytes, ImagesToBytes, gather_bytes, to_bytes, to_floats};
+use crate::quantized::{ByteScale, unpack_bytes};
 use crate::{Buffer, KernelError, Layout, Operation, parallel};
 
 /// What a network returns.
@@ -41,6 +47,16 @@ pub struct ExecutionPlan {
     layout: Layout,
     output: usize,
     memory: Mutex<Buffer>,
+    /// Where the nodes' values are, in a plan that keeps them.
+    kept: Vec<Kept>,
+}
+
+/// Where a node's value is.
+struct Kept {
+    start: usize,
+    layout: Layout,
+    shape: [usize; 4],
+    bytes: Option<ByteScale>,
 }
 
 struct Step {
@@ -52,6 +68,7 @@ struct Step {
 
 /// What a plan is made from.
 struct Planner<'a> {
+    nodes: &'a [Node],
     convs: &'a PackedConvs,
     batch: usize,
     /// Whether the images stay in NCHW order.
@@ -62,7 +79,21 @@ struct Planner<'a> {
     steps: Vec<UnplacedStep>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    /// The steps of all nodes.
+    fn plan(nodes: &'a [Node], convs: &'a PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
+        let (shapes, planar) = (shapes(nodes, input)?, takes_planes(nodes));
+        let homes = Homes::new(nodes, &shapes, convs, planar);
+        let layouts: Vec<Layout> = (0..nodes.len()).map(|i| homes.layout(i, &shapes)).collect();
+        let mut planner = Self { nodes, convs, batch: input[0], planar, shapes, homes, layouts, steps: Vec::new() };
+        for (i, node) in nodes.iter().enumerate() {
+            if !planner.homes.views[i] {
+                planner.add(i, node)?;
+            }
+        }
+        Ok(planner)
+    }
+
     fn place(&self, node: usize) -> Place {
         let home = self.homes.homes[node];
         let layout = &self.layouts[node];
@@ -118,6 +149,7 @@ impl Planner<'_> {
                 let operation = conv.operation(inputs[0], output, epilogue, threads)?;
                 return Ok((operation, Some(Chosen { conv, algorithm })));
             }
+            _ if node.bytes.is_some() || self.of_bytes(node) => return Ok((self.byte_operation(i, node)?, None)),
             Op::Pool(shape) => pool2d(isa, shape, inputs[0], output, threads)?,
             Op::LocalResponse(norm) => local_response_norm(isa, *norm, inputs[0], output, threads)?,
             Op::Elementwise { affine, activation } => {
@@ -134,8 +166,48 @@ impl Planner<'_> {
                 linear(isa, layer.clone(), *activation, inputs[0], output.numbers, threads)?
             }
             Op::Concat => concatenate(isa, inputs, output, threads)?,
+            Op::ToBytes { .. } | Op::ToFloats | Op::ByteConv(_) => return Err(KernelError::Missing("scale of bytes")),
         };
         Ok((operation, None))
+    }
+
+    /// Whether a node reads bytes.
+    fn of_bytes(&self, node: &Node) -> bool {
+        node.inputs.iter().any(|input| self.nodes[*input].bytes.is_some())
+    }
+
+    /// The operation that computes a node on bytes, or of bytes, or to bytes.
+    fn byte_operation(&self, i: usize, node: &Node) -> Result<Box<dyn Operation>, KernelError> {
+        let (isa, threads, output) = (self.convs.isa(), parallel::threads(), self.layouts[i]);
+        let inputs: Vec<Layout> = node.inputs.iter().map(|input| self.layouts[*input]).collect();
+        let scale = |i: usize| self.nodes[i].bytes.ok_or(KernelError::Missing("scale of bytes"));
+        let channels = |i: usize| self.shapes[i][1];
+        let first = *node.inputs.first().ok_or(KernelError::Missing("tensor of bytes"))?;
+        Ok(match &node.op {
+            Op::ToBytes { planes: true } => Box::new(ImagesToBytes::new(isa, scale(i)?, inputs[0], output, threads)?),
+            Op::ToBytes { planes: false } => to_bytes(isa, scale(i)?, inputs[0], output, threads)?,
+            Op::ToFloats => to_floats(isa, scale(first)?, inputs[0], output, threads)?,
+            Op::ByteConv(conv) => {
+                let (requantize, activation) = (conv.requantize.clone(), conv.activation);
+                let bytes = node.bytes.map(|scale| scale.zero);
+                let epilogue = ByteEpilogue { sum: inputs.get(1).copied(), requantize, bytes, activation };
+                conv.conv.operation((inputs[0], scale(first)?.zero), output, epilogue, threads)?
+            }
+            Op::Pool(shape) => pool_bytes(isa, shape, [scale(first)?, scale(i)?], inputs[0], output, threads)?,
+            Op::Elementwise { affine, activation } => {
+                let scales = node.inputs.iter().map(|input| scale(*input)).collect::<Result<Vec<_>, _>>()?;
+                let sum = byte_sum(affine.as_ref(), *activation, &scales, scale(i)?, channels(i));
+                sum_bytes(isa, &sum, inputs, output, threads)?
+            }
+            Op::Concat => {
+                let parts = node.inputs.iter().enumerate();
+                let sources = parts.flat_map(|(part, input)| (0..channels(*input)).map(move |c| (part, c))).collect();
+                gather_bytes(isa, sources, scale(i)?.zero, inputs, output, threads)?
+            }
+            Op::Gather(sources) => gather_bytes(isa, sources.clone(), scale(i)?.zero, inputs, output, threads)?,
+            Op::Flatten => Box::new(FlattenBytes::new(channels(first), inputs[0])?),
+            _ => return Err(KernelError::Missing("operation on bytes")),
+        })
     }
 
     /// Copies those parts of a concatenation that do not lie in their place already.
@@ -148,7 +220,13 @@ impl Planner<'_> {
                 (self.place(*part), Place { owner: home.owner, at: block * output.block() * output.numbers.bytes() });
             if (from.owner, from.at) != (to.owner, to.at) {
                 let slice = Layout { channels: layout.channels, ..output };
-                let operation = concatenate(self.convs.isa(), vec![layout], slice, parallel::threads())?;
+                let operation = match node.bytes {
+                    Some(scale) => {
+                        let sources = (0..self.shapes[*part][1]).map(|channel| (0, channel)).collect();
+                        gather_bytes(self.convs.isa(), sources, scale.zero, vec![layout], slice, parallel::threads())?
+                    }
+                    None => concatenate(self.convs.isa(), vec![layout], slice, parallel::threads())?,
+                };
                 self.push(node, operation, None, (vec![from], to));
             }
             block += layout.blocks();
@@ -159,28 +237,44 @@ impl Planner<'_> {
 
 impl ExecutionPlan {
     pub(super) fn new(nodes: &[Node], convs: &PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
-        let (shapes, planar) = (shapes(nodes, input)?, takes_planes(nodes));
-        let homes = Homes::new(nodes, &shapes, convs, planar);
-        let layouts: Vec<Layout> = (0..nodes.len()).map(|i| homes.layout(i, &shapes)).collect();
-        let mut planner = Planner { convs, batch: input[0], planar, shapes, homes, layouts, steps: Vec::new() };
-        for (i, node) in nodes.iter().enumerate() {
-            if !planner.homes.views[i] {
-                planner.add(i, node)?;
-            }
-        }
+        let planner = Planner::plan(nodes, convs, input)?;
         let output = planner.place(nodes.len() - 1);
-        Ok(Self::allocate(planner.steps, input, &planner.layouts, output))
+        Ok(Self::allocate(planner.steps, input, &planner.layouts, output, false).0)
+    }
+
+    /// A plan that keeps the values of all nodes, for [`observe`](Self::observe).
+    pub(super) fn keeping(nodes: &[Node], convs: &PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
+        let planner = Planner::plan(nodes, convs, input)?;
+        let places: Vec<Place> = (0..nodes.len()).map(|i| planner.place(i)).collect();
+        let output = places[nodes.len() - 1];
+        let (mut plan, starts) = Self::allocate(planner.steps, input, &planner.layouts, output, true);
+        let kept = places.iter().zip(nodes).enumerate().map(|(i, (place, node))| Kept {
+            start: starts[place.owner] + place.at,
+            layout: planner.layouts[i],
+            shape: planner.shapes[i],
+            bytes: node.bytes,
+        });
+        plan.kept = kept.collect();
+        Ok(plan)
     }
 
     /// Gives each tensor its memory.
-    fn allocate(steps: Vec<UnplacedStep>, input: [usize; 4], layouts: &[Layout], output: Place) -> Self {
+    ///
+    /// `keep`: what a tensor is written to stays its own to the end.
+    fn allocate(
+        steps: Vec<UnplacedStep>,
+        input: [usize; 4],
+        layouts: &[Layout],
+        output: Place,
+        keep: bool,
+    ) -> (Self, Vec<usize>) {
         let unused = Need { first: usize::MAX, last: 0, len: 0 };
         let mut needs = vec![unused; layouts.len()];
         for (time, step) in steps.iter().enumerate() {
             for place in step.inputs.iter().chain([&step.output]) {
                 let need = &mut needs[place.owner];
                 need.first = need.first.min(time);
-                need.last = need.last.max(time);
+                need.last = if keep { steps.len() } else { need.last.max(time) };
                 // A cache line more, so that tensors of equal length do not all start on the same lines of the cache.
                 need.len = layouts[place.owner].bytes().next_multiple_of(LINE) + LINE;
             }
@@ -201,7 +295,33 @@ impl ExecutionPlan {
         });
         let steps = steps.collect();
         let (layout, output) = (layouts[layouts.len() - 1], start(&output));
-        Self { input, steps, places, layout, output, memory: Mutex::new(Buffer::zeros(len / size_of::<f32>())) }
+        let memory = Mutex::new(Buffer::zeros(len / size_of::<f32>()));
+        (Self { input, steps, places, layout, output, memory, kept: Vec::new() }, starts)
+    }
+
+    /// Runs the network, and shows the value of each node, `[batch, channels, height, width]`, by its place among them: of
+    /// bytes the numbers they stand for.
+    pub(super) fn observe(
+        &self,
+        images: &[f32],
+        mut see: impl FnMut(usize, [usize; 4], &[f32]),
+    ) -> Result<(), KernelError> {
+        self.execute(images, |_| ())?;
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        for (i, Kept { start, layout, shape, bytes }) in self.kept.iter().enumerate() {
+            // SAFETY: the plan has kept the node's tensor, of this layout, from that byte on; cells begin at whole floats.
+            let cells =
+                unsafe { std::slice::from_raw_parts(memory.as_ptr().cast::<u8>().add(*start).cast(), layout.len()) };
+            let values = match bytes {
+                Some(scale) => {
+                    unpack_bytes(cells, shape[1], layout).into_iter().map(|byte| scale.number(byte)).collect()
+                }
+                // SAFETY: as above.
+                None => unsafe { unpack_all(cells.as_ptr().cast(), layout) },
+            };
+            see(i, *shape, &values);
+        }
+        Ok(())
     }
 
     /// Runs the network on images of the plan's shape. Runs of one plan wait for each other.

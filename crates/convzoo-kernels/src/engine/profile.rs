@@ -5,6 +5,7 @@ use super::node::{ConvNode, Node, Op};
 use crate::blocked::conv::{Algorithm, Conv};
 use crate::elementwise::Activation;
 use crate::linear::LinearPrecision;
+use crate::quantized::conv::ByteConv;
 use crate::{Layout, Operation};
 
 /// Where the time of a [`ExecutionPlan`](super::ExecutionPlan)'s runs goes, each time the median over runs.
@@ -75,6 +76,17 @@ pub enum StepKind {
     Linear(LinearPrecision),
     /// A fully-connected layer most of whose weights are zero.
     SparseLinear,
+    /// Floats to bytes.
+    ToBytes,
+    /// Bytes to floats.
+    ToFloats,
+    /// A convolution or a fully-connected layer on bytes.
+    ByteConv {
+        /// Height and width of its kernel.
+        kernel: [usize; 2],
+        /// Whether each channel has a kernel of its own.
+        depthwise: bool,
+    },
 }
 
 impl fmt::Display for StepKind {
@@ -104,6 +116,11 @@ impl fmt::Display for StepKind {
             Self::Linear(LinearPrecision::Half) => f.write_str("linear, f16"),
             Self::Linear(LinearPrecision::Bf16) => f.write_str("linear, bf16"),
             Self::SparseLinear => f.write_str("sparse linear"),
+            Self::ToBytes => f.write_str("to bytes"),
+            Self::ToFloats => f.write_str("to floats"),
+            Self::ByteConv { kernel: [height, width], depthwise } => {
+                write!(f, "{}, int8 {height}×{width}", if *depthwise { "depthwise" } else { "direct" })
+            }
         }
     }
 }
@@ -144,6 +161,17 @@ impl ProfiledStep {
             }
             (Op::Concat | Op::Gather(_), _) => (step.kind, step.sum) = (StepKind::Concat, false),
             (Op::Flatten, _) => step.kind = StepKind::Flatten,
+            (Op::ToBytes { .. }, _) => step.kind = StepKind::ToBytes,
+            (Op::ToFloats, _) => step.kind = StepKind::ToFloats,
+            (Op::ByteConv(node), _) => {
+                let (shape, [batch, _, height, width]) = (node.conv.shape(), step.output);
+                let depthwise = matches!(node.conv, ByteConv::Depthwise(_));
+                step.kind = StepKind::ByteConv { kernel: shape.kernel, depthwise };
+                step.activation = node.activation;
+                step.output[1] = shape.channels[1];
+                step.macs = batch * height * width * shape.weights();
+                (step.multiplications, step.weight_bytes) = (step.macs, node.conv.weight_bytes());
+            }
             (Op::Linear { linear, activation }, _) => {
                 (step.kind, step.activation) = (StepKind::Linear(linear.precision()), *activation);
                 step.macs = output.batch * linear.inputs() * linear.outputs();

@@ -24,7 +24,7 @@ impl PackedConvs {
     /// The numbers of activations.
     pub fn numbers(&self) -> Numbers {
         match self.precision {
-            Precision::F32 | Precision::LinearF16 => Numbers::F32,
+            Precision::F32 | Precision::LinearF16 | Precision::Int8 => Numbers::F32,
             Precision::Bf16 => Numbers::Bf16,
         }
     }

@@ -77,6 +77,22 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m256 {
+        // SAFETY: as above, with 8 bytes.
+        unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, vector: __m256) {
+        // SAFETY: as above, with 8 bytes. NaN becomes the smallest number, which is cut at 0.
+        unsafe {
+            let whole = _mm256_cvtps_epi32(vector);
+            let words = _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256::<1>(whole));
+            _mm_storel_epi64(to.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: __m256) {
         // SAFETY: as above.
         unsafe { _mm256_storeu_ps(to, vector) }

@@ -98,6 +98,18 @@ unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> __m512 {
+        // SAFETY: as above, with 16 bytes.
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, vector: __m512) {
+        // SAFETY: as above, with 16 bytes. NaN becomes the number whose lowest byte is 0.
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(vector))) }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: __m512) {
         // SAFETY: as above.
         unsafe { _mm512_storeu_ps(to, vector) }

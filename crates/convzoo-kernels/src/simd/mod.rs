@@ -9,6 +9,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub(crate) mod dot;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -48,10 +49,14 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn load_bf16(from: *const half::bf16) -> Self::Vector;
     /// The first and the second bfloat16 number of each lane.
     unsafe fn pairs(cells: Self::Vector) -> [Self::Vector; 2];
+    /// Loads bytes.
+    unsafe fn load_bytes(from: *const u8) -> Self::Vector;
     unsafe fn store(to: *mut f32, vector: Self::Vector);
     /// Writes bfloat16 numbers, rounded to the nearest, a tie to the even one; NaN stays NaN. Where the processor has an
     /// instruction for it, numbers below 2⁻¹²⁶ become zero.
     unsafe fn store_bf16(to: *mut half::bf16, vector: Self::Vector);
+    /// Stores numbers from 0 to 255 as bytes, rounded to the nearest, halves to the even one; NaN as 0.
+    unsafe fn store_bytes(to: *mut u8, vector: Self::Vector);
     unsafe fn add(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn sub(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     unsafe fn mul(a: Self::Vector, b: Self::Vector) -> Self::Vector;

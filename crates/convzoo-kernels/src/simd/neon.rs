@@ -78,6 +78,16 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self::Vector {
+        // SAFETY: as above, with 8 bytes.
+        unsafe {
+            let words = vmovl_u8(vld1_u8(from));
+            let low = vcvtq_f32_u32(vmovl_u16(vget_low_u16(words)));
+            [low, vcvtq_f32_u32(vmovl_u16(vget_high_u16(words)))]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn store_bf16(to: *mut half::bf16, vector: Self::Vector) {
         // SAFETY: as above, with room for 8 numbers.
         unsafe {
@@ -90,6 +100,15 @@ unsafe impl Simd for Neon {
                 let rounded = vbslq_u32(vceqq_f32(vector, vector), rounded, quiet);
                 vst1_u16(to.add(4 * half).cast(), vshrn_n_u32::<16>(rounded));
             }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, vector: Self::Vector) {
+        // SAFETY: as above, with 8 bytes. NaN becomes 0.
+        unsafe {
+            let words = vector.map(|half| vqmovn_s32(vcvtnq_s32_f32(half)));
+            vst1_u8(to, vqmovun_s16(vcombine_s16(words[0], words[1])));
         }
     }
 

@@ -70,6 +70,20 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Vector {
+        // SAFETY: the pointer is valid for 8 bytes.
+        unsafe { from.cast::<[u8; 8]>().read_unaligned() }.map(f32::from)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, vector: Vector) {
+        /// Adding it leaves the whole number, rounded, in the lowest bits; those of NaN are 0.
+        const SHIFT: f32 = 12_582_912.0;
+        // SAFETY: the pointer is valid for 8 bytes.
+        unsafe { to.cast::<[u8; 8]>().write_unaligned(vector.map(|x| (x + SHIFT).to_bits() as u8)) }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: Vector) {
         // SAFETY: the pointer is valid for 8 floats.
         unsafe { to.cast::<Vector>().write_unaligned(vector) }

@@ -79,6 +79,24 @@ unsafe impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn load_bytes(from: *const u8) -> Self::Vector {
+        // SAFETY: the pointer is valid for 8 bytes.
+        unsafe {
+            let words = u16x8_load_extend_u8x8(from);
+            [f32x4_convert_u32x4(u32x4_extend_low_u16x8(words)), f32x4_convert_u32x4(u32x4_extend_high_u16x8(words))]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(to: *mut u8, vector: Self::Vector) {
+        // NaN becomes 0.
+        let whole = vector.map(|half| i32x4_trunc_sat_f32x4(f32x4_nearest(half)));
+        let words = i16x8_narrow_i32x4(whole[0], whole[1]);
+        // SAFETY: the pointer is valid for 8 bytes.
+        unsafe { v128_store64_lane::<0>(u8x16_narrow_i16x8(words, words), to.cast()) }
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, vector: Self::Vector) {
         // SAFETY: the pointer is valid for 8 floats.
         unsafe {

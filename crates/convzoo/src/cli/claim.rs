@@ -31,6 +31,8 @@ pub enum Kind {
     Weights,
     /// A network's weights, compressed.
     Compressed,
+    /// A network's weights in bytes.
+    Quantized,
 }
 
 impl Kind {
@@ -43,7 +45,7 @@ impl Kind {
             Self::Features => "file of features",
             Self::Array => "array",
             Self::Logits => "file of logits",
-            Self::Weights | Self::Compressed => "file of weights",
+            Self::Weights | Self::Compressed | Self::Quantized => "file of weights",
         }
     }
 
@@ -58,6 +60,7 @@ impl Kind {
             Self::Array => &["npy"],
             Self::Weights => &["safetensors", "bpk", "onnx", "czc"],
             Self::Compressed => &["czc"],
+            Self::Quantized => &["safetensors"],
             Self::Logits => &[],
         }
     }
@@ -69,7 +72,7 @@ impl Kind {
             Self::Features => Ok(is_array(path)? || holds_only(path, "features")?),
             Self::Array => is_array(path),
             Self::Logits => holds_only(path, "logits"),
-            Self::Weights | Self::Compressed => {
+            Self::Weights | Self::Compressed | Self::Quantized => {
                 Ok(Checkpoint::open(path).is_ok_and(|weights| weights.metadata().is_some()))
             }
         }

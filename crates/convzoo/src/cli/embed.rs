@@ -3,20 +3,18 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use burn::module::Module;
 use burn::tensor::Tensor;
 use convzoo::data::{Image, shown};
 use convzoo::embed::{FeatureFile, FeatureRows, FusedEmbedding, Plane, embed, project};
 use convzoo::visualize::View;
 use convzoo::{InferenceError, Network, Precision};
-use convzoo_kernels::extension;
 use convzoo_report::{Chart, Page, Scatter, write_png};
 use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{count, print, print_json, progress, tell_wrong, told};
-use super::select::{PrecisionArgs, TrainedArgs, split_model};
+use super::select::{PrecisionArgs, TrainedArgs, first_inputs, on_kernels, split_model};
 
 /// Arguments of `embed`.
 #[derive(clap::Args)]
@@ -89,11 +87,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let sources = expand(images, args.orientation)?;
     let network = args.trained.network(model)?;
-    let fused = match args.precision.precision() {
+    let (network, precision) = args.precision.ready(network, |network| first_inputs(network, &sources))?;
+    let fused = match precision {
         Precision::F32 => None,
-        precision if Module::devices(&network).iter().all(extension::serves) => {
-            Some(FusedEmbedding::new(&network, network.input(), precision)?)
-        }
+        precision if on_kernels(&network) => Some(FusedEmbedding::new(&network, network.input(), precision)?),
         precision => return Err(InferenceError::Precision(precision).into()),
     };
     let folders = folders(&sources);

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped, shown};
 use convzoo::report::{Chart, write_png};
 use convzoo::train::{ClassFigures, Ensemble, Evaluation, Member, Views, evaluate_ensemble};
@@ -15,7 +15,10 @@ use super::claim::{Kind, claim};
 use super::ensemble;
 use super::names::{DATA, MODELS};
 use super::output::{FormatArgs, print, progress, table, tell};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, PrecisionArgs, load, model_of, preprocess, with_labels};
+use super::select::{
+    CALIBRATED, DataArgs, DeviceArgs, NetworkArgs, PrecisionArgs, batches, load, model_of, preprocess, some_of,
+    with_labels,
+};
 
 /// Arguments of `eval`.
 #[derive(clap::Args)]
@@ -248,6 +251,15 @@ pub fn tell_unnamed(network: &Network) {
 }
 
 impl Args {
+    /// Some of the images, for a network that is to be quantized.
+    fn calibration(&self, network: &Network) -> Result<Vec<Tensor<4>>> {
+        let data = self.source.select(&self.data, self.split.part())?.data;
+        let preprocess = preprocess(network, &network.preprocessing(), &*data)?;
+        let places: Vec<usize> = (0..data.len()).collect();
+        let inputs = some_of(&places, CALIBRATED).map(|place| Ok(preprocess.apply(&data.get(*place)?.image)));
+        Ok(batches(network, inputs.collect::<Result<Vec<_>>>()?))
+    }
+
     /// The networks to measure, with what their weights are called.
     fn networks(&self, device: &Device) -> Result<Vec<(String, Inference)>> {
         let one = self.model.as_deref().or(self.named.as_deref());
@@ -261,7 +273,7 @@ impl Args {
                 Some(labels) => with_labels(network, labels)?,
                 None => network,
             };
-            Ok((shown(Path::new(weights)), self.precision.for_inference(network)?))
+            Ok((shown(Path::new(weights)), self.precision.for_inference(network, |network| self.calibration(network))?))
         };
         given.map(network).collect()
     }

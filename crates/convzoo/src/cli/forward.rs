@@ -54,10 +54,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let network = load(model, &args.weights, args.offline, &args.network.options(), &device)?;
     let [images, channels, height, width] = input.dims();
     network.check_input([channels, height, width])?;
-    let network = match args.precision.precision() {
+    let network = match args.precision.ready(network, |_| Ok(vec![input.clone()]))? {
         // Layer by layer, on any device.
-        Precision::F32 => Inference::plain(network),
-        precision => Inference::new(network, precision)?,
+        (network, Precision::F32) => Inference::plain(network),
+        (network, precision) => Inference::new(network, precision)?,
     };
     let logits = network.predict(input)?;
     let shape = logits.dims();

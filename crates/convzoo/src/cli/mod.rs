@@ -16,6 +16,7 @@ mod list;
 mod names;
 mod output;
 mod predict;
+mod quantize;
 mod recipes;
 mod runs;
 mod select;
@@ -87,6 +88,9 @@ enum Command {
     /// Compress weights: pruning, codebooks, Huffman codes (Deep Compression)
     #[command(after_help = compress::EXAMPLES)]
     Compress(Box<compress::Args>),
+    /// Make weights bytes (int8), with scales found on images
+    #[command(after_help = quantize::EXAMPLES)]
+    Quantize(quantize::Args),
     /// Measure speed and memory: networks on devices, at batch sizes, in inference and training
     #[command(after_help = bench::EXAMPLES)]
     Bench(Box<bench::Args>),
@@ -127,6 +131,7 @@ pub fn run() -> ExitCode {
         Command::Forward(args) => forward::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Compress(args) => compress::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::BenchWorker => bench::worker::run(),
         Command::Shape(args) => shape::run(&args),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::images::{OrientationArgs, Source, expand};
 use super::output::{FormatArgs, cell, print, progress, table, tell_wrong, told};
-use super::select::{PrecisionArgs, TrainedArgs, split_model};
+use super::select::{PrecisionArgs, TrainedArgs, first_inputs, split_model};
 #[cfg(unix)]
 use super::terminal;
 
@@ -109,7 +109,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (model, images) = split_model(args.model.as_deref(), &args.images)?;
     let network = args.trained.network(model)?;
     let images = expand(images, args.orientation)?;
-    let network = args.precision.for_inference(network)?;
+    let network = args.precision.for_inference(network, |network| first_inputs(network, &images))?;
     let config = args.show.then(show_config);
     let bar = progress(images.len(), "images");
     let mut answers = Vec::new();

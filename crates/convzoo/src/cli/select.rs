@@ -5,20 +5,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use anyhow::{Context, Result, anyhow, bail};
-use burn::tensor::Device;
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
 use convzoo::blocks::Activation;
 use convzoo::data::{Part, Selection, Source, Splits, readable};
 use convzoo::device::{self, DeviceName};
+use convzoo::quantize::QuantizeOptions;
 use convzoo::{
-    Inference, Network, Options, Precision, Preprocessing, create, data, imagenet, pretrained, published, variant,
-    variants,
+    Classifier, Inference, InferenceError, Network, Options, Precision, Preprocessing, create, data, imagenet, prepare,
+    pretrained, published, variant, variants,
 };
 use convzoo_kernels::Isa;
 use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
-use super::images::OrientationArg;
-use super::output::tell;
+use super::images::{OrientationArg, Source as ImageSource};
+use super::output::{count, tell};
 
 /// `--device`.
 #[derive(clap::Args, Clone)]
@@ -82,9 +84,10 @@ pub enum Switch {
 /// `--precision`.
 #[derive(clap::Args, Clone, Copy)]
 pub struct PrecisionArgs {
-    /// Numbers in which weights and activations are kept; others than f32 are flex's with its kernels
-    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    precision: PrecisionArg,
+    /// Numbers in which weights and activations are kept; others than f32 are flex's with its kernels [default: int8 of
+    /// quantized weights, else f32]
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionArg>,
 }
 
 /// The precisions of inference.
@@ -96,16 +99,22 @@ enum PrecisionArg {
     LinearF16,
     /// bfloat16: 16 bits with the exponent of 32
     Bf16,
+    /// Bytes; weights that are not quantized are, by scales found on the first images at hand
+    Int8,
 }
 
+/// Images that `--precision int8` finds scales on.
+pub const CALIBRATED: usize = 128;
+
 impl PrecisionArgs {
-    /// As the library takes it. What this processor lacks for it is said once.
-    pub fn precision(self) -> Precision {
+    /// The precision that was asked for, else that of the weights, where the network's device has it. What this processor
+    /// lacks for it is said once.
+    pub fn of(self, network: &Network) -> Precision {
         static SAID: Once = Once::new();
         match self.precision {
-            PrecisionArg::F32 => Precision::F32,
-            PrecisionArg::LinearF16 => Precision::LinearF16,
-            PrecisionArg::Bf16 => {
+            Some(PrecisionArg::F32) => Precision::F32,
+            Some(PrecisionArg::LinearF16) => Precision::LinearF16,
+            Some(PrecisionArg::Bf16) => {
                 if Isa::detect().is_ok_and(|isa| !isa.multiplies_bf16()) {
                     SAID.call_once(|| {
                         tell("note: nothing here multiplies bfloat16 numbers, so that they are widened: f32 is faster");
@@ -113,13 +122,64 @@ impl PrecisionArgs {
                 }
                 Precision::Bf16
             }
+            Some(PrecisionArg::Int8) => Precision::Int8,
+            None if network.quantization().is_some() && on_kernels(network) => Precision::Int8,
+            None => Precision::F32,
         }
     }
 
-    /// The network in its fastest form, in the precision that was asked for.
-    pub fn for_inference(self, network: Network) -> Result<Inference> {
-        Ok(Inference::new(network, self.precision())?)
+    /// The network and its precision; it is quantized first on `images`, where that is asked for and it is not yet.
+    pub fn ready(
+        self,
+        network: Network,
+        images: impl FnOnce(&Network) -> Result<Vec<Tensor<4>>>,
+    ) -> Result<(Network, Precision)> {
+        let precision = self.of(&network);
+        if precision != Precision::Int8 || network.quantization().is_some() {
+            return Ok((network, precision));
+        }
+        if !on_kernels(&network) {
+            return Err(InferenceError::Precision(precision).into());
+        }
+        let images = images(&network)?;
+        let counted: usize = images.iter().map(|batch| batch.dims()[0]).sum();
+        tell(&format!("note: the weights are quantized by scales found on {}", count(counted, "image")));
+        Ok((network.quantize(&images, &QuantizeOptions::default())?, precision))
     }
+
+    /// The network in its fastest form, in the precision that was asked for; images as for [`ready`](Self::ready).
+    pub fn for_inference(
+        self,
+        network: Network,
+        images: impl FnOnce(&Network) -> Result<Vec<Tensor<4>>>,
+    ) -> Result<Inference> {
+        let (network, precision) = self.ready(network, images)?;
+        Ok(Inference::new(network, precision)?)
+    }
+}
+
+/// Whether convzoo's kernels compute a network.
+pub fn on_kernels(network: &Network) -> bool {
+    Module::devices(network).iter().all(extension::serves)
+}
+
+/// Inputs of a network, `[channels, height, width]` each, as batches of one.
+pub fn batches(network: &Network, inputs: impl IntoIterator<Item = Vec<f32>>) -> Vec<Tensor<4>> {
+    let [channels, height, width] = network.input();
+    let device = Module::devices(network).into_iter().next().unwrap_or_default();
+    let batch = |input: Vec<f32>| Tensor::from_data(TensorData::new(input, [1, channels, height, width]), &device);
+    inputs.into_iter().map(batch).collect()
+}
+
+/// The inputs that a network finds scales on, of those images that can be read.
+pub fn first_inputs(network: &Network, sources: &[ImageSource]) -> Result<Vec<Tensor<4>>> {
+    let read = sources.iter().filter_map(|source| Some(prepare(network, &source.read().ok()?)));
+    Ok(batches(network, read.take(CALIBRATED)))
+}
+
+/// Evenly many of all, at most so many.
+pub fn some_of<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
+    all.iter().step_by(all.len().div_ceil(most.max(1)).max(1))
 }
 
 impl DeviceArgs {

@@ -71,6 +71,8 @@ pub enum Precision {
     F16,
     /// 16 bits with the exponent of 32
     Bf16,
+    /// Bytes, by scales found on random images; inference on flex with its kernels
+    Int8,
 }
 
 impl Precision {
@@ -81,6 +83,7 @@ impl Precision {
             Self::Flex32 => "flex32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }

@@ -16,6 +16,7 @@ use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
 use convzoo::blocks::{Observer, Step, observe};
 use convzoo::device::DeviceName;
+use convzoo::quantize::{Calibration, QuantizeOptions};
 use convzoo::train::{Recipe, Sgd};
 use convzoo::{
     Classifier, Fused, FusedProfile, FusedStage, Inference, Network, Options, Predict, Summary, create, record,
@@ -28,6 +29,9 @@ use super::machine::peak_rss_mib;
 use super::row::{gflops, median};
 use crate::cli::output::told;
 use crate::cli::select::make_threads;
+
+/// Random images that scales of bytes are found on.
+const SEEN: usize = 2;
 
 /// Small enough for steps on the same noise to stay finite, in any network.
 const LEARNING_RATE: f64 = 1e-4;
@@ -119,6 +123,7 @@ fn open(job: &Job) -> Result<Device> {
     let precision = match job.precision {
         _ if compiled(job, &device).is_some() => return Ok(device),
         Precision::LinearF16 => bail!("the precision linear-f16 is for inference"),
+        Precision::Int8 => bail!("the precision int8 is for inference on flex with its kernels"),
         Precision::F32 => return Ok(device),
         Precision::Flex32 => FloatDType::Flex32,
         Precision::F16 => FloatDType::F16,
@@ -139,6 +144,7 @@ fn compiled(job: &Job, device: &Device) -> Option<convzoo::Precision> {
         Precision::LinearF16 => Some(convzoo::Precision::LinearF16),
         // Other devices have it as the type of all their numbers.
         Precision::Bf16 => extension::serves(device).then_some(convzoo::Precision::Bf16),
+        Precision::Int8 => extension::serves(device).then_some(convzoo::Precision::Int8),
         Precision::Flex32 | Precision::F16 => None,
     }
 }
@@ -182,6 +188,14 @@ impl Subject {
         let options = Options::default().with_classes(job.classes).with_channels(channels);
         let network = create(&job.model, &options, &device)?;
         network.visit(&mut Draw);
+        let network = match job.precision {
+            Precision::Int8 if job.mode == Mode::Infer => {
+                let images = Tensor::random([SEEN, channels, height, width], Distribution::Normal(0.0, 1.0), &device);
+                let calibration = Calibration::MinMax;
+                network.quantize(&[images], &QuantizeOptions { calibration, ..QuantizeOptions::default() })?
+            }
+            _ => network,
+        };
         let form = match (job.mode, compiled(job, &device)) {
             (Mode::Train, _) => Form::Train(Box::new(network), Box::new(Training::new(job, &device))),
             (Mode::Infer, Some(precision)) => Form::Infer(Box::new(Inference::new(network, precision)?)),
