@@ -117,7 +117,7 @@ impl PrecisionArgs {
             Some(PrecisionArg::Bf16) => {
                 if Isa::detect().is_ok_and(|isa| !isa.multiplies_bf16()) {
                     SAID.call_once(|| {
-                        tell("note: nothing here multiplies bfloat16 numbers, so that they are widened: f32 is faster");
+                        tell("note: nothing here multiplies bfloat16 numbers, so that they are widened; f32 may be faster");
                     });
                 }
                 Precision::Bf16
