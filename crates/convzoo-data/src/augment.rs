@@ -1,5 +1,7 @@
 //! Augmentation: each image is changed at random in every epoch.
 
+use std::borrow::Cow;
+
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
@@ -143,24 +145,41 @@ impl Augment {
     pub fn append(&self, image: &Image, preprocess: &Preprocess, seed: u64, batch: &mut Vec<f32>) {
         let chance = &mut Chance(ChaCha8Rng::seed_from_u64(seed));
         let start = batch.len();
-        preprocess.normalize(&self.bytes(image, preprocess, chance), batch);
+        let (image, mirrored) = self.bytes(image, preprocess, chance);
+        preprocess.normalize_mirrored(&image, mirrored, batch);
         if chance.happens(self.random_erasing) {
             erase(&mut batch[start..], preprocess, chance);
         }
     }
 
-    /// The image at the input's size, augmented as far as bytes are.
-    fn bytes(&self, image: &Image, preprocess: &Preprocess, chance: &mut Chance) -> Image {
+    /// What the shorter side of a photograph needs for its crops to be no smaller than the input: larger ones may be read at a
+    /// part of their size. Nothing where no part is cut out and resized.
+    pub fn shortest_side(&self, preprocess: &Preprocess) -> Option<usize> {
+        let longer = preprocess.width.max(preprocess.height) as f64;
+        // The smallest crop of a square, as thin as any.
+        let smallest = |share: f64| (share * 3.0 / 4.0).sqrt();
+        self.random_resized_crop.map(|share| (longer / smallest(share)).ceil() as usize)
+    }
+
+    /// The image at the input's size, augmented as far as bytes are, and whether its mirror image is meant.
+    fn bytes<'a>(&self, image: &'a Image, preprocess: &Preprocess, chance: &mut Chance) -> (Cow<'a, Image>, bool) {
         let mut image = match (self.random_resized_crop, self.random_crop) {
-            (Some(least), _) => random_resized_crop(&preprocess.coloured(image), least, preprocess, chance),
-            (None, Some(padding)) => random_crop(&preprocess.roomy(image), padding, preprocess, chance),
-            (None, None) => preprocess.fitted(image),
+            (Some(least), _) => match preprocess.coloured(image) {
+                Cow::Borrowed(image) => Cow::Owned(random_resized_crop(image, least, preprocess, chance)),
+                Cow::Owned(image) => Cow::Owned(random_resized_crop(&image, least, preprocess, chance)),
+            },
+            (None, Some(padding)) => Cow::Owned(random_crop(&preprocess.roomy(image), padding, preprocess, chance)),
+            (None, None) => preprocess.at_size(image),
         };
-        if chance.happens(self.random_horizontal_flip) {
-            image = image.flip();
+        let mirrored = chance.happens(self.random_horizontal_flip);
+        if self.keeps_places() {
+            return (image, mirrored);
+        }
+        if mirrored {
+            image = Cow::Owned(image.flip());
         }
         if self.random_rotation > 0.0 {
-            image = Operation::Rotate(chance.up_to(self.random_rotation)).apply(&image);
+            image = Cow::Owned(Operation::Rotate(chance.up_to(self.random_rotation)).apply(&image));
         }
         let policies = [
             self.trivial_augment.then(|| trivial_augment(chance)).map(|operation| vec![operation]),
@@ -168,12 +187,19 @@ impl Augment {
             Some(self.color_jitter.operations(chance)),
         ];
         for operation in policies.into_iter().flatten().flatten() {
-            image = operation.apply(&image);
+            image = Cow::Owned(operation.apply(&image));
         }
         if self.pca_lighting > 0.0 && image.channels == 3 {
-            light(&mut image, self.pca_lighting, chance);
+            light(image.to_mut(), self.pca_lighting, chance);
         }
-        image
+        (image, false)
+    }
+
+    /// Whether nothing follows the flip that changes bytes.
+    fn keeps_places(&self) -> bool {
+        let policies =
+            self.trivial_augment || self.rand_augment.is_some() || self.color_jitter != ColorJitter::default();
+        self.random_rotation == 0.0 && !policies && self.pca_lighting == 0.0
     }
 }
 
@@ -261,14 +287,16 @@ fn random_crop(image: &Image, padding: usize, preprocess: &Preprocess, chance: &
 
 fn random_resized_crop(image: &Image, least: f64, preprocess: &Preprocess, chance: &mut Chance) -> Image {
     let (width, height) = (image.width, image.height);
-    let found = rectangle([width, height], [least, 1.0], [3.0 / 4.0, 4.0 / 3.0], chance)
-        .map(|[left, top, width, height]| image.window(left as isize, top as isize, width, height));
-    let crop = found.unwrap_or_else(|| {
-        // The middle, as much of it as is not too long.
-        let longest = |shorter: usize| (shorter as f64 * 4.0 / 3.0).round() as usize;
-        image.centre(width.min(longest(height)), height.min(longest(width)))
-    });
-    crop.resize(preprocess.width, preprocess.height, preprocess.filter)
+    let (size, filter) = ([preprocess.width, preprocess.height], preprocess.filter);
+    match rectangle([width, height], [least, 1.0], [3.0 / 4.0, 4.0 / 3.0], chance) {
+        Some(part) => image.part_resized(part, size, filter),
+        None => {
+            // The middle, as much of it as is not too long.
+            let longest = |shorter: usize| (shorter as f64 * 4.0 / 3.0).round() as usize;
+            let middle = image.centre(width.min(longest(height)), height.min(longest(width)));
+            middle.resize(size[0], size[1], filter)
+        }
+    }
 }
 
 /// A rectangle `[left, top, width, height]` in one of `[width, height]`, of some share of its area and some ratio of

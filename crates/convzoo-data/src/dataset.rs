@@ -30,6 +30,14 @@ pub trait Dataset: Send + Sync {
     /// The sample at `index`.
     fn get(&self, index: usize) -> Result<Sample, DataError>;
 
+    /// The sample at `index` as training may have it, whose image is read the quickest way: its values may differ by a few
+    /// levels from those of [`get`](Self::get), and where its shorter side would still have `shortest` pixels it may be a
+    /// half, a quarter or an eighth of its size. It is the same each time.
+    fn get_for_training(&self, index: usize, shortest: Option<usize>) -> Result<Sample, DataError> {
+        let _ = shortest;
+        self.get(index)
+    }
+
     /// The class of the sample at `index`, without its image where that is cheaper.
     fn label(&self, index: usize) -> Result<usize, DataError> {
         Ok(self.get(index)?.label)
@@ -166,6 +174,10 @@ impl Dataset for Subset {
         self.whole.get(self.index(index)?)
     }
 
+    fn get_for_training(&self, index: usize, shortest: Option<usize>) -> Result<Sample, DataError> {
+        self.whole.get_for_training(self.index(index)?, shortest)
+    }
+
     fn label(&self, index: usize) -> Result<usize, DataError> {
         self.whole.label(self.index(index)?)
     }
@@ -215,6 +227,11 @@ impl Dataset for Joined {
         part.get(index)
     }
 
+    fn get_for_training(&self, index: usize, shortest: Option<usize>) -> Result<Sample, DataError> {
+        let (part, index) = self.find(index)?;
+        part.get_for_training(index, shortest)
+    }
+
     fn label(&self, index: usize) -> Result<usize, DataError> {
         let (part, index) = self.find(index)?;
         part.label(index)
@@ -260,12 +277,56 @@ impl Dataset for Relabelled {
         Ok(Sample { label: self.labels[sample.label], ..sample })
     }
 
+    fn get_for_training(&self, index: usize, shortest: Option<usize>) -> Result<Sample, DataError> {
+        let sample = self.whole.get_for_training(index, shortest)?;
+        Ok(Sample { label: self.labels[sample.label], ..sample })
+    }
+
     fn label(&self, index: usize) -> Result<usize, DataError> {
         Ok(self.labels[self.whole.label(index)?])
     }
 
     fn classes(&self) -> &[String] {
         &self.classes
+    }
+
+    fn file(&self, index: usize) -> Option<&Path> {
+        self.whole.file(index)
+    }
+
+    fn in_memory(&self) -> bool {
+        self.whole.in_memory()
+    }
+}
+
+/// Another data set whose samples are those for training.
+pub struct ForTraining {
+    whole: Arc<dyn Dataset>,
+    shortest: Option<usize>,
+}
+
+impl ForTraining {
+    /// What [`get_for_training`](Dataset::get_for_training) gives of `whole`, with this `shortest` side.
+    pub fn new(whole: Arc<dyn Dataset>, shortest: Option<usize>) -> Self {
+        Self { whole, shortest }
+    }
+}
+
+impl Dataset for ForTraining {
+    fn len(&self) -> usize {
+        self.whole.len()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        self.whole.get_for_training(index, self.shortest)
+    }
+
+    fn label(&self, index: usize) -> Result<usize, DataError> {
+        self.whole.label(index)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.whole.classes()
     }
 
     fn file(&self, index: usize) -> Option<&Path> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use walkdir::WalkDir;
 
 use crate::dataset::{Dataset, Sample};
-use crate::decode::{EXTENSIONS, Orientation, load_image_oriented};
+use crate::decode::{EXTENSIONS, Orientation, load_for_training, load_image_oriented};
 use crate::error::DataError;
 use crate::part::{HoldOut, Parts};
 use crate::shown::{escaped, shown};
@@ -32,6 +32,16 @@ impl ImageFolder {
     /// The images below the folders in `root`, each of which is one of `classes`; not all of those need be there.
     pub fn with_classes(root: &Path, classes: Vec<String>) -> Result<Self, DataError> {
         Self::search(root, Some(classes), &Source::default())
+    }
+
+    /// The file at `index`, and its class.
+    fn entry(&self, index: usize) -> Result<(&Path, usize), DataError> {
+        let (path, label) = self.files.get(index).ok_or(DataError::OutOfRange { index, len: self.files.len() })?;
+        if path.is_dir() {
+            // Kept although it could not be searched: why not is what its reader is told.
+            fs::read_dir(path).map_err(DataError::io("search", path))?;
+        }
+        Ok((path, *label))
     }
 
     /// The same images, with the orientation that cameras note applied or ignored.
@@ -99,12 +109,13 @@ impl Dataset for ImageFolder {
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
-        let (path, label) = self.files.get(index).ok_or(DataError::OutOfRange { index, len: self.files.len() })?;
-        if path.is_dir() {
-            // Kept although it could not be searched: why not is what its reader is told.
-            fs::read_dir(path).map_err(DataError::io("search", path))?;
-        }
-        Ok(Sample { image: load_image_oriented(path, self.orientation)?, label: *label })
+        let (path, label) = self.entry(index)?;
+        Ok(Sample { image: load_image_oriented(path, self.orientation)?, label })
+    }
+
+    fn get_for_training(&self, index: usize, shortest: Option<usize>) -> Result<Sample, DataError> {
+        let (path, label) = self.entry(index)?;
+        Ok(Sample { image: load_for_training(path, self.orientation, shortest)?, label })
     }
 
     fn label(&self, index: usize) -> Result<usize, DataError> {

@@ -1,6 +1,8 @@
 //! An image as bytes, and the few geometric operations that networks' inputs are made with.
 
-use fast_image_resize::images::{TypedImage, TypedImageRef};
+use std::cell::RefCell;
+
+use fast_image_resize::images::{TypedCroppedImage, TypedImage, TypedImageRef};
 use fast_image_resize::pixels::{U8, U8x3};
 use fast_image_resize::{FilterType, PixelTrait, ResizeAlg, ResizeOptions, Resizer};
 
@@ -22,6 +24,14 @@ pub struct Image {
 /// Resizing takes columns first where rows first would pass through more pixels than this: images so thin that no
 /// network has a use for them, which must not take gigabytes all the same.
 const MOST_INTERMEDIATE_PIXELS: usize = 1 << 28;
+
+/// The most bytes of a half resized image that a thread keeps room for.
+const MOST_KEPT_BYTES: usize = 8 << 20;
+
+thread_local! {
+    /// Room for an image that is resized in one direction, used again for the next.
+    static HALFWAY: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// The interpolation of a resized image. Both are widened when shrinking, as Pillow's and torchvision's
 /// antialiased filters are.
@@ -49,33 +59,58 @@ impl Image {
 
     /// The image stretched or squeezed to exactly `width` × `height`.
     pub fn resize(&self, width: usize, height: usize, filter: Filter) -> Self {
-        // Rows before columns, with bytes in between, is Pillow's order; the library's own is the other one.
-        let rows_first = width.saturating_mul(self.height) <= MOST_INTERMEDIATE_PIXELS;
-        let (w, h) = if rows_first { (width, self.height) } else { (self.width, height) };
-        let halfway = self.resample(w, h, filter);
-        let image = halfway.as_ref().unwrap_or(self);
-        image.resample(width, height, filter).or(halfway).unwrap_or_else(|| self.clone())
+        self.part_resized([0, 0, self.width, self.height], [width, height], filter)
     }
 
-    /// The image at another size, or nothing where it has that size.
-    fn resample(&self, width: usize, height: usize, filter: Filter) -> Option<Self> {
-        if (width, height) == (self.width, self.height) {
-            return None;
+    /// A part of the image, `[left, top, width, height]` within it, stretched or squeezed to a size, `[width, height]`: what
+    /// [`resize`](Self::resize) makes of its [`window`](Self::window).
+    ///
+    /// # Panics
+    ///
+    /// Where the part has no pixels, or leaves the image.
+    pub fn part_resized(&self, part: [usize; 4], size: [usize; 2], filter: Filter) -> Self {
+        let ([left, top, part_width, part_height], [width, height]) = (part, size);
+        if [part_width, part_height] == size {
+            return self.window(left as isize, top as isize, width, height);
         }
+        // Rows before columns, with bytes in between, is Pillow's order; the library's own is the other one.
+        let rows_first = width.saturating_mul(part_height) <= MOST_INTERMEDIATE_PIXELS;
+        let [w, h] = if rows_first { [width, part_height] } else { [part_width, height] };
         let mut pixels = vec![0; width * height * self.channels];
+        if [w, h] == size || [w, h] == [part_width, part_height] {
+            self.resample(part, size, &mut pixels, filter);
+        } else {
+            HALFWAY.with_borrow_mut(|halfway| {
+                let mut bytes = std::mem::take(halfway);
+                bytes.resize(w * h * self.channels, 0);
+                self.resample(part, [w, h], &mut bytes, filter);
+                let image = Self { width: w, height: h, channels: self.channels, pixels: bytes };
+                image.resample([0, 0, w, h], size, &mut pixels, filter);
+                if image.pixels.capacity() <= MOST_KEPT_BYTES {
+                    *halfway = image.pixels;
+                }
+            });
+        }
+        Self { width, height, channels: self.channels, pixels }
+    }
+
+    /// Writes a part of the image into `pixels` at another size.
+    fn resample(&self, part: [usize; 4], size: [usize; 2], pixels: &mut [u8], filter: Filter) {
         // Pixel types by name: the library's choice at run time compiles every resizer it has, for a minute.
         match self.channels {
-            3 => self.resample_into::<U8x3>(width, height, &mut pixels, filter),
-            _ => self.resample_into::<U8>(width, height, &mut pixels, filter),
+            3 => self.resample_into::<U8x3>(part, size, pixels, filter),
+            _ => self.resample_into::<U8>(part, size, pixels, filter),
         }
-        Some(Self { width, height, channels: self.channels, pixels })
     }
 
     /// [`resample`](Self::resample), for pixels of the type `P`.
-    fn resample_into<P: PixelTrait>(&self, width: usize, height: usize, pixels: &mut [u8], filter: Filter) {
+    fn resample_into<P: PixelTrait>(&self, part: [usize; 4], size: [usize; 2], pixels: &mut [u8], filter: Filter) {
         let fits = "an image's bytes are width * height * channels";
         let source = TypedImageRef::<P>::from_buffer(side(self.width), side(self.height), &self.pixels).expect(fits);
-        let mut target = TypedImage::<P>::from_buffer(side(width), side(height), pixels).expect(fits);
+        let [left, top, width, height] = part.map(side);
+        let source = TypedCroppedImage::from_ref(&source, left, top, width, height).expect("the part is in the image");
+        let [width, height] = size.map(side);
+        let mut target = TypedImage::<P>::from_buffer(width, height, pixels).expect(fits);
         let filter = match filter {
             Filter::Bilinear => FilterType::Bilinear,
             Filter::Bicubic => FilterType::CatmullRom,

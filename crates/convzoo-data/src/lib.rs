@@ -33,8 +33,10 @@ mod source;
 mod split;
 
 pub use augment::{Augment, ColorJitter, RandAugment};
-pub use dataset::{Cached, Dataset, InMemory, Relabelled, Sample, Splits, Subset};
-pub use decode::{EXTENSIONS, Orientation, decode, decode_oriented, load_image, load_image_oriented};
+pub use dataset::{Cached, Dataset, ForTraining, InMemory, Relabelled, Sample, Splits, Subset};
+pub use decode::{
+    EXTENSIONS, Orientation, decode, decode_for_training, decode_oriented, load_image, load_image_oriented,
+};
 pub use error::DataError;
 pub use file::read as read_file;
 pub use folder::ImageFolder;

@@ -116,7 +116,7 @@ impl Preprocess {
 
     /// Appends the network's input for `image` to a batch.
     pub fn append(&self, image: &Image, batch: &mut Vec<f32>) {
-        self.normalize(&self.fitted(image), batch);
+        self.normalize(&self.at_size(image), batch);
     }
 
     /// The ten crops of AlexNet's evaluation: the corners and the middle, and their mirror images, in torchvision's
@@ -143,29 +143,47 @@ impl Preprocess {
     }
 
     /// The image resized, or fitted where that leaves less than the input's size.
-    pub(crate) fn roomy(&self, image: &Image) -> Image {
-        let whole = self.resized(image);
+    pub(crate) fn roomy<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
+        let whole = self.sized(image);
         let room = whole.width >= self.width && whole.height >= self.height;
-        if room { whole } else { self.fitted(image) }
+        if room { whole } else { self.at_size(image) }
     }
 
     /// The image at the input's size, still as bytes.
     pub fn fitted(&self, image: &Image) -> Image {
-        let image = self.resized(image);
-        if (image.width, image.height) == (self.width, self.height) {
-            image
-        } else {
-            image.centre(self.width, self.height)
+        self.at_size(image).into_owned()
+    }
+
+    /// [`fitted`](Self::fitted), without a copy of an image that is so already.
+    pub(crate) fn at_size<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
+        let image = self.sized(image);
+        match (image.width, image.height) == (self.width, self.height) {
+            true => image,
+            false => Cow::Owned(image.centre(self.width, self.height)),
         }
     }
 
     /// Appends the values of an image of the input's size, planes first, divided by 255 and normalized.
     pub fn normalize(&self, image: &Image, batch: &mut Vec<f32>) {
-        for channel in 0..self.channels {
+        self.normalize_mirrored(image, false, batch);
+    }
+
+    /// [`normalize`](Self::normalize) for the image or its mirror image.
+    pub(crate) fn normalize_mirrored(&self, image: &Image, mirrored: bool, batch: &mut Vec<f32>) {
+        let start = batch.len();
+        batch.resize(start + self.len(), 0.0);
+        for (channel, plane) in batch[start..].chunks_exact_mut(self.width * self.height).enumerate() {
             let (mean, std) = (self.mean[channel.min(2)], self.std[channel.min(2)]);
             let values: [f32; 256] = std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std);
-            let plane = image.pixels.iter().skip(channel.min(image.channels - 1)).step_by(image.channels);
-            batch.extend(plane.map(|&byte| values[usize::from(byte)]));
+            let channel = channel.min(image.channels - 1);
+            let rows = image.pixels.chunks_exact(self.width * image.channels);
+            for (out, row) in plane.chunks_exact_mut(self.width).zip(rows) {
+                let row = row.chunks_exact(image.channels).map(|pixel| values[usize::from(pixel[channel])]);
+                match mirrored {
+                    false => out.iter_mut().zip(row).for_each(|(out, value)| *out = value),
+                    true => out.iter_mut().rev().zip(row).for_each(|(out, value)| *out = value),
+                }
+            }
         }
     }
 
@@ -176,18 +194,26 @@ impl Preprocess {
 
     /// The image resized, not yet cropped or padded; resizing it again changes nothing.
     pub fn resized(&self, image: &Image) -> Image {
+        self.sized(image).into_owned()
+    }
+
+    /// [`resized`](Self::resized), without a copy of an image that has the size already.
+    fn sized<'a>(&self, image: &'a Image) -> Cow<'a, Image> {
         let image = self.coloured(image);
+        let (width, height) = match self.fit {
+            Fit::Pad => return image,
+            Fit::Resize => (self.width, self.height),
+            Fit::ResizeCrop { shorter } => scaled(&image, shorter),
+        };
+        if (width, height) == (image.width, image.height) {
+            return image;
+        }
         match self.fit {
-            Fit::Pad => image.into_owned(),
-            Fit::Resize => image.resize(self.width, self.height, self.filter),
-            Fit::ResizeCrop { shorter } => {
-                let (width, height) = scaled(&image, shorter);
-                if width.saturating_mul(height) <= MOST_RESIZED_PIXELS {
-                    return image.resize(width, height, self.filter);
-                }
+            Fit::ResizeCrop { shorter } if width.saturating_mul(height) > MOST_RESIZED_PIXELS => {
                 let side = image.width.min(image.height);
-                image.centre(side, side).resize(shorter, shorter, self.filter)
+                Cow::Owned(image.centre(side, side).resize(shorter, shorter, self.filter))
             }
+            _ => Cow::Owned(image.resize(width, height, self.filter)),
         }
     }
 }

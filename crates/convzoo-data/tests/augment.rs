@@ -131,6 +131,20 @@ fn without_augmentation_a_view_is_that_of_evaluation() {
 }
 
 #[test]
+fn a_mirrored_view_is_that_of_the_mirror_image() {
+    let always = Augment { random_horizontal_flip: 1.0, ..Augment::default() };
+    // With an operation after it that changes nothing, the bytes themselves are mirrored.
+    let in_bytes = Augment { pca_lighting: 1e-9, ..always.clone() };
+    for (channels, wanted) in [(3, 3), (1, 3), (3, 1)] {
+        let image = noise(13, 9, channels);
+        let preprocess = Preprocess::new(wanted, 9, 13, Fit::Resize).normalized([0.5, 0.4, 0.3], [0.2, 0.3, 0.4]);
+        let expected = preprocess.apply(&image.flip());
+        assert!(always.view(&image, &preprocess, 1) == expected, "{channels} to {wanted} channels");
+        assert!(in_bytes.view(&image, &preprocess, 1) == expected, "{channels} to {wanted} channels, in bytes");
+    }
+}
+
+#[test]
 fn flips_and_erasures_come_as_often_as_asked() {
     let preprocess = Preprocess::new(1, 16, 16, Fit::Resize).normalized([0.5; 3], [0.5; 3]);
     let image = image(16, 16, 1);

@@ -11,7 +11,10 @@ use std::fs;
 use std::io::{Cursor, Write};
 
 use common::{Noise, shared};
-use convzoo_data::{DataError, Image, Orientation, decode, decode_oriented, load_image, load_image_oriented};
+use convzoo_data::{
+    DataError, Filter, Image, Orientation, decode, decode_for_training, decode_oriented, load_image,
+    load_image_oriented,
+};
 use image::{DynamicImage, ImageBuffer, ImageFormat, Luma, LumaA, Rgb, Rgba};
 use tempfile::TempDir;
 
@@ -181,6 +184,45 @@ fn a_progressive_jpeg_of_thousands_of_scans_is_refused() {
     assert!(start.elapsed().as_secs() < 5, "{:.1?}", start.elapsed());
     let many = [head, &scan.repeat(80), &[0xff, 0xd9]].concat();
     assert_eq!(decode(&many).unwrap().width, 64);
+}
+
+/// The mean and the largest difference of two images' bytes.
+fn difference(a: &Image, b: &Image) -> (f64, u8) {
+    assert_eq!((a.width, a.height, a.channels), (b.width, b.height, b.channels));
+    let differences: Vec<u8> = a.pixels.iter().zip(&b.pixels).map(|(a, b)| a.abs_diff(*b)).collect();
+    let sum: u64 = differences.iter().map(|&difference| u64::from(difference)).sum();
+    (sum as f64 / differences.len() as f64, differences.into_iter().max().unwrap())
+}
+
+#[test]
+fn images_for_training_are_nearly_those_to_measure_and_smaller_where_they_may_be() {
+    let wave = |at: f64| (127.0 + 120.0 * (at / 20.0).sin()) as u8;
+    let photograph = ImageBuffer::from_fn(400, 240, |x, y| {
+        let (x, y) = (f64::from(x), f64::from(y));
+        Rgb([wave(x), wave(y), wave(x + y)])
+    });
+    let file = encode(photograph, ImageFormat::Jpeg);
+    let exact = decode(&file).unwrap();
+    let read = |shortest| decode_for_training(&file, Orientation::Apply, shortest).unwrap();
+    for whole in [read(None), read(Some(121)), read(Some(1000))] {
+        let (mean, most) = difference(&whole, &exact);
+        assert!(mean < 1.5 && most < 12, "{mean} on average and up to {most} levels");
+    }
+    for (shortest, width, height) in
+        [(120, 200, 120), (61, 200, 120), (60, 100, 60), (31, 100, 60), (30, 50, 30), (1, 50, 30)]
+    {
+        let part = read(Some(shortest));
+        assert_eq!((part.width, part.height), (width, height), "for {shortest}");
+        let (mean, _) = difference(&part, &exact.resize(width, height, Filter::Bilinear));
+        assert!(mean < 4.0, "for {shortest}: {mean} levels on average");
+    }
+    // Turned after it is read, cut files refused, other formats as they are.
+    let (turned, upright) = (turned_jpeg(), decode(&turned_jpeg()).unwrap());
+    let read = decode_for_training(&turned, Orientation::Apply, None).unwrap();
+    assert_eq!((read.width, read.height), (upright.width, upright.height));
+    assert!(decode_for_training(&file[..file.len() / 2], Orientation::Apply, None).is_err());
+    let png = encode(colours(), ImageFormat::Png);
+    assert_eq!(decode_for_training(&png, Orientation::Apply, Some(1)).unwrap(), decode(&png).unwrap());
 }
 
 #[test]

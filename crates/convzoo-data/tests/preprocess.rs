@@ -92,6 +92,21 @@ fn resizing_is_pillows() {
 }
 
 #[test]
+fn a_part_is_resized_as_its_window() {
+    for channels in [1, 3] {
+        let image = noise(37, 29, channels);
+        for part in [[0, 0, 37, 29], [5, 3, 20, 20], [30, 20, 7, 9], [0, 28, 37, 1]] {
+            for size in [[16, 16], [20, 20], [part[2], 8], [8, part[3]], [50, 40]] {
+                let [left, top, width, height] = part;
+                let window = image.window(left as isize, top as isize, width, height);
+                let expected = window.resize(size[0], size[1], Filter::Bicubic);
+                assert!(image.part_resized(part, size, Filter::Bicubic) == expected, "{part:?} to {size:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn padding_centres_on_black() {
     let input = Preprocess::new(1, 32, 32, Fit::Pad).apply(&Image::new(28, 28, 1, vec![255; 784]).unwrap());
     for (i, value) in input.iter().enumerate() {

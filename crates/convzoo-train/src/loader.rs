@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use convzoo_data::{Augment, Cached, DataError, Dataset, Preprocess};
+use convzoo_data::{Augment, Cached, DataError, Dataset, ForTraining, Preprocess};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -91,9 +91,14 @@ impl Loader {
         Self { shuffle: Some(seed), epoch: Arc::new(AtomicUsize::new(epoch)), ..self }
     }
 
-    /// Augments the images of [`shuffled`](Self::shuffled) batches, and mixes them.
+    /// Augments the images of [`shuffled`](Self::shuffled) batches, which then may be read as
+    /// [`get_for_training`](Dataset::get_for_training) reads them, and mixes them.
     pub fn augmented(self, augment: Augment, mix: Mix) -> Self {
-        Self { augment, mix, ..self }
+        let data = match augment.is_none() {
+            true => self.data,
+            false => Arc::new(ForTraining::new(self.data, augment.shortest_side(&self.preprocess))),
+        };
+        Self { data, augment, mix, ..self }
     }
 
     /// Gives ten crops of each image instead of one view.
