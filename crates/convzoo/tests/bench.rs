@@ -50,6 +50,27 @@ fn every_combination_is_a_row_with_all_figures() {
 }
 
 #[test]
+fn the_way_of_images_to_batches_is_measured_in_parts() {
+    let folder = temp();
+    let rows = bench(folder.path(), &["--data", "--threads", "2"]);
+    let works: Vec<_> =
+        rows.iter().map(|row| (row["work"].as_str().unwrap(), row["threads"].as_u64().unwrap())).collect();
+    assert_eq!(works, [("crop, mirror and normalize, to train", 1), ("batches of 128, to train", 2)]);
+    for row in &rows {
+        let (all, each) = (number(row, "images_per_second"), number(row, "per_core"));
+        assert!(all > 0.0 && (each * number(row, "threads") / all - 1.0).abs() < 1e-9, "{row}");
+    }
+    fs::create_dir(folder.path().join("photos")).unwrap();
+    assert!(error(folder.path(), &["bench", "--data", "photos"]).contains("photos holds no image"));
+    let pixels = (0..120 * 90 * 3).map(|at| (at % 251) as u8).collect();
+    let photograph = image::RgbImage::from_raw(120, 90, pixels).unwrap();
+    photograph.save(folder.path().join("photos/1.jpg")).unwrap();
+    let rows = bench(folder.path(), &["--data", "photos", "--threads", "1"]);
+    let of_photographs = rows.iter().filter(|row| row["images"] == "photographs").count();
+    assert_eq!((of_photographs, rows.len()), (8, 10), "{rows:?}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_one_row_with_its_reason() {
     let folder = temp();
     fs::write(folder.path().join("crash.sh"), "read job; echo 'memory allocation of 9 bytes failed' >&2; kill -9 $$")

@@ -1,6 +1,7 @@
 //! Networks × devices × batch sizes × modes, each measurement in a process of its own, the devices by turns.
 
 pub mod batch_size;
+mod data;
 mod job;
 pub mod machine;
 mod report;
@@ -36,6 +37,11 @@ pub struct Args {
     models: Vec<String>,
     #[arg(long = "model", hide = true, value_delimiter = ',')]
     named: Vec<String>,
+    /// In place of networks, how fast images become batches, part by part: the photographs in a folder, where one is named,
+    /// and images of 32 × 32 in memory
+    #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = clap::ValueHint::DirPath,
+        conflicts_with_all = ["models", "named", "devices", "profile", "compare", "html", "markdown", "peer"])]
+    data: Option<Option<PathBuf>>,
     /// Where to run: flex, ndarray, tch, wgpu[:N], cuda[:N], ws://HOST:PORT [default: all that are present]
     #[arg(long = "device", alias = "devices", value_name = "A,B", value_delimiter = ',')]
     devices: Vec<DeviceName>,
@@ -87,7 +93,8 @@ pub struct Args {
 pub const EXAMPLES: &str = "Examples:
   convzoo bench resnet18 --device flex,ndarray --batch 1,8
   convzoo bench 'squeezenet*' lenet5 --mode infer,train --html bench.html
-  convzoo bench resnet50 --profile";
+  convzoo bench resnet50 --profile
+  convzoo bench --data photos";
 
 fn seconds(text: &str) -> Result<f64, String> {
     let seconds = text.parse().ok().filter(|seconds| (0.01..=86400.0).contains(seconds));
@@ -168,6 +175,9 @@ impl Engine {
 
 /// Measures.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if let Some(folder) = &args.data {
+        return data::run(folder.as_deref(), args.seconds, args.threads(), args.format);
+    }
     let mut models = Vec::new();
     for name in args.models.iter().chain(&args.named) {
         models.extend(named(name)?);
