@@ -322,7 +322,7 @@ mod tests {
             ("resnet20_cifar", 32),
             ("densenet40_k12", 32),
             ("squeezenet1_1", 64),
-            ("googlenet", 64),
+            ("bn_inception", 64),
             ("resnet50", 64),
             ("mobilenet_v3_small", 64),
             ("shufflenet_v2_x0_5", 64),
