@@ -325,7 +325,6 @@ mod tests {
             ("bn_inception", 64),
             ("resnet50", 64),
             ("mobilenet_v3_small", 64),
-            ("shufflenet_v2_x0_5", 64),
             ("convnext_tiny", 64),
         ] {
             let network = create(name, &Options::default(), &Device::flex()).unwrap();
