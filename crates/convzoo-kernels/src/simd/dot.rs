@@ -129,11 +129,11 @@ mod tests {
     #[test]
     fn all_instruction_sets_have_the_same_sums() {
         // The largest values with the largest weights of either sign, where 16 bits would overflow, and a mixture.
-        let cases: [(fn(usize) -> u8, fn(usize) -> i8); 3] =
-            [(|_| 255, |_| 127), (|_| 255, |_| -128), (|i| (i * 89 % 256) as u8, |i| (i * 57 % 256) as u8 as i8)];
-        for (value, weight) in cases {
-            let values: Vec<u8> = (0..12).map(value).collect();
-            let weights: Vec<i8> = (0..12 * 16).map(weight).collect();
+        let mixed = |step: usize, len: usize| (0..len).map(move |i| (i * step % 256) as u8);
+        let largest = (vec![255; 12], vec![127; 12 * 16]);
+        let negative = (vec![255; 12], vec![-128; 12 * 16]);
+        let mixture = (mixed(89, 12).collect(), mixed(57, 12 * 16).map(|byte| byte as i8).collect());
+        for (values, weights) in [largest, negative, mixture] {
             let start: Vec<i32> = (0..16).map(|lane| lane * 100_003 - 70_000).collect();
             let few = || Few { values: &values, weights: &weights, start: &start };
             let check = |name: &str, found: Vec<f32>| {
