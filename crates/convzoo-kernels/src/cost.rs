@@ -27,13 +27,10 @@ pub(crate) const BLOCKED: Costs = Costs { direct_weight: 20.0, winograd_weight: 
 pub(crate) const BLOCKED_BF16: Costs = Costs { direct_weight: 20.0, winograd_weight: 20.0, transform: 40.0 };
 
 /// Of planes, whose weights are packed in each pass. Fitted to the layers of ResNet, VGG and DenseNet at eight images.
-pub(crate) const PLANAR: Costs = Costs { direct_weight: 0.0, winograd_weight: 80.0, transform: 8.0 };
+pub(crate) const PLANAR: Costs = Costs { direct_weight: 0.0, winograd_weight: 80.0, transform: 12.0 };
 
 /// With fewer channels Winograd's vectors are too empty.
 const MIN_CHANNELS: usize = 8;
-
-/// Values of the longest vectors.
-const LANES: usize = 16;
 
 /// Images of at most so many channels are convolved as they are.
 pub(crate) const PLANAR_CHANNELS: usize = 4;
@@ -52,16 +49,12 @@ impl Costs {
         if !shape.suits_winograd() || inputs.min(outputs) < MIN_CHANNELS {
             return None;
         }
-        let direct = (inputs * outputs * 9) as f64 * ((batch * size[0] * size[1]) as f64 + self.direct_weight);
-        // Its vectors lie along channels.
-        let [whole_inputs, whole_outputs] = shape.channels.map(|channels| channels.next_multiple_of(LANES));
-        let kernels = (inputs * whole_outputs) as f64;
+        let kernels = (inputs * outputs) as f64;
+        let direct = kernels * 9.0 * ((batch * size[0] * size[1]) as f64 + self.direct_weight);
         let winograd = |tile: WinogradTile| {
             let count = (batch * size.map(|side| side.div_ceil(tile.outputs())).iter().product::<usize>()) as f64;
             let elements = tile.inputs().pow(2) as f64;
-            elements
-                * (kernels * (count + self.winograd_weight)
-                    + (whole_inputs + whole_outputs) as f64 * count * self.transform)
+            elements * (kernels * (count + self.winograd_weight) + (inputs + outputs) as f64 * count * self.transform)
         };
         let best = tiles.iter().copied().min_by(|a, b| winograd(*a).total_cmp(&winograd(*b)));
         best.filter(|tile| winograd(*tile) < direct)
