@@ -5,7 +5,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::conv::TapRows;
-use super::rows::{Layouts, Place, RowKernel};
+use super::rows::{Place, Row, RowKernel};
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, Apply, cut};
 use crate::memory::pad_channels;
@@ -66,13 +66,7 @@ const MOST_COLUMNS: usize = 7;
 
 impl RowKernel for DepthwiseRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Place { image, block, row } = at;
         let (conv, input) = (&self.conv, &layouts.inputs[0]);
         let [kernel_rows, kernel_columns] = conv.shape.kernel;

@@ -1,7 +1,7 @@
 //! Scale and shift, sums and activations, in one pass; and gates.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Layouts, Place, RowKernel};
+use super::rows::{ByRows, Layouts, Row, RowKernel};
 use crate::elementwise::{Activation, Apply, ScaleShift, cut};
 use crate::error::check_length;
 use crate::memory::pad_channels;
@@ -44,13 +44,7 @@ struct Elementwise {
 
 impl RowKernel for Elementwise {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Layouts { inputs: shapes, output: shape } = layouts;
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
         unsafe {
@@ -94,13 +88,7 @@ struct Gate;
 
 impl RowKernel for Gate {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let [maps, gates] = &layouts.inputs[..] else { return };
         // SAFETY: the shapes have been checked, and the pointers are valid for the layouts.
         unsafe {

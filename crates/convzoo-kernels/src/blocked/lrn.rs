@@ -1,7 +1,7 @@
 //! Local response normalization.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Layouts, Place, RowKernel};
+use super::rows::{ByRows, Place, Row, RowKernel};
 use crate::lrn::LocalResponse;
 use crate::number::Number;
 use crate::simd::{MAX_LANES, Simd};
@@ -33,13 +33,7 @@ struct LocalResponseRows(LocalResponse);
 
 impl RowKernel for LocalResponseRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Place { image, block, row } = at;
         let LocalResponse { size, alpha, beta, k } = self.0;
         let shape = &layouts.inputs[0];

@@ -1,7 +1,7 @@
 //! Max and average pooling.
 #![allow(unsafe_code)]
 
-use super::rows::{ByRows, Layouts, Place, RowKernel};
+use super::rows::{ByRows, Row, RowKernel};
 use crate::number::Number;
 use crate::pool::{PoolShape, Window};
 use crate::simd::Simd;
@@ -37,13 +37,7 @@ struct PoolRows {
 
 impl RowKernel for PoolRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let (rows, shape) = (self.rows[at.row], &layouts.inputs[0]);
         // SAFETY: windows lie on the image, and the pointers are valid for the layouts.
         unsafe {

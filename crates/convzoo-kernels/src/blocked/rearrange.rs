@@ -4,7 +4,7 @@
 use half::bf16;
 
 use super::layout::pack;
-use super::rows::{ByRows, Layouts, Place, RowKernel};
+use super::rows::{ByRows, Place, Row, RowKernel};
 use crate::number::{Number, Numbers};
 use crate::parallel::piece;
 use crate::simd::Simd;
@@ -104,13 +104,7 @@ struct Gather {
 
 impl RowKernel for Gather {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Place { image, block, row } = at;
         let channels = layouts.output.block_channels(block);
         let sources = &self.sources[block * S::LANES..][..channels];

@@ -14,20 +14,24 @@ pub(crate) trait RowKernel: Send + Sync {
     /// `#[inline(always)]`.
     ///
     /// # Safety
-    /// The row exists, `output` points to its first pixel, and `inputs` to tensors of the layouts.
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    );
+    /// The row exists, and its pointers are to what they are said to be.
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, row: Row<I, O>);
 
     /// The byte that halos are filled with: the zero point, where the output is bytes.
     #[inline(always)]
     fn halo(&self) -> u8 {
         0
     }
+}
+
+/// A row of the output, and what it is made from.
+pub(crate) struct Row<'a, I, O> {
+    pub layouts: &'a Layouts,
+    pub at: Place,
+    /// Tensors of the layouts.
+    pub inputs: &'a [*const I],
+    /// The row's first pixel.
+    pub output: *mut O,
 }
 
 /// What a [`RowKernel`] reads and writes.
@@ -133,7 +137,8 @@ impl<K: RowKernel, I: Number, O: Number> Kernel for Task<'_, K, I, O> {
             // SAFETY: the row exists, and the pointers are valid for the layouts.
             unsafe {
                 let to = self.output.add(output.at(image, block, row));
-                kernel.row::<S, I, O>(layouts, Place { image, block, row }, self.inputs, to);
+                let at = Place { image, block, row };
+                kernel.row::<S, I, O>(Row { layouts, at, inputs: self.inputs, output: to });
                 output.fill_halo(to, kernel.halo());
             }
         }

@@ -7,7 +7,7 @@ use super::conv::ByteEpilogue;
 use super::layout::QUAD;
 use super::scale::Requantize;
 use crate::blocked::conv::TapRows;
-use crate::blocked::rows::{Layouts, Place, RowKernel};
+use crate::blocked::rows::{Place, Row, RowKernel};
 use crate::conv::ConvShape;
 use crate::elementwise::{Activation, Apply, cut};
 use crate::memory::pad_channels;
@@ -99,13 +99,7 @@ impl DepthwiseByteRows {
 
 impl RowKernel for DepthwiseByteRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let (Place { image, block, row }, output) = (at, output.cast::<f32>());
         let (conv, input) = (&self.conv, &layouts.inputs[0]);
         let [_, kernel_columns] = conv.shape.kernel;

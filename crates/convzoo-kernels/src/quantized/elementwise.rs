@@ -2,7 +2,7 @@
 #![allow(unsafe_code)]
 
 use super::layout::QUAD;
-use crate::blocked::rows::{ByRows, Layouts, Place, RowKernel};
+use crate::blocked::rows::{ByRows, Layouts, Row, RowKernel};
 use crate::elementwise::cut;
 use crate::error::check_length;
 use crate::memory::pad_channels;
@@ -66,13 +66,7 @@ struct SumByteRows {
 
 impl RowKernel for SumByteRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Layouts { inputs: shapes, output: shape } = layouts;
         let place = |layout: &Layout| layout.at(at.image, at.block, at.row) * QUAD;
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.

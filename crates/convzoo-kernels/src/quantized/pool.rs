@@ -3,7 +3,7 @@
 
 use super::layout::QUAD;
 use super::scale::ByteScale;
-use crate::blocked::rows::{ByRows, Layouts, Place, RowKernel};
+use crate::blocked::rows::{ByRows, Row, RowKernel};
 use crate::elementwise::cut;
 use crate::number::Number;
 use crate::pool::{PoolShape, Window};
@@ -52,13 +52,7 @@ struct PoolByteRows {
 
 impl RowKernel for PoolByteRows {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let (rows, shape) = (self.rows[at.row], &layouts.inputs[0]);
         let [from, to] = self.zeros.map(f32::from);
         let output = output.cast::<u8>();

@@ -3,7 +3,7 @@
 
 use super::layout::QUAD;
 use super::scale::ByteScale;
-use crate::blocked::rows::{ByRows, Layouts, Place, RowKernel};
+use crate::blocked::rows::{ByRows, Place, Row, RowKernel};
 use crate::elementwise::cut;
 use crate::memory::with_scratch;
 use crate::number::Number;
@@ -57,13 +57,7 @@ struct ToBytes(ByteScale);
 
 impl RowKernel for ToBytes {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let (inverse, zero) = (self.0.inverse(), f32::from(self.0.zero));
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
         unsafe {
@@ -85,13 +79,7 @@ struct ToFloats(ByteScale);
 
 impl RowKernel for ToFloats {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let (scale, zero) = (self.0.scale, f32::from(self.0.zero));
         let channels = layouts.output.block_channels(at.block);
         // SAFETY: the shapes are equal, and the pointers are valid for the layouts.
@@ -238,13 +226,7 @@ struct GatherBytes {
 
 impl RowKernel for GatherBytes {
     #[inline(always)]
-    unsafe fn row<S: Simd, I: Number, O: Number>(
-        &self,
-        layouts: &Layouts,
-        at: Place,
-        inputs: &[*const I],
-        output: *mut O,
-    ) {
+    unsafe fn row<S: Simd, I: Number, O: Number>(&self, Row { layouts, at, inputs, output }: Row<I, O>) {
         let Place { image, block, row } = at;
         let start = block * S::LANES;
         let sources = &self.sources[start..self.sources.len().min(start + S::LANES)];
