@@ -1,4 +1,3 @@
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,23 +13,17 @@ use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::eval::{tell_unnamed, with_classes_of};
-use super::names::{DATA, MODELS};
+use super::names::DATA;
 use super::output::{print, print_json, table, tell, thousands, training_progress};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, load, model_of, preprocess};
+use super::select::{DataArgs, DeviceArgs, TrainedArgs, preprocess};
 use super::signals::stop_on_signal;
 use super::train::{epoch_line, show};
 
 /// Arguments of `compress`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network [default: what the weights say]
-    #[arg(value_parser = MODELS, hide_possible_values = true)]
-    model: Option<String>,
-    #[arg(long = "model", hide = true, conflicts_with = "model")]
-    named: Option<String>,
-    /// Its weights: a file of any format, told apart by content, or the name of published ones
-    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
-    weights: OsString,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// The file to write, NAME.czc, which every command reads as weights
     #[arg(short, long, alias = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     out: PathBuf,
@@ -60,8 +53,6 @@ pub struct Args {
     data: Option<String>,
     #[command(flatten)]
     source: DataArgs,
-    #[command(flatten)]
-    network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Random seed of the order of the images
@@ -104,9 +95,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("{what} needs images: name a data set with --data");
     }
     let (_, device) = args.device.open()?;
-    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
-    let options = args.network.options();
-    let network = load(model, &args.weights, args.source.offline, &options, &device.clone().autodiff())?;
+    let network = args.trained.load(args.source.offline, &device.clone().autodiff())?;
     let data = args.data.as_ref().map(|name| data(&network, &args.source, name)).transpose()?;
     let mut compression = Compression::new(network)?;
     plan.check(&compression.layers())?;

@@ -1,4 +1,3 @@
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -6,22 +5,14 @@ use anyhow::Result;
 use convzoo::{Inference, Precision, Predict, tensor_file};
 
 use super::claim::{Kind, claim};
-use super::names::MODELS;
 use super::output::{print, print_json};
-use super::select::{DeviceArgs, NetworkArgs, PrecisionArgs, load, model_of};
+use super::select::{DeviceArgs, PrecisionArgs, TrainedArgs};
 
 /// Arguments of `forward`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network [default: what the weights say]
-    #[arg(value_parser = MODELS, hide_possible_values = true)]
-    model: Option<String>,
-    #[arg(long = "model", hide = true, conflicts_with = "model")]
-    named: Option<String>,
-    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, ONNX, Burn's pack or a compressed one, told apart by
-    /// content), or the name of published ones such as imagenet1k_v1, which are downloaded into the cache
-    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
-    weights: OsString,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// Never download
     #[arg(long)]
     offline: bool,
@@ -31,8 +22,6 @@ pub struct Args {
     /// Safetensors file to write the tensor `logits`, [N, classes], to
     #[arg(short, long = "out", alias = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: PathBuf,
-    #[command(flatten)]
-    network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
     #[command(flatten)]
@@ -50,8 +39,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     claim("--out", &args.output, Kind::Logits)?;
     let (_, device) = args.device.open()?;
     let input = tensor_file::read(&args.input, "input", &device)?;
-    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
-    let network = load(model, &args.weights, args.offline, &args.network.options(), &device)?;
+    let network = args.trained.load(args.offline, &device)?;
     let [images, channels, height, width] = input.dims();
     network.check_input([channels, height, width])?;
     let network = match args.precision.ready(network, |_| Ok(vec![input.clone()]))? {

@@ -10,21 +10,14 @@ use serde::Serialize;
 
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, expand};
-use super::names::MODELS;
 use super::output::{count, print, print_json, progress, table, tell, thousands};
-use super::select::{DataArgs, DeviceArgs, NetworkArgs, batches, load, model_of, preprocess, some_of};
+use super::select::{DataArgs, DeviceArgs, TrainedArgs, batches, preprocess, some_of};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The network [default: what the weights say]
-    #[arg(value_parser = MODELS, hide_possible_values = true)]
-    model: Option<String>,
-    #[arg(long = "model", hide = true, conflicts_with = "model")]
-    named: Option<String>,
-    /// Its weights: a file of any format, told apart by content, or the name of published ones
-    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
-    weights: OsString,
+    #[command(flatten)]
+    trained: TrainedArgs,
     /// Images to find scales on, of those that the network is for: a folder, or a data set's training images (digits, mnist,
     /// fashion-mnist, cifar10, cifar100 or folder)
     #[arg(long, value_name = "DIR|DATASET", value_hint = clap::ValueHint::AnyPath)]
@@ -46,8 +39,6 @@ pub struct Args {
     out: PathBuf,
     #[command(flatten)]
     source: DataArgs,
-    #[command(flatten)]
-    network: NetworkArgs,
     #[command(flatten)]
     device: DeviceArgs,
     /// Print JSON
@@ -103,8 +94,7 @@ struct Document<'a> {
 pub fn run(args: &Args) -> Result<ExitCode> {
     claim("--out", &args.out, Kind::Quantized)?;
     let (_, device) = args.device.open()?;
-    let model = model_of(args.model.as_deref().or(args.named.as_deref()), &args.weights)?;
-    let network = load(model, &args.weights, args.source.offline, &args.network.options(), &device)?;
+    let network = args.trained.load(args.source.offline, &device)?;
     let images = images(args, &network)?;
     let options = QuantizeOptions {
         calibration: args.method.calibration(),

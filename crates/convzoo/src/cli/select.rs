@@ -20,6 +20,7 @@ use convzoo_kernels::extension::{self, Kernels};
 use serde::{Deserialize, Serialize};
 
 use super::images::{OrientationArg, Source as ImageSource};
+use super::names::MODELS;
 use super::output::{count, tell};
 
 /// `--device`.
@@ -222,6 +223,30 @@ impl DevicesArgs {
 
 /// Where help lists what not every network has.
 const NETWORK: &str = "Network options";
+
+/// A trained network: which, its weights, and how it differs from its variant.
+#[derive(clap::Args)]
+pub struct TrainedArgs {
+    /// The network [default: what the weights say]
+    #[arg(value_parser = MODELS, hide_possible_values = true)]
+    model: Option<String>,
+    #[arg(long = "model", hide = true, conflicts_with = "model")]
+    named: Option<String>,
+    /// Its weights: a file (PyTorch's .pth/.pt/.th, safetensors, ONNX, Burn's pack or a compressed one, told apart by
+    /// content), or the name of published ones such as imagenet1k_v1, which are downloaded into the cache
+    #[arg(long, value_name = "FILE|NAME", value_hint = clap::ValueHint::FilePath)]
+    weights: OsString,
+    #[command(flatten)]
+    network: NetworkArgs,
+}
+
+impl TrainedArgs {
+    /// The network with its weights.
+    pub fn load(&self, offline: bool, device: &Device) -> Result<Network> {
+        let model = model_of(self.model.as_deref().or(self.named.as_deref()), &self.weights)?;
+        load(model, &self.weights, offline, &self.network.options(), device)
+    }
+}
 
 /// How a network shall differ from its variant.
 #[derive(clap::Args, Clone, Default, Serialize, Deserialize)]
