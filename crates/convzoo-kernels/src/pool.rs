@@ -2,7 +2,7 @@
 //! planes, forward and backward, in [`planar::MaxPoolPass`](crate::planar::MaxPoolPass) and
 //! [`planar::AveragePoolPass`](crate::planar::AveragePoolPass).
 
-use crate::KernelError;
+use crate::{KernelError, Layout};
 use convzoo_graph::arithmetic::Slide;
 
 /// Max or average pooling.
@@ -72,6 +72,15 @@ impl PoolShape {
     /// Whether it is max pooling.
     pub(crate) fn is_max(&self) -> bool {
         matches!(self, Self::Sliding { kind: PoolKind::Max, .. } | Self::Adaptive { kind: PoolKind::Max, .. })
+    }
+
+    /// The windows on an input's rows and on its columns, where they make this output.
+    pub(crate) fn between(&self, input: &Layout, output: &Layout) -> Result<[Vec<Window>; 2], KernelError> {
+        let size = [input.height, input.width];
+        let windows = [self.windows(0, size)?, self.windows(1, size)?];
+        let [height, width] = [windows[0].len(), windows[1].len()];
+        output.check_equal("pooling", &[Layout { height, width, ..*input }])?;
+        Ok(windows)
     }
 
     /// The windows in one direction.

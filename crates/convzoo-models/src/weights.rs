@@ -6,157 +6,36 @@
 //! `load_state_dict` takes.
 
 mod compressed;
+mod error;
+mod format;
 mod quantized;
+mod safetensors;
+mod save;
+mod scratch;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::ffi::OsStr;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::store::burn_pack::{Error as PackError, Reader, Tensor as PackTensor, Writer};
-use burn::store::pytorch::PytorchReader;
-use burn::store::pytorch_reader::PickleValue;
-use burn::store::{ModuleAdapter, ModuleContext, ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
+use burn::store::burn_pack::{Error as PackError, Reader, Tensor as PackTensor};
+use burn::store::{ModuleSnapshot, ModuleStore, PytorchStore, SafetensorsStore, bridge};
 use burn::tensor::{DType, TensorData};
 pub use compressed::{compressed, save_compressed, tensors, with_tensors};
-use convzoo_onnx::{Contents, ExportError};
+pub use error::{Mismatch, WeightsError};
+pub use format::check_file;
+use format::{Format, foreign_name, sniff};
 pub use quantized::save_quantized;
+pub use save::{Precision, save, save_as, save_pack};
+pub(crate) use scratch::Scratch;
+pub use scratch::open_to_others;
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
-use thiserror::Error;
 
 use crate::names::{name_tree, optional_layer};
 use crate::onnx::OnnxFile;
 use crate::quantize::Quantization;
-use crate::{Classifier, ModelError, Options, Preprocessing};
-
-/// Why weights cannot be read or written.
-#[derive(Debug, Error)]
-pub enum WeightsError {
-    /// The file cannot be opened or read.
-    #[error("cannot read {}: {source}", told(.path))]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The file is none of the known formats.
-    #[error("{} is no PyTorch checkpoint, safetensors file, Burn pack, ONNX file or file of compressed weights", told(.path))]
-    Format {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The pickle names what no tensor needs. Nothing in it was run: names are compared, never called.
-    #[error("{} is refused: it names {name}, and weights are tensors only", told(.path))]
-    Refused {
-        /// The file.
-        path: PathBuf,
-        /// What it names, as Python spells it.
-        name: String,
-    },
-    /// The file is damaged.
-    #[error("{} is damaged or cut short: {reason}", told(.path))]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What the reader says.
-        reason: String,
-    },
-    /// The weights belong to another network.
-    #[error("these weights do not fit the network:{mismatch}")]
-    Mismatch {
-        /// What differs.
-        mismatch: Mismatch,
-    },
-    /// A tensor holds NaN or an infinity.
-    #[error("{}: the tensor '{name}' holds {value} (element {index}); the training that wrote it has diverged, or the file is damaged", told(.path))]
-    NotFinite {
-        /// The file.
-        path: PathBuf,
-        /// The tensor.
-        name: String,
-        /// NaN, or an infinity.
-        value: f32,
-        /// Where, in the order of the file.
-        index: usize,
-    },
-    /// A tensor holds a number that 16 bits cannot.
-    #[error(
-        "'{name}' holds {value} (element {index}), beyond the largest 16-bit number, 65504; keep the weights in 32 bits"
-    )]
-    BeyondHalf {
-        /// The tensor.
-        name: String,
-        /// The first such value.
-        value: f32,
-        /// Where, in row-major order.
-        index: usize,
-    },
-    /// There is no such network, or it has no such option.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// The network cannot be written as ONNX.
-    #[error(transparent)]
-    Export(#[from] ExportError),
-    /// The file cannot be written.
-    #[error("cannot write {}: {reason}", told(.path))]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the writer says.
-        reason: String,
-    },
-}
-
-/// How a file's entries differ from a network's state.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Mismatch {
-    /// In the network, not in the file.
-    pub missing: Vec<String>,
-    /// In the file, not in the network.
-    pub unexpected: Vec<String>,
-    /// In both, with the network's shape and the file's.
-    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
-    /// In both, of a type that is no floating-point number.
-    pub mistyped: Vec<(String, String)>,
-}
-
-/// A path on one line, without what would steer a terminal.
-fn told(path: &Path) -> String {
-    let escape = |character: char| match character.is_control() {
-        true => character.escape_default().collect(),
-        false => String::from(character),
-    };
-    path.display().to_string().chars().map(escape).collect()
-}
-
-impl Mismatch {
-    fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-}
-
-impl std::fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        fn rows(f: &mut std::fmt::Formatter, title: &str, rows: &[String]) -> std::fmt::Result {
-            const SHOWN: usize = 8;
-            if rows.is_empty() {
-                return Ok(());
-            }
-            write!(f, "\n  {title} ({}): {}", rows.len(), rows[..rows.len().min(SHOWN)].join(", "))?;
-            if rows.len() > SHOWN { write!(f, ", and {} more", rows.len() - SHOWN) } else { Ok(()) }
-        }
-        let misshapen = self.misshapen.iter().map(|(name, own, theirs)| format!("{name} is {own:?}, here {theirs:?}"));
-        let mistyped = self.mistyped.iter().map(|(name, dtype)| format!("{name} is {dtype}"));
-        rows(f, "missing", &self.missing)?;
-        rows(f, "unexpected", &self.unexpected)?;
-        rows(f, "of another shape", &misshapen.collect::<Vec<_>>())?;
-        rows(f, "not floating-point", &mistyped.collect::<Vec<_>>())
-    }
-}
+use crate::{Classifier, Options, Preprocessing};
 
 /// A checkpoint's tensors by name, wrappers stripped; each is read from the file when it is used.
 pub struct Checkpoint {
@@ -207,7 +86,7 @@ impl Checkpoint {
             Format::Safetensors => {
                 let read = |source| WeightsError::Read { path: path.to_owned(), source };
                 let mut file = File::open(path).map_err(read)?;
-                let header = SafetensorsHeader::read(&mut file).map_err(damaged)?;
+                let header = safetensors::Header::read(&mut file).map_err(damaged)?;
                 metadata = header.metadata();
                 let file = Arc::new(Mutex::new(file));
                 let store = SafetensorsStore::from_file(path).map_indices_contiguous(false);
@@ -256,7 +135,7 @@ impl Checkpoint {
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, WeightsError> {
         let path = PathBuf::from("embedded weights");
         let damaged = |reason: String| WeightsError::Damaged { path: path.clone(), reason };
-        let header = SafetensorsHeader::read(&mut &*bytes).map_err(damaged)?;
+        let header = safetensors::Header::read(&mut &*bytes).map_err(damaged)?;
         let store = SafetensorsStore::from_bytes(Some(bytes.to_vec())).map_indices_contiguous(false);
         let tensors = tensors_of(store).map_err(damaged)?;
         let tensors = header.seek(tensors, &Arc::new(Mutex::new(io::Cursor::new(bytes.to_vec()))));
@@ -383,247 +262,6 @@ pub fn load<N: Classifier>(network: N, path: &Path) -> Result<N, WeightsError> {
     Checkpoint::open(path)?.apply(network)
 }
 
-/// Precision of the weights in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    Full,
-    /// In half precision, half the size.
-    Half,
-}
-
-/// Saves `network` as safetensors in the reference's names, in one step: the file is whole or not there.
-pub fn save<N: Classifier>(network: &N, path: &Path) -> Result<(), WeightsError> {
-    save_as(network, path, Precision::Full)
-}
-
-/// [`save`] in a precision. In half precision, a value that 16 bits cannot hold is an error and nothing is written.
-pub fn save_as<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
-    check_precision(network, precision)?;
-    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
-    let scratch = Scratch::beside(path).map_err(|error| write(error.to_string()))?;
-    let store = SafetensorsStore::from_file(&scratch.file)
-        .overwrite(true)
-        .skip_enum_variants(true)
-        .clear_metadata()
-        .with_to_adapter(Rename::of(network, precision));
-    let mut store = match network.metadata() {
-        Some(metadata) => store.metadata(METADATA_KEY, metadata.to_json()),
-        None => store,
-    };
-    store.collect_from(network).map_err(|error| write(error.to_string()))?;
-    scratch.publish().map_err(|error| write(error.to_string()))
-}
-
-/// Saves `network` in Burn's own pack, in the reference's names too: the same bytes each time.
-pub fn save_pack<N: Classifier>(network: &N, path: &Path, precision: Precision) -> Result<(), WeightsError> {
-    check_precision(network, precision)?;
-    let write = |reason: String| WeightsError::Write { path: path.to_owned(), reason };
-    let scratch = Scratch::beside(path).map_err(|error| write(error.to_string()))?;
-    let mut tensors = network.collect(None, Some(Box::new(Rename::of(network, precision))), true);
-    // Burn draws these at random wherever a network is made; names are what tensors are found by.
-    tensors.iter_mut().for_each(|tensor| tensor.param_id = None);
-    let writer = Writer::new(tensors).auto_extension(false);
-    let writer = match network.metadata() {
-        Some(metadata) => writer.with_metadata(METADATA_KEY, &metadata.to_json()),
-        None => writer,
-    };
-    writer.write_to_file(&scratch.file).map_err(|error| write(error.to_string()))?;
-    scratch.publish().map_err(|error| write(error.to_string()))
-}
-
-/// Refuses values that 16 bits cannot hold, where they are to be written so: they would become infinite.
-fn check_precision<N: Classifier>(network: &N, precision: Precision) -> Result<(), WeightsError> {
-    if precision == Precision::Full {
-        return Ok(());
-    }
-    for tensor in network.collect(None, Some(Box::new(Rename::of(network, Precision::Full))), true) {
-        let name = tensor.name.clone();
-        let unreadable = |error: String| WeightsError::Damaged { path: PathBuf::from(&name), reason: error };
-        let data = bridge::into_data(tensor).map_err(|error| unreadable(error.to_string()))?;
-        let halves = data.clone().convert_dtype(DType::F16);
-        let pairs = data.iter::<f32>().zip(halves.iter::<f32>()).enumerate();
-        let beyond = |(index, (value, half)): (usize, (f32, f32))| {
-            (value.is_finite() && half.is_infinite()).then_some((index, value))
-        };
-        if let Some((index, value)) = pairs.filter_map(beyond).next() {
-            return Err(WeightsError::BeyondHalf { name, value, index });
-        }
-    }
-    Ok(())
-}
-
-/// A folder beside a file that is written, in which it and what the formats' libraries put beside it lie until it is
-/// whole. It goes when the write fails, and the next write to the same file removes those of processes that were
-/// killed: a lock in it tells whether its process lives.
-pub(crate) struct Scratch {
-    folder: TempDir,
-    /// Where to write the file.
-    pub file: PathBuf,
-    target: PathBuf,
-    _lock: File,
-}
-
-const LOCK: &str = "lock";
-
-impl Scratch {
-    pub fn beside(target: &Path) -> io::Result<Self> {
-        let name =
-            target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it is no file name"))?;
-        let mut prefix = name.to_owned();
-        prefix.push(".");
-        let around = folder_of(target);
-        sweep(around, &prefix)?;
-        let folder = tempfile::Builder::new().prefix(&prefix).suffix(".tmp").tempdir_in(around)?;
-        // Locked before it has its name, so that nobody finds it unlocked.
-        let lock = File::create(folder.path().join("locking"))?;
-        // Where locks are unknown, as on some network file systems, nobody can sweep either.
-        let _ = lock.try_lock();
-        fs::rename(folder.path().join("locking"), folder.path().join(LOCK))?;
-        Ok(Self { file: folder.path().join(name), target: target.to_owned(), _lock: lock, folder })
-    }
-
-    /// Gives the file its name, with the permissions of what it replaces, else those of this user's new files.
-    pub fn publish(self) -> io::Result<()> {
-        match fs::metadata(&self.target) {
-            Ok(replaced) if replaced.is_file() => fs::set_permissions(&self.file, replaced.permissions())?,
-            _ => open_to_others(&self.file)?,
-        }
-        // The writers have synced its bytes.
-        fs::rename(&self.file, &self.target)?;
-        #[cfg(unix)]
-        File::open(folder_of(&self.target))?.sync_all()?;
-        self.folder.close()
-    }
-}
-
-/// Removes the scratch folders of processes that are gone.
-fn sweep(folder: &Path, prefix: &OsStr) -> io::Result<()> {
-    for entry in fs::read_dir(folder)?.filter_map(Result::ok) {
-        let name = entry.file_name();
-        let ours = name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes())
-            && name.as_encoded_bytes().ends_with(b".tmp");
-        let lock = if ours { File::open(entry.path().join(LOCK)).ok() } else { None };
-        if lock.is_some_and(|lock| lock.try_lock().is_ok()) {
-            // Another process may be removing it, too.
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
-    Ok(())
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Gives a file the permissions that new files of this user have: safetensors makes its own for the owner alone.
-pub fn open_to_others(path: &Path) -> io::Result<()> {
-    #[cfg(not(unix))]
-    let _ = path;
-    #[cfg(unix)]
-    {
-        let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        let sample = tempfile::Builder::new().permissions(everyone).tempfile_in(folder_of(path))?;
-        std::fs::set_permissions(path, sample.as_file().metadata()?.permissions())?;
-    }
-    Ok(())
-}
-
-/// Gives each tensor the reference's name, and the precision asked for, on its way to a file.
-#[derive(Clone)]
-struct Rename {
-    names: HashMap<String, String>,
-    precision: Precision,
-}
-
-impl Rename {
-    fn of<N: Classifier>(network: &N, precision: Precision) -> Self {
-        let tree = name_tree(network);
-        Self { names: tree.state.into_iter().map(|entry| (entry.path, entry.name)).collect(), precision }
-    }
-}
-
-impl ModuleAdapter for Rename {
-    fn adapt(&self, mut tensor: PackTensor, _: ModuleContext<'_>) -> PackTensor {
-        if let Some(name) = self.names.get(&tensor.name) {
-            tensor.name = name.clone();
-        }
-        match self.precision {
-            Precision::Full => tensor,
-            Precision::Half => {
-                let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-                bridge::map_data(tensor, name, DType::F16, shape, |data| data.convert_dtype(DType::F16))
-            }
-        }
-    }
-
-    fn clone_box(&self) -> Box<dyn ModuleAdapter> {
-        Box::new(self.clone())
-    }
-}
-
-/// Where a safetensors file says its tensors are, and its metadata.
-#[derive(Deserialize)]
-struct SafetensorsHeader {
-    #[serde(default, rename = "__metadata__")]
-    strings: HashMap<String, String>,
-    #[serde(flatten)]
-    entries: HashMap<String, SafetensorsEntry>,
-    /// Where the header ends and offsets count from.
-    #[serde(skip)]
-    end: u64,
-}
-
-#[derive(Deserialize)]
-struct SafetensorsEntry {
-    data_offsets: [u64; 2],
-}
-
-impl SafetensorsHeader {
-    fn read(file: &mut impl Read) -> Result<Self, String> {
-        let mut read = || -> io::Result<Vec<u8>> {
-            let mut length = [0; 8];
-            file.read_exact(&mut length)?;
-            let length = u64::from_le_bytes(length);
-            // A lying length reads no more than there is.
-            let mut header = Vec::new();
-            file.take(length.min(MAX_HEADER)).read_to_end(&mut header)?;
-            Ok(header)
-        };
-        let bytes = read().map_err(|error| error.to_string())?;
-        let header: Self = serde_json::from_slice(&bytes).map_err(|error| format!("its header is no JSON: {error}"))?;
-        Ok(Self { end: 8 + bytes.len() as u64, ..header })
-    }
-
-    /// Our entry in the table of strings; another program's of this name is none of ours.
-    fn metadata(&self) -> Option<Metadata> {
-        self.strings.get(METADATA_KEY).and_then(|text| serde_json::from_str(text).ok())
-    }
-
-    /// The tensors of the store, which has checked them, read from where they are: the store would parse the whole
-    /// header again for each of them.
-    fn seek<F: Read + Seek + Send + 'static>(
-        &self,
-        tensors: BTreeMap<String, PackTensor>,
-        file: &Arc<Mutex<F>>,
-    ) -> BTreeMap<String, PackTensor> {
-        let seek = |(name, tensor): (String, PackTensor)| {
-            let Some(entry) = self.entries.get(&name) else { return (name, tensor) };
-            let (start, length) = (self.end.saturating_add(entry.data_offsets[0]), tensor.byte_len());
-            let (file, shape, dtype) = (Arc::clone(file), tensor.shape.clone(), tensor.dtype);
-            let read = move || {
-                let mut bytes = vec![0; length];
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes));
-                read.map_err(|error| PackError::IoError(error.to_string()))?;
-                Ok(TensorData::from_bytes_vec(bytes, shape.clone(), dtype))
-            };
-            (name.clone(), bridge::deferred(name, dtype, tensor.shape, None, read))
-        };
-        tensors.into_iter().map(seek).collect()
-    }
-}
-
 /// A pack's tensor, read when it is used: left as it is, it would be a view into the file even in the network.
 fn owned(tensor: PackTensor) -> PackTensor {
     let (name, dtype, shape) = (tensor.name.clone(), tensor.dtype, tensor.shape.clone());
@@ -634,94 +272,8 @@ fn owned(tensor: PackTensor) -> PackTensor {
     })
 }
 
-/// What the safetensors format allows for its header.
-const MAX_HEADER: u64 = 100_000_000;
-
-enum Format {
-    Safetensors,
-    Compressed,
-    Pytorch,
-    Burnpack {
-        /// Bytes of the header's table, as it claims.
-        metadata: u32,
-    },
-    Onnx,
-}
-
-/// The largest file that is read as weights: thirty times VGG-19's.
-const MOST_BYTES: u64 = 16 << 30;
-
-/// Refuses what is no regular file of a sane size: opening a pipe waits for its writer, a device may have no end.
-pub fn check_file(path: &Path) -> io::Result<()> {
-    let metadata = fs::metadata(path)?;
-    let refused = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
-    if !metadata.is_file() {
-        return refused("it is not a regular file".to_owned());
-    }
-    match metadata.len() {
-        0..=MOST_BYTES => Ok(()),
-        length => refused(format!("its {length} bytes are more than the {MOST_BYTES} that are read as weights")),
-    }
-}
-
-/// Tells the format by the first bytes.
-fn sniff(path: &Path) -> Result<Format, WeightsError> {
-    let read = |source| WeightsError::Read { path: path.to_owned(), source };
-    check_file(path).map_err(read)?;
-    let mut head = Vec::new();
-    File::open(path).map_err(read)?.take(16).read_to_end(&mut head).map_err(read)?;
-    match head.as_slice() {
-        // The length of a JSON header, then the header. It is checked first: a length can start with any byte.
-        [_, _, _, _, _, _, 0, 0, b'{', ..] => Ok(Format::Safetensors),
-        head if head.starts_with(convzoo_compress::MAGIC) => Ok(Format::Compressed),
-        // A zip archive, or a pickle of protocol 2 or later.
-        [b'P', b'K', ..] | [0x80, ..] => Ok(Format::Pytorch),
-        // Its version in two bytes, then the length of its table.
-        &[b'N', b'R', b'U', b'B', _, _, a, b, c, d, ..] => {
-            Ok(Format::Burnpack { metadata: u32::from_le_bytes([a, b, c, d]) })
-        }
-        head if Contents::begin_with(head) => Ok(Format::Onnx),
-        _ => Err(WeightsError::Format { path: path.to_owned() }),
-    }
-}
-
 fn tensors_of<S: ModuleStore>(mut store: S) -> Result<BTreeMap<String, PackTensor>, String> {
     store.get_all_tensors().cloned().map_err(|error| error.to_string())
-}
-
-/// What a pickle names besides tensors and plain records, if anything.
-fn foreign_name(path: &Path) -> Result<Option<String>, String> {
-    fn find(value: PickleValue) -> Option<String> {
-        match value {
-            PickleValue::List(values) => values.into_iter().find_map(find),
-            PickleValue::Dict(values) => values.into_values().find_map(find),
-            PickleValue::Unsupported(name) => (!is_plain(&name)).then_some(name),
-            _ => None,
-        }
-    }
-    PytorchReader::read_pickle_data(path, None).map(find).map_err(|error| error.to_string())
-}
-
-/// Whether this Python type is a tensor, a number or a record of such: what PyTorch's own `weights_only` takes, and
-/// what training scripts put beside the weights, their options and a best accuracy.
-fn is_plain(name: &str) -> bool {
-    let (module, class) = name.rsplit_once('.').unwrap_or(("", name));
-    match module {
-        "" => class == "int",
-        "torch" => {
-            let types = ["Tensor", "Size", "device"];
-            let prefixes = ["float", "bfloat", "int", "uint", "complex", "bool", "half", "double", "long", "short"];
-            types.contains(&class) || class.ends_with("Storage") || prefixes.iter().any(|p| class.starts_with(p))
-        }
-        "torch.nn.parameter" => class == "Parameter",
-        "collections" => ["OrderedDict", "Counter", "defaultdict"].contains(&class),
-        "builtins" | "__builtin__" => ["set", "frozenset", "bytearray", "complex"].contains(&class),
-        "numpy" => class == "dtype",
-        "numpy.core.multiarray" | "numpy._core.multiarray" => ["scalar", "_reconstruct"].contains(&class),
-        "_codecs" => class == "encode",
-        "argparse" => class == "Namespace",
-        _ => false,
-    }
 }
 
 /// Strips what wraps the names: `state_dict.`, `model.`, `module.`; drops counters that inference has no use for.

@@ -23,7 +23,7 @@ export class Engine {
 
   constructor(exports) { this.exports = exports; }
 
-  // Answers with { text, values, bytes }: an object, a Float32Array, a Uint8Array, all of the caller's own.
+  // Returns { text, values, bytes }: an object, a Float32Array, a Uint8Array, all of the caller's own.
   answer(request, bytes = new Uint8Array()) {
     const { memory, reserve, answer } = this.exports;
     const text = new TextEncoder().encode(JSON.stringify(request));

@@ -25,7 +25,7 @@ pub enum Request {
         /// What `convzoo draw` wrote.
         description: Box<Description>,
     },
-    /// Takes the bytes of an image file; answers with its size.
+    /// Decodes an image file, and returns its size.
     Image,
     /// Takes pixels as bytes, rows first, channels interleaved.
     Pixels {
@@ -36,9 +36,9 @@ pub enum Request {
         /// 1 or 3.
         channels: usize,
     },
-    /// Prepares the image for the network, and answers with what is left of it, as bytes.
+    /// Prepares the image for the network, and returns what is left of it, as bytes.
     Prepare,
-    /// Answers with logits and probabilities, one after the other.
+    /// Returns logits and probabilities, one after the other.
     Predict,
     /// The output of a node.
     Output {
@@ -69,7 +69,7 @@ pub enum Request {
         /// Counted from 0.
         class: usize,
     },
-    /// Covers the next part; answers with the map so far.
+    /// Covers the next part, and returns the map so far.
     OccludeNext,
     /// The prepared image, in grey from 0 to 1, under a 3×3 kernel, with a border of zeros.
     Convolve {

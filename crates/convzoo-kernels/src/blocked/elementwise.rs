@@ -21,13 +21,7 @@ pub fn elementwise(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    let right = [output.channels, output.height, output.width];
-    for input in &inputs {
-        let left = [input.channels, input.height, input.width];
-        if left != right || input.batch != output.batch {
-            return Err(KernelError::Shapes { operation: "a sum", left, right });
-        }
-    }
+    output.check_equal("a sum", &inputs)?;
     let affine = affine.map(|ScaleShift { scale, shift }| {
         check_length("a normalization's scale", output.channels, scale)?;
         check_length("a normalization's shift", output.channels, shift)?;

@@ -1,6 +1,7 @@
 //! How a tensor in blocks of channels lies in memory.
 #![allow(unsafe_code)]
 
+use crate::KernelError;
 use crate::number::{Number, Numbers};
 
 /// How a tensor `[batch, channels, height, width]` lies in memory: `[batch, blocks, height, halo + width + halo, lanes]`.
@@ -84,6 +85,18 @@ impl Layout {
     /// `[batch, channels, height, width]`.
     pub fn shape(&self) -> [usize; 4] {
         [self.batch, self.channels, self.height, self.width]
+    }
+
+    /// Refuses inputs of another shape, or of other images, than the output's.
+    pub(crate) fn check_equal(&self, operation: &'static str, inputs: &[Self]) -> Result<(), KernelError> {
+        let right = [self.channels, self.height, self.width];
+        for input in inputs {
+            let left = [input.channels, input.height, input.width];
+            if left != right || input.batch != self.batch {
+                return Err(KernelError::Shapes { operation, left, right });
+            }
+        }
+        Ok(())
     }
 
     /// Clears the halo of a row that starts at [`at`](Self::at).

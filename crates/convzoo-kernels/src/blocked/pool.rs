@@ -18,13 +18,7 @@ pub fn pool2d(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    let size = [input.height, input.width];
-    let [height, width] = shape.output(size)?;
-    let (left, right) = ([input.channels, height, width], [output.channels, output.height, output.width]);
-    if left != right || input.batch != output.batch {
-        return Err(KernelError::Shapes { operation: "pooling", left, right });
-    }
-    let (rows, columns) = (shape.windows(0, size)?, shape.windows(1, size)?);
+    let [rows, columns] = shape.between(&input, &output)?;
     let kernel = PoolRows { max: shape.is_max(), rows, columns };
     Ok(ByRows::new(kernel, isa, vec![input], output, threads)?)
 }

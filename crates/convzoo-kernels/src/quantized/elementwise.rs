@@ -37,13 +37,7 @@ pub fn sum_bytes(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    let right = [output.channels, output.height, output.width];
-    for input in &inputs {
-        let left = [input.channels, input.height, input.width];
-        if left != right || input.batch != output.batch {
-            return Err(KernelError::Shapes { operation: "a sum", left, right });
-        }
-    }
+    output.check_equal("a sum", &inputs)?;
     let channels = sum.multiplier.len();
     if channels.div_ceil(QUAD) != output.channels {
         return Err(KernelError::Channels { operation: "a sum", expected: channels, found: output.channels * QUAD });

@@ -26,16 +26,10 @@ pub fn pool_bytes(
     output: Layout,
     threads: usize,
 ) -> Result<Box<dyn Operation>, KernelError> {
-    let size = [input.height, input.width];
-    let [height, width] = shape.output(size)?;
-    let (left, right) = ([input.channels, height, width], [output.channels, output.height, output.width]);
-    if left != right || input.batch != output.batch {
-        return Err(KernelError::Shapes { operation: "pooling", left, right });
-    }
+    let [rows, columns] = shape.between(&input, &output)?;
     if shape.is_max() && from != to {
         return Err(KernelError::Missing("second scale in max pooling"));
     }
-    let (rows, columns) = (shape.windows(0, size)?, shape.windows(1, size)?);
     let ratio = (f64::from(from.scale) / f64::from(to.scale)) as f32;
     let kernel = PoolByteRows { max: shape.is_max(), rows, columns, ratio, zeros: [from.zero, to.zero] };
     Ok(ByRows::new(kernel, isa, vec![input], output, threads)?)

@@ -13,7 +13,8 @@ use convzoo_compress::{Archive, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Checkpoint, Metadata, Precision, Rename, Scratch, WeightsError};
+use super::save::Rename;
+use super::{Checkpoint, Metadata, Precision, Scratch, WeightsError};
 use crate::{Classifier, imagenet};
 
 /// What the file says of its network: as other files do, but for options that are not set, and for the thousand names of

@@ -15,7 +15,7 @@ use super::claim::{Kind, claim};
 use super::eval::{tell_unnamed, with_classes_of};
 use super::names::DATA;
 use super::output::{print, print_json, table, tell, thousands, training_progress};
-use super::select::{DataArgs, DeviceArgs, TrainedArgs, preprocess};
+use super::select::{DataArgs, DeviceArgs, WeightsArgs, preprocess};
 use super::signals::stop_on_signal;
 use super::train::{epoch_line, show};
 
@@ -23,7 +23,7 @@ use super::train::{epoch_line, show};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    trained: TrainedArgs,
+    trained: WeightsArgs,
     /// The file to write, NAME.czc, which every command reads as weights
     #[arg(short, long, alias = "output", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     out: PathBuf,

@@ -6,13 +6,13 @@ use convzoo::{Inference, Precision, Predict, tensor_file};
 
 use super::claim::{Kind, claim};
 use super::output::{print, print_json};
-use super::select::{DeviceArgs, PrecisionArgs, TrainedArgs};
+use super::select::{DeviceArgs, PrecisionArgs, WeightsArgs};
 
 /// Arguments of `forward`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    trained: TrainedArgs,
+    trained: WeightsArgs,
     /// Never download
     #[arg(long)]
     offline: bool,

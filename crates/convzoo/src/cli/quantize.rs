@@ -11,13 +11,13 @@ use serde::Serialize;
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, expand};
 use super::output::{count, print, print_json, progress, table, tell, thousands};
-use super::select::{DataArgs, DeviceArgs, TrainedArgs, batches, preprocess, some_of};
+use super::select::{DataArgs, DeviceArgs, WeightsArgs, batches, preprocess, some_of};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    trained: TrainedArgs,
+    trained: WeightsArgs,
     /// Images to find scales on, of those that the network is for: a folder, or a data set's training images (digits, mnist,
     /// fashion-mnist, cifar10, cifar100 or folder)
     #[arg(long, value_name = "DIR|DATASET", value_hint = clap::ValueHint::AnyPath)]
