@@ -113,33 +113,3 @@ fn ten_crops_come_after_one_another() {
     assert_eq!((batch.images.dims(), batch.targets.dims()), ([30, 1, 8, 8], [3]));
     assert_eq!(batch.images.try_into_vec_as::<f32>().unwrap()[..crops.len()], crops);
 }
-
-/// Images per second of the pipeline alone: `cargo test --workspace --test loader -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn pipeline_speed() {
-    let noise = |side: usize, channels: usize, count: usize| -> Arc<dyn Dataset> {
-        let pixels = (0..side * side * channels * count).map(|at| (at * at % 251) as u8).collect();
-        Arc::new(InMemory::new((side, side, channels), pixels, vec![0; count], vec!["only".to_owned()]).unwrap())
-    };
-    let shift = Augment { random_crop: Some(2), ..Augment::default() };
-    let cifar = Augment { random_crop: Some(4), random_horizontal_flip: 0.5, ..Augment::default() };
-    let trivial = Augment { trivial_augment: true, ..cifar.clone() };
-    let imagenet = Augment { random_resized_crop: Some(0.08), random_horizontal_flip: 0.5, ..Augment::default() };
-    let mnist = Preprocess::new(1, 32, 32, Fit::Pad);
-    let small = Preprocess::new(3, 32, 32, Fit::Resize);
-    for (name, data, preprocess, augment) in [
-        ("MNIST for LeNet-5", noise(28, 1, 20_000), &mnist, Augment::default()),
-        ("MNIST, shifts of 2", noise(28, 1, 20_000), &mnist, shift),
-        ("CIFAR, crop and flip", noise(32, 3, 20_000), &small, cifar),
-        ("CIFAR, TrivialAugment", noise(32, 3, 20_000), &small, trivial),
-        ("500 × 500 to 224, crop and flip", noise(500, 3, 200), &Preprocess::imagenet(), imagenet),
-    ] {
-        let rate = Loader::new(data, preprocess.clone(), 128, &Device::flex())
-            .shuffled(0, 1)
-            .augmented(augment, Mix::default())
-            .images_per_second()
-            .unwrap();
-        println!("{name}: {rate:.0} images/s");
-    }
-}

@@ -1,20 +1,17 @@
 //! The example of a service, as its clients meet it: `cargo test --workspace --features convzoo/service --test service`.
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
+#![allow(dead_code)] // what only the program's own `main` calls
 
 mod support;
 
 // The program itself, in this one: its modules name each other from the root.
-#[allow(dead_code)]
 #[path = "../../../examples/service/batch.rs"]
 mod batch;
-#[allow(dead_code)]
 #[path = "../../../examples/service/http.rs"]
 mod http;
-#[allow(dead_code)]
 #[path = "../../../examples/service/metrics.rs"]
 mod metrics;
-#[allow(dead_code)]
 #[path = "../../../examples/service/serve.rs"]
 mod serve;
 
