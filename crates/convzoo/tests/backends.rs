@@ -120,8 +120,13 @@ fn exception(name: &str, device: &str) -> Option<String> {
         .then(|| format!("its largest layer has {} MiB and a buffer of software Vulkan 128", largest >> 20))
 }
 
-/// Multiply-adds for one image above which software Vulkan is given smaller ones.
+/// Multiply-adds for one image above which slow devices are given smaller ones.
 const LARGE: usize = 3_000_000_000;
+
+/// Whether such an image takes many seconds.
+fn is_slow(device: &str) -> bool {
+    device == "ndarray" || is_software(device)
+}
 
 /// The device, unless it is not there or cannot hold the network.
 fn open(device_name: &str, name: &str) -> Option<Device> {
@@ -143,7 +148,7 @@ fn evaluates(device_name: &str, name: &str, side: usize) {
     let Some(device) = open(device_name, name) else { return };
     let own @ [channels, height, width] = variant(name).unwrap().input;
     let network = convzoo::create(name, &Options::default(), &Device::flex()).unwrap();
-    let large = is_software(device_name) && network.summary(own).unwrap().macs > LARGE;
+    let large = is_slow(device_name) && network.summary(own).unwrap().macs > LARGE;
     let known = golden(name, "eval").filter(|_| !large);
     let [height, width] = if large { [side; 2] } else { [height, width] };
     let input = known.as_ref().map_or([1, channels, height, width], shape);

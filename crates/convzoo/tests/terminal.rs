@@ -41,8 +41,13 @@ impl Session {
         let starting = STARTING.lock().unwrap_or_else(PoisonError::into_inner);
         let OpenptyResult { master, slave } = openpty(Some(&size), None).unwrap();
         let [master, slave] = [master, slave].map(|end| end.try_clone().unwrap());
-        let mut command = Command::new("setsid");
-        command.arg("--ctty").arg(env!("CARGO_BIN_EXE_convzoo")).args(arguments).current_dir(folder);
+        // Whoever runs the tests may have had hang-ups ignored, as `nohup` does.
+        let mut command = Command::new("env");
+        command
+            .args(["--default-signal=HUP", "setsid", "--ctty"])
+            .arg(env!("CARGO_BIN_EXE_convzoo"))
+            .args(arguments)
+            .current_dir(folder);
         let [stdin, stdout] = [(); 2].map(|()| Stdio::from(slave.try_clone().unwrap()));
         let child = command.stdin(stdin).stdout(stdout).stderr(slave).spawn().unwrap();
         drop(starting);
