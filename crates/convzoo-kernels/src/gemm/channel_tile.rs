@@ -80,13 +80,13 @@ impl<O> ChannelTileArgs<O> {
 }
 
 /// A tile of `PIXELS` by `BLOCKS`, of numbers `I` into numbers `O`. `STEP`: the pixel step where it is known while compiling, else 0.
-struct ChannelTile<I, O, const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(
-    ChannelTileArgs<O>,
+struct ChannelTile<'a, I, O, const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(
+    &'a ChannelTileArgs<O>,
     PhantomData<I>,
 );
 
 impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel
-    for ChannelTile<I, O, PIXELS, BLOCKS, STEP>
+    for ChannelTile<'_, I, O, PIXELS, BLOCKS, STEP>
 {
     type Output = ();
 
@@ -208,7 +208,7 @@ unsafe fn with_step<S: Simd, I: Number, O: Number, const BLOCKS: usize, const ST
                 // Tiles larger than the registers are never asked for, and so not compiled.
                 $($pixels if $pixels <= S::PIXELS => {
                     // SAFETY: as above.
-                    unsafe { S::call(ChannelTile::<I, O, $pixels, BLOCKS, STEP>(*args, PhantomData)) }
+                    unsafe { S::call(ChannelTile::<I, O, $pixels, BLOCKS, STEP>(args, PhantomData)) }
                 })*
                 _ => unreachable!("tiles of 1 to {} pixels", S::PIXELS),
             }
