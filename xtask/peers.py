@@ -19,6 +19,7 @@ MOMENTUM = 0.9
 AUXILIARY_WEIGHT = 0.3
 STEADY = 0.1
 AUXILIARY = {"googlenet", "inception_v3"}
+PRECISIONS = {"onnxruntime": ("f32", "int8"), "openvino": ("f32", "bf16", "int8"), "tract": ("f32",)}
 
 
 def lenet5(channels, classes):
@@ -100,17 +101,25 @@ def torch_pass(job, device, compiled, tf32):
     return step
 
 
-def exported(job, folder):
-    """The network as an ONNX file, made in a process of its own, whose memory is not this one's."""
-    shape = "x".join(map(str, (job["batch"], *job["input"])))
-    path = folder / f"{job['model']}-{shape}.onnx"
+def made(job, step, path):
+    """A file that `step` makes of a job in a process of its own, whose memory is not this one's."""
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, __file__, "export", "--folder", path]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, __file__, step, "--folder", path]
         result = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True)
         if result.returncode != 0:
-            raise RuntimeError(f"cannot export to ONNX: {result.stderr.strip().splitlines()[-1]}")
+            raise RuntimeError(f"cannot {step.replace('-', ' with ')}: {result.stderr.strip().splitlines()[-1]}")
     return path
+
+
+def exported(job, folder, engine):
+    """The network as an ONNX file; in int8 as the engine's own tool quantizes it."""
+    shape = "x".join(map(str, (job["batch"], *job["input"])))
+    path = made(job, "export", folder / f"{job['model']}-{shape}.onnx")
+    if job["precision"] != "int8":
+        return path
+    suffix = ".int8.onnx" if engine == "onnxruntime" else ".int8.xml"
+    return made(job, f"quantize-{engine}", path.with_suffix(suffix))
 
 
 def export(job, path):
@@ -122,18 +131,53 @@ def export(job, path):
     unfinished.rename(path)
 
 
-def images_for(job, precisions=("f32",)):
+# Of random images, as convzoo's are in `bench`.
+CALIBRATED = 8
+
+
+def quantize_onnxruntime(job, path):
+    """Static, in QDQ form, weights by output channel."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Images(CalibrationDataReader):
+        def __init__(self, name):
+            self.rest = iter([{name: images_for(job, ("int8",), seed)} for seed in range(CALIBRATED)])
+
+        def get_next(self):
+            return next(self.rest, None)
+
+    import onnx
+
+    source = path.with_name(path.name.removesuffix(".int8.onnx") + ".onnx")
+    name = onnx.load(source, load_external_data=False).graph.input[0].name
+    quantize_static(
+        source, path, Images(name), quant_format=QuantFormat.QDQ, per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )
+
+
+def quantize_openvino(job, path):
+    """By NNCF, as OpenVINO's documentation has it."""
+    import nncf
+    import openvino
+
+    source = path.with_name(path.name.removesuffix(".int8.xml") + ".onnx")
+    images = nncf.Dataset([images_for(job, ("int8",), seed) for seed in range(CALIBRATED)])
+    openvino.save_model(nncf.quantize(openvino.Core().read_model(source), images, subset_size=CALIBRATED), path)
+
+
+def images_for(job, precisions=("f32",), seed=0):
     import numpy
 
     if job["mode"] != "infer" or job["precision"] not in precisions:
         raise ValueError("only infers, and in " + " and ".join(precisions))
-    return numpy.random.default_rng(0).standard_normal((job["batch"], *job["input"]), dtype=numpy.float32)
+    return numpy.random.default_rng(seed).standard_normal((job["batch"], *job["input"]), dtype=numpy.float32)
 
 
 def onnxruntime_pass(job, path):
     import onnxruntime
 
-    images = images_for(job)
+    images = images_for(job, PRECISIONS["onnxruntime"])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = job["threads"]
     options.inter_op_num_threads = 1
@@ -145,12 +189,12 @@ def onnxruntime_pass(job, path):
 def openvino_pass(job, path):
     import openvino
 
-    images = images_for(job, ("f32", "bf16"))
+    images = images_for(job, PRECISIONS["openvino"])
     options = {
         "INFERENCE_NUM_THREADS": job["threads"],
         "PERFORMANCE_HINT": "LATENCY",
         # Its own choice is bfloat16 where the processor has it.
-        "INFERENCE_PRECISION_HINT": job["precision"],
+        "INFERENCE_PRECISION_HINT": "bf16" if job["precision"] == "bf16" else "f32",
     }
     request = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU", options).create_infer_request()
     return lambda: request.infer([images])
@@ -206,15 +250,16 @@ def serve(make, job, start):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("engine", choices=["pytorch", "onnxruntime", "openvino", "tract", "export"])
+    files = {"export": export, "quantize-onnxruntime": quantize_onnxruntime, "quantize-openvino": quantize_openvino}
+    parser.add_argument("engine", choices=["pytorch", *PRECISIONS, *files])
     parser.add_argument("--device", default="cpu", help="PyTorch's")
     parser.add_argument("--compiled", action="store_true", help="torch.compile")
     parser.add_argument("--tf32", action="store_true", help="let PyTorch multiply f32 in TF32")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("onnx"), help="where ONNX files are kept")
     arguments = parser.parse_args()
     job = json.loads(sys.stdin.readline())
-    if arguments.engine == "export":
-        return export(job, arguments.folder)
+    if arguments.engine in files:
+        return files[arguments.engine](job, arguments.folder)
     try:
         if arguments.engine == "pytorch":
             import torchvision.models  # noqa: F401 -- before the clock starts, as a program starts once
@@ -222,8 +267,8 @@ def main():
             start = time.perf_counter()
             serve(lambda: torch_pass(job, arguments.device, arguments.compiled, arguments.tf32), job, start)
         else:
-            images_for(job)
-            path = exported(job, arguments.folder)
+            images_for(job, PRECISIONS[arguments.engine])
+            path = exported(job, arguments.folder, arguments.engine)
             make = {"onnxruntime": onnxruntime_pass, "openvino": openvino_pass, "tract": tract_pass}[arguments.engine]
             __import__(arguments.engine)
             start = time.perf_counter()

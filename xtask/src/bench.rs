@@ -58,11 +58,15 @@ const MODELS: [&str; 10] = [
 const MODERN: [&str; 6] =
     ["mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"];
 
+/// What bfloat16 and int8 are measured on.
+const NARROW: [&str; 8] =
+    ["resnet18", "resnet50", "vgg16", "densenet121", "squeezenet1_1", "googlenet", "inception_v3", "mobilenet_v2"];
+
 /// Networks for small images; `cifar.py` has them in PyTorch.
 const CIFAR: [&str; 5] = ["resnet20_cifar", "resnet56_cifar", "wide_resnet28_10", "densenet40_k12", "nin_cifar"];
 
 /// What the peers are, besides the torch and torchvision that the goldens are made with.
-const PEERS: [&str; 4] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1", "tract==0.23.9"];
+const PEERS: [&str; 5] = ["onnx==1.23.2", "onnxruntime==1.31.1", "openvino==2026.4.1", "nncf==3.4.0", "tract==0.23.9"];
 
 /// Measurements that share a heading on the page.
 struct Group {
@@ -75,7 +79,7 @@ struct Group {
     peers: &'static [&'static str],
 }
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 11] = [
     Group {
         title: "Inference, one image",
         models: &[],
@@ -117,6 +121,20 @@ const GROUPS: [Group; 9] = [
         options: &["--mode", "train", "--batch", "8"],
         slow: false,
         peers: &["pytorch"],
+    },
+    Group {
+        title: "Narrow numbers: inference, one image",
+        models: &NARROW,
+        options: &["--mode", "infer", "--batch", "1", "--precision", "f32,bf16,int8"],
+        slow: false,
+        peers: &["onnxruntime", "openvino"],
+    },
+    Group {
+        title: "Narrow numbers: inference, eight images",
+        models: &NARROW,
+        options: &["--mode", "infer", "--batch", "8", "--precision", "f32,bf16,int8"],
+        slow: false,
+        peers: &["onnxruntime", "openvino"],
     },
     Group {
         title: "Training, CIFAR's networks",
@@ -278,54 +296,73 @@ fn conditions(python: &Path, rows: &[Value], tch: bool) -> Result<String> {
     ))
 }
 
-/// Time, memory and speed against PyTorch, a network a row and an engine a column.
-fn tables(rows: &[Value]) -> String {
-    let mut engines: Vec<String> = Vec::new();
-    let mut models: Vec<&str> = Vec::new();
-    let mut cells = BTreeMap::new();
-    for row in rows {
-        let off = row["kernels"] == false;
-        let engine = row["device"].as_str().unwrap_or_default().to_owned() + if off { ", kernels off" } else { "" };
-        let model = row["model"].as_str().unwrap_or_default();
-        if !engines.contains(&engine) {
-            engines.push(engine.clone());
-        }
-        if !models.contains(&model) {
-            models.push(model);
-        }
-        cells.insert((model, engine), row);
+/// What measured a network: a device or a peer, and in which precision.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Engine {
+    name: String,
+    precision: String,
+}
+
+impl Engine {
+    fn of(row: &Value) -> Self {
+        let off = if row["kernels"] == false { ", kernels off" } else { "" };
+        let text = |field: &str| row[field].as_str().unwrap_or_default();
+        Self { name: text("device").to_owned() + off, precision: text("precision").to_owned() }
     }
-    let table = |title: &str, figure: &dyn Fn(&str, &Value) -> String| {
+
+    fn heading(&self) -> String {
+        if self.precision == F32 { self.name.clone() } else { format!("{}, {}", self.name, self.precision) }
+    }
+}
+
+const F32: &str = "f32";
+
+/// The different ones, in the order of the rows.
+fn different<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
+    let mut different = Vec::new();
+    for one in all {
+        if !different.contains(&one) {
+            different.push(one);
+        }
+    }
+    different
+}
+
+/// Time, memory, and times relative to peers and to f32, a network a row and an engine a column.
+fn tables(rows: &[Value]) -> String {
+    let measured = |row: &&Value| row["median_ms"].is_number();
+    let engines = different(rows.iter().filter(measured).map(Engine::of));
+    let models = different(rows.iter().filter_map(|row| row["model"].as_str()));
+    let cells: BTreeMap<_, _> = rows
+        .iter()
+        .filter(measured)
+        .map(|row| ((row["model"].as_str().unwrap_or_default(), Engine::of(row)), row))
+        .collect();
+    let table = |title: &str, figure: &dyn Fn(&str, &Engine, &Value) -> Option<String>| {
+        let headings: Vec<_> = engines.iter().map(Engine::heading).collect();
         let mut text =
-            format!("{title}\n\n| network | {} |\n| --- |{}\n", engines.join(" | "), " --: |".repeat(engines.len()));
+            format!("{title}\n\n| network | {} |\n| --- |{}\n", headings.join(" | "), " --: |".repeat(engines.len()));
         for model in &models {
-            let figures = engines.iter().map(|engine| match cells.get(&(*model, engine.clone())) {
-                Some(row) if row["median_ms"].is_number() => figure(model, row),
-                _ => "–".to_owned(),
+            let figures = engines.iter().map(|engine| {
+                let figure = cells.get(&(*model, engine.clone())).and_then(|row| figure(model, engine, row));
+                figure.unwrap_or_else(|| "–".to_owned())
             });
             text += &format!("| {model} | {} |\n", figures.collect::<Vec<_>>().join(" | "));
         }
         text + "\n"
     };
     let number = |row: &Value, field: &str| row[field].as_f64().unwrap_or(f64::NAN);
-    let median =
-        |model: &str, engine: &str| cells.get(&(model, engine.to_owned())).and_then(|row| row["median_ms"].as_f64());
-    // Times as long as a peer takes, and their geometric means.
-    let relative = |peer: &str, name: &str| {
-        if !engines.iter().any(|engine| engine == peer) {
-            return String::new();
-        }
-        let text = table(&format!("Times as long as {name} (below 1 is faster):"), &|model, row| {
-            let own = number(row, "median_ms");
-            median(model, peer).map_or_else(|| "–".to_owned(), |peer| format!("{:.2}", own / peer))
-        });
+    let median = |model: &str, engine: &Engine| cells.get(&(model, engine.clone())).map(|row| number(row, "median_ms"));
+    // Times as long as another engine takes, and their geometric means.
+    let relative = |title: &str, other: &dyn Fn(&Engine) -> Engine| {
+        let ratio = |model: &str, engine: &Engine| Some(median(model, engine)? / median(model, &other(engine))?);
+        let text = table(title, &|model, engine, _| Some(format!("{:.2}", ratio(model, engine)?)));
         if models.len() < 2 {
             return text;
         }
         let means = engines.iter().map(|engine| {
-            let ratios: Option<Vec<_>> =
-                models.iter().map(|model| Some(median(model, engine)? / median(model, peer)?)).collect();
             // The mean of some of the networks is not to be compared with that of all.
+            let ratios: Option<Vec<_>> = models.iter().map(|model| ratio(model, engine)).collect();
             ratios.map_or_else(
                 || "–".to_owned(),
                 |ratios| {
@@ -336,14 +373,34 @@ fn tables(rows: &[Value]) -> String {
         });
         format!("{}\n| *geometric mean* | {} |\n\n", text.trim_end(), means.collect::<Vec<_>>().join(" | "))
     };
+    let precisions = different(engines.iter().map(|engine| engine.precision.as_str()));
+    let beside = |peer: &str, name: &str| {
+        if !engines.iter().any(|engine| engine.name == peer) {
+            return String::new();
+        }
+        let precision = if precisions.len() > 1 { " in the same precision" } else { "" };
+        let title = format!("Times as long as {name}{precision} (below 1 is faster):");
+        relative(&title, &|engine| Engine { name: peer.to_owned(), precision: engine.precision.clone() })
+    };
+    let narrow = match precisions.len() {
+        1 => String::new(),
+        _ => relative("Times as long as the same engine in f32:", &|engine| Engine {
+            name: engine.name.clone(),
+            precision: F32.to_owned(),
+        }),
+    };
+    // OpenVINO is what narrow numbers are measured by.
+    let openvino = if precisions.len() > 1 { beside("openvino", "OpenVINO") } else { String::new() };
     [
-        table("Median milliseconds of a pass:", &|_, row| digits(number(row, "median_ms"))),
-        relative("pytorch", "PyTorch"),
-        relative("onnxruntime", "ONNX Runtime"),
-        table("GFLOP/s:", &|_, row| digits(number(row, "gflops"))),
-        table("Peak resident memory in MiB:", &|_, row| format!("{:.0}", number(row, "peak_rss_mib"))),
-        table("Milliseconds to load, and from then to the first result:", &|_, row| {
-            format!("{} + {}", digits(number(row, "load_ms")), digits(number(row, "first_ms")))
+        table("Median milliseconds of a pass:", &|_, _, row| Some(digits(number(row, "median_ms")))),
+        beside("pytorch", "PyTorch"),
+        beside("onnxruntime", "ONNX Runtime"),
+        openvino,
+        narrow,
+        table("GFLOP/s:", &|_, _, row| Some(digits(number(row, "gflops")))),
+        table("Peak resident memory in MiB:", &|_, _, row| Some(format!("{:.0}", number(row, "peak_rss_mib")))),
+        table("Milliseconds to load, and from then to the first result:", &|_, _, row| {
+            Some(format!("{} + {}", digits(number(row, "load_ms")), digits(number(row, "first_ms"))))
         }),
     ]
     .concat()
