@@ -102,6 +102,17 @@ test('a photograph that is dropped is answered as the command line answers it', 
   assertSame(await answers(), predicted(image, '--model', NETWORK, '--weights', file));
 });
 
+test('a photograph that comes with the page is answered as the command line answers it', async () => {
+  const before = await answers();
+  await page.getByRole('button', { name: 'A cat' }).click();
+  await page.waitForFunction(before => {
+    const top = document.querySelector('.answers li')?.dataset.probability;
+    return top && Number(top) !== before;
+  }, before[0][1]);
+  const file = join(folder, `${NETWORK}-random.safetensors`);
+  assertSame(await answers(), predicted(join(PAGE_FOLDER, 'photos', 'cat.jpg'), '--model', NETWORK, '--weights', file));
+});
+
 test('maps over the image say what speaks for a class', async () => {
   await page.getByRole('button', { name: 'Grad-CAM' }).click();
   await page.waitForFunction(() => document.querySelector('.evidence [role=status]').textContent.startsWith('Grad-CAM at Concat'));

@@ -7,6 +7,9 @@ import { kernel } from './kernel.js';
 import { network } from './network.js';
 import { t } from './words.js';
 
+// What photos/README.md tells of.
+const SHIPPED = ['cat', 'coffee'];
+
 // What is open outlives a change of language.
 let client, opened = null, photograph = null;
 
@@ -23,7 +26,8 @@ export function photos() {
   const list = make('ol', { class: 'answers', 'aria-live': 'polite', 'aria-label': t('answer') });
   const speaks = make('div'), below = make('div'), filtered = make('div');
   const drop = make('div', { class: 'drop' }, labelled(t('chooseImage'), picture),
-    make('div', { class: 'row' }, button(t('camera'), camera), button(t('pattern'), () => pattern().then(see)), shoot), video);
+    make('div', { class: 'row' }, ...SHIPPED.map(name => button(t(name), () => shipped(name).then(see).catch(fail))),
+      button(t('pattern'), () => pattern().then(see)), button(t('camera'), camera), shoot), video);
   const view = make('div', {},
     make('p', {}, t('photosIntro')),
     make('div', { class: 'row' }, labelled(t('network'), names), labelled(t('weights'), file)), here,
@@ -121,6 +125,13 @@ export function photos() {
     return opened && present();
   }).catch(fail);
   return view;
+}
+
+// One of the photographs that come with the page.
+async function shipped(name) {
+  const response = await fetch(`photos/${name}.jpg`);
+  if (!response.ok) throw new Error(`photos/${name}.jpg: ${response.status}`);
+  return response.blob();
 }
 
 // Edges in all directions and of all widths: rings, rays and a checkerboard.

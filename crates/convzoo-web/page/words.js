@@ -28,6 +28,8 @@ const WORDS = {
   chooseImage: ['Choose an image, or drop one here', '选择图像，或拖放到这里'],
   camera: ['Camera', '摄像头'],
   shoot: ['Take the picture', '拍照'],
+  cat: ['A cat', '一只猫'],
+  coffee: ['A coffee', '一杯咖啡'],
   pattern: ['A pattern', '一个图案'],
   noWeights: ['Give the network its weights first.', '请先提供网络的权重。'],
   noImage: ['Choose an image.', '请选择图像。'],
