@@ -24,10 +24,12 @@ mod builder;
 mod error;
 mod graph;
 mod operation;
+mod quantized;
 mod receptive_field;
 
 pub use builder::Builder;
 pub use error::GraphError;
 pub use graph::{Graph, Node, Parameter};
 pub use operation::{Activation, Operation, Window};
+pub use quantized::{Quantized, QuantizedLayer, QuantizedValue};
 pub use receptive_field::ReceptiveField;

@@ -3,15 +3,26 @@ use std::time::Duration;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData};
-use convzoo_blocks::graph::{Graph, Parameter};
+use convzoo_blocks::graph::{Graph, Parameter, Quantized};
 pub use convzoo_kernels::Precision;
 use convzoo_kernels::elementwise::Activation;
 use convzoo_kernels::engine::{CompileError, CompiledNetwork, Profile, ProfiledStep, compile};
 use convzoo_kernels::{KernelError, Numbers, Values, extension};
 use thiserror::Error;
 
-use crate::quantize::value_names;
+use crate::quantize::{Quantization, value_names};
 use crate::{Classifier, ModelError, Network};
+
+/// How a quantized network with these weights, by their ids, computes in bytes.
+pub(crate) fn in_bytes(
+    graph: &Graph,
+    weights: &HashMap<u64, Values>,
+    quantization: &Quantization,
+) -> Result<Quantized, CompileError> {
+    let output = graph.nodes().len() - 1;
+    let engine = compile(graph, output, Precision::F32, |parameter| weights.get(&parameter.id).cloned())?;
+    Ok(engine.quantized(&quantization.scales(&value_names(graph, &engine), graph))?)
+}
 
 /// A network's inference on the CPU with fused layers: batch norms folded into convolutions, activations and sums
 /// computed with them, memory shared between layers.

@@ -20,11 +20,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::store::bridge;
 use burn::store::burn_pack::{Error as PackError, Tensor as PackTensor};
 use burn::tensor::{DType, TensorData};
-use convzoo_blocks::graph::Graph;
+use convzoo_blocks::graph::{Graph, Parameter};
 use convzoo_kernels::Values;
-use convzoo_onnx::{Contents, ElementType, MOST_BYTES, Model, Norms, Place, Source, Stored, export};
+use convzoo_onnx::{
+    Contents, ElementType, ExportError, MOST_BYTES, Model, Norms, Place, Source, Stored, export, export_quantized,
+};
 
-use crate::fused::weights_of;
+use crate::fused::{in_bytes, weights_of};
 use crate::registry::MOST_CHANNELS;
 use crate::weights::{Metadata, Scratch, WeightsError, check_file};
 use crate::{Classifier, ModelError, Network};
@@ -45,6 +47,10 @@ const MOST_PIXELS: usize = 1 << 14;
 /// `logits`, `[batch, classes]`. Tensors are called as in the state dict, operations as their layers. Its metadata has
 /// the preprocessing (`preprocessing`, JSON: `size`, `resize`, `interpolation`, `mean`, `std`), the names of the classes,
 /// where the network knows them (`labels`, a JSON array), and what convzoo itself wants to know (`convzoo`).
+///
+/// A network that was [quantized](Network::quantize) is written in bytes, by pairs of `QuantizeLinear` and
+/// `DequantizeLinear`: weights as signed bytes with a scale for each output, values as unsigned bytes where
+/// [`Precision::Int8`](crate::Precision) rounds them, biases as 32-bit integers.
 pub struct OnnxExport<'a, N> {
     network: &'a N,
     input: [usize; 3],
@@ -64,7 +70,7 @@ impl<'a, N: Classifier> OnnxExport<'a, N> {
         Self { network, input, norms: Norms::Folded }
     }
 
-    /// With all batch norms as operations of their own, as they are in the state dict.
+    /// With all batch norms as operations of their own, as they are in the state dict; not for quantized networks.
     pub fn keep_norms(self) -> Self {
         Self { norms: Norms::Kept, ..self }
     }
@@ -120,7 +126,14 @@ impl<'a, N: Classifier> OnnxExport<'a, N> {
     fn model(&self) -> Result<Model<Values>, WeightsError> {
         let graph = self.network.graph(self.input)?;
         let values = weights_of(self.network);
-        let model = export(&graph, self.norms, |parameter| values.get(&parameter.id).cloned())?;
+        let value = |parameter: &Parameter| values.get(&parameter.id).cloned();
+        let model = match (self.network.quantization(), self.norms) {
+            (None, norms) => export(&graph, norms, value)?,
+            (Some(quantization), Norms::Folded) => {
+                export_quantized(&graph, in_bytes(&graph, &values, quantization)?, value)?
+            }
+            (Some(_), Norms::Kept) => return Err(ExportError::NormsInBytes.into()),
+        };
         let [_, height, width] = self.input;
         let preprocessing = self.network.preprocessing().with_size([height, width]);
         let json = |value: serde_json::Result<String>| value.expect("names and numbers are JSON");
@@ -204,6 +217,10 @@ impl OnnxFile {
         &self,
         network: &N,
     ) -> Result<(BTreeMap<String, PackTensor>, Vec<String>), WeightsError> {
+        // Of weights in bytes there are floats only when the file is run.
+        if self.contents.operations().any(|(operation, ..)| operation == "DequantizeLinear") {
+            return Err(WeightsError::QuantizedOnnx { path: self.path.clone() });
+        }
         let graph = self.graph(network)?;
         let weights = self.contents.weights(&graph, |name| network.respell(name));
         let mut tensors = BTreeMap::new();

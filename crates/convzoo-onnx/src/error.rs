@@ -21,6 +21,12 @@ pub enum ExportError {
         /// What it computes.
         kind: &'static str,
     },
+    /// Norms of a quantized network are to be kept.
+    #[error(
+        "a quantized network's norms are part of its weights in bytes and cannot be kept apart; without bytes they can: \
+         convert it to .safetensors first, and that to .onnx"
+    )]
+    NormsInBytes,
 }
 
 /// Why a file cannot be read as ONNX.

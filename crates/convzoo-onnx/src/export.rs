@@ -1,7 +1,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
-use convzoo_graph::{Graph, Node, Operation, Parameter};
+use convzoo_graph::{Graph, Node, Operation, Parameter, Quantized};
 
 use crate::ExportError;
 use crate::model::{Content, Model, Tensor};
@@ -31,28 +31,24 @@ pub fn export<V: Deref<Target = [f32]>>(
     norms: Norms,
     values: impl FnMut(&Parameter) -> Option<V>,
 ) -> Result<Model<V>, ExportError> {
-    let mut exporter = Exporter {
-        graph,
-        values,
-        folded: if norms == Norms::Folded { folded(graph) } else { HashMap::new() },
-        outputs: Vec::with_capacity(graph.nodes().len()),
-        fields: Message::default(),
-        tensors: Vec::new(),
-        names: HashSet::from([INPUT.to_owned(), OUTPUT.to_owned()]),
-    };
-    for number in 0..graph.nodes().len() {
-        let output = exporter.operation(number)?;
-        exporter.outputs.push(output);
-    }
-    if let Some(last) = exporter.outputs.last().filter(|last| *last != OUTPUT).cloned() {
-        exporter.node("Identity", &[&last], OUTPUT, Vec::new());
-    }
-    let fields = exporter
-        .fields
-        .text(fields::NAME, "network")
-        .message(fields::INPUT, &value(INPUT, &graph.nodes()[0].shape))
-        .message(fields::OUTPUT, &value(OUTPUT, &graph.output().shape));
-    Ok(Model { graph: fields, tensors: exporter.tensors, metadata: Vec::new() })
+    let folded = if norms == Norms::Folded { folded(graph) } else { HashMap::new() };
+    Exporter::new(graph, values, folded, Quantized::default()).model()
+}
+
+/// A network in bytes as an ONNX model, as [`export`] writes others with their norms folded.
+///
+/// Each value that is bytes is followed by a `QuantizeLinear` and a `DequantizeLinear`. Weights in bytes are signed, with a
+/// `LAYER.weight_scale` for each output, and biases 32-bit integers with the scale of the products that they are added to;
+/// both come through a `DequantizeLinear` of their own. Runtimes turn such pairs into operations on bytes.
+///
+/// # Errors
+/// The graph has an opaque operation, or `values` lacks a parameter.
+pub fn export_quantized<V: Deref<Target = [f32]>>(
+    graph: &Graph,
+    quantized: Quantized,
+    values: impl FnMut(&Parameter) -> Option<V>,
+) -> Result<Model<V>, ExportError> {
+    Exporter::new(graph, values, folded(graph), quantized).model()
 }
 
 impl<V> Model<V> {
@@ -103,6 +99,10 @@ pub(crate) struct Exporter<'a, V, F> {
     values: F,
     /// Convolutions by the batch norms that are folded into them.
     pub folded: HashMap<usize, usize>,
+    /// What is computed in bytes; empty where all is floats.
+    pub quantized: Quantized,
+    /// The names of what bytes stand for, by the values that were rounded to them.
+    pub rounded: HashMap<usize, String>,
     /// The names of the outputs of the graph's nodes so far.
     pub outputs: Vec<String>,
     fields: Message,
@@ -111,7 +111,38 @@ pub(crate) struct Exporter<'a, V, F> {
     names: HashSet<String>,
 }
 
-impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V, F> {
+impl<'a, V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'a, V, F> {
+    fn new(graph: &'a Graph, values: F, folded: HashMap<usize, usize>, quantized: Quantized) -> Self {
+        Self {
+            graph,
+            values,
+            folded,
+            quantized,
+            rounded: HashMap::new(),
+            outputs: Vec::with_capacity(graph.nodes().len()),
+            fields: Message::default(),
+            tensors: Vec::new(),
+            names: HashSet::from([INPUT.to_owned(), OUTPUT.to_owned()]),
+        }
+    }
+
+    fn model(mut self) -> Result<Model<V>, ExportError> {
+        let graph = self.graph;
+        for number in 0..graph.nodes().len() {
+            let output = self.operation(number)?;
+            self.outputs.push(output);
+        }
+        if let Some(last) = self.outputs.last().filter(|last| *last != OUTPUT).cloned() {
+            self.node("Identity", &[&last], OUTPUT, Vec::new());
+        }
+        let fields = self
+            .fields
+            .text(fields::NAME, "network")
+            .message(fields::INPUT, &value(INPUT, &graph.nodes()[0].shape))
+            .message(fields::OUTPUT, &value(OUTPUT, &graph.output().shape));
+        Ok(Model { graph: fields, tensors: self.tensors, metadata: Vec::new() })
+    }
+
     /// The name for the output of a node of the graph: its layer's, where it has one.
     pub fn name(&mut self, number: usize) -> String {
         let node = &self.graph.nodes()[number];
@@ -157,11 +188,16 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
     }
 
     /// Adds a tensor, unless there is one of its name: layers may share theirs.
-    fn tensor(&mut self, name: String, dims: Vec<usize>, content: Content<V>) -> String {
-        if !self.tensors.iter().any(|tensor| tensor.name == name) {
+    pub fn tensor(&mut self, name: String, dims: Vec<usize>, content: Content<V>) -> String {
+        if !self.has_tensor(&name) {
             self.tensors.push(Tensor { name: name.clone(), dims, content });
         }
         name
+    }
+
+    /// Whether there is a tensor of this name.
+    pub fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.iter().any(|tensor| tensor.name == name)
     }
 
     /// Adds the parameters of a layer as they are, in their order.
@@ -210,7 +246,7 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
 }
 
 /// A parameter's name in the state dict, or one of its identity.
-fn named(parameter: &Parameter) -> String {
+pub(crate) fn named(parameter: &Parameter) -> String {
     match parameter.name.as_str() {
         "" => format!("parameter_{}", parameter.id),
         name => name.to_owned(),

@@ -1,6 +1,7 @@
 //! Convolutional networks as [ONNX](https://onnx.ai) files.
 //!
-//! [`export`] makes a [`Model`] of a computation graph and its weights, which writes itself to a file; [`Contents`] are
+//! [`export`] makes a [`Model`] of a computation graph and its weights, [`export_quantized`] of one that computes in bytes;
+//! the model writes itself to a file; [`Contents`] are
 //! what such a file, or one of another exporter, holds, and [`Contents::weights`] finds a network's weights in it.
 //!
 //! ```
@@ -19,6 +20,7 @@
 //! # Ok::<(), convzoo_graph::GraphError>(())
 //! ```
 
+mod bytes;
 mod error;
 mod export;
 mod layers;
@@ -30,7 +32,7 @@ mod read;
 mod wire;
 
 pub use error::{ExportError, ReadError};
-pub use export::{Norms, export};
+pub use export::{Norms, export, export_quantized};
 pub use matching::{Source, Weights};
 pub use model::{MOST_BYTES, Model, OPSET};
 pub use read::{Contents, ElementType, Place, Stored};

@@ -26,6 +26,12 @@ pub(crate) enum Content<V> {
     Made(Vec<f32>),
     /// Sizes and places.
     Integers(Vec<i64>),
+    /// Weights in bytes, or the bytes of 0 for them.
+    Bytes(Vec<i8>),
+    /// The byte of 0 in a value's.
+    Byte(u8),
+    /// What is added to sums of products of bytes.
+    Sums(Vec<i32>),
 }
 
 /// The version of the operations that models are written in.
@@ -43,6 +49,9 @@ impl<V: Deref<Target = [f32]>> Content<V> {
             Self::Weight(values, _) => 4 * values.len() as u64,
             Self::Made(values) => 4 * values.len() as u64,
             Self::Integers(values) => 8 * values.len() as u64,
+            Self::Bytes(values) => values.len() as u64,
+            Self::Byte(_) => 1,
+            Self::Sums(values) => 4 * values.len() as u64,
         }
     }
 
@@ -59,6 +68,9 @@ impl<V: Deref<Target = [f32]>> Content<V> {
             Self::Weight(values, _) => floats(values, 1.0),
             Self::Made(values) => floats(values, 1.0),
             Self::Integers(values) => values.iter().try_for_each(|value| target.write_all(&value.to_le_bytes())),
+            Self::Bytes(values) => values.iter().try_for_each(|value| target.write_all(&value.to_le_bytes())),
+            Self::Byte(value) => target.write_all(&[*value]),
+            Self::Sums(values) => values.iter().try_for_each(|value| target.write_all(&value.to_le_bytes())),
         }
     }
 }
@@ -67,8 +79,11 @@ impl<V: Deref<Target = [f32]>> Tensor<V> {
     /// All but the numbers.
     fn head(&self) -> Message {
         let kind = match self.content {
+            Content::Weight(..) | Content::Made(_) => data_type::FLOAT,
             Content::Integers(_) => data_type::INT64,
-            _ => data_type::FLOAT,
+            Content::Bytes(_) => data_type::INT8,
+            Content::Byte(_) => data_type::UINT8,
+            Content::Sums(_) => data_type::INT32,
         };
         let dims = self.dims.iter().map(|size| *size as i64);
         let head = Message::default().ints(tensor::DIMS, dims).int(tensor::DATA_TYPE, i64::from(kind));

@@ -13,7 +13,7 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
     pub fn operation(&mut self, number: usize) -> Result<String, ExportError> {
         let graph = self.graph;
         let node = &graph.nodes()[number];
-        let inputs: Vec<String> = node.inputs.iter().map(|input| self.outputs[*input].clone()).collect();
+        let inputs: Vec<String> = node.inputs.iter().map(|input| self.input(number, *input)).collect();
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let input = inputs.first().copied().unwrap_or_default();
         let shape = node.inputs.first().map_or(&[][..], |input| graph.nodes()[*input].shape.as_slice());
@@ -26,6 +26,9 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
             Operation::AdaptiveAvgPool2d { output } if shape[1..] == *output => return Ok(input.to_owned()),
             // Folded into the convolution.
             Operation::BatchNorm2d { .. } if self.folded.contains_key(&number) => return Ok(input.to_owned()),
+            Operation::BatchNorm2d { .. } | Operation::Scale(_) | Operation::LayerScale if self.is_in_bytes(number) => {
+                return Ok(input.to_owned());
+            }
             _ => {}
         }
         let output = self.name(number);
@@ -102,8 +105,9 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
         let norm = self.folded.iter().find(|(_, conv)| **conv == number).map(|(norm, _)| *norm);
         let bias = graph.nodes()[number].parameters.get(1);
         let dims = |weight: &Parameter| weight.shape.clone();
-        let (weight, bias) = match (norm, bias) {
-            (Some(norm), bias) => {
+        let (weight, bias) = match (self.byte_operands(number, output, dims), norm) {
+            (Some([weight, bias]), _) => (weight, Some(bias)),
+            (None, Some(norm)) => {
                 let bias = bias.map(|bias| self.value(number, bias)).transpose()?;
                 let (factors, shift) = self.fold(norm, bias.as_deref())?;
                 let weight = self.weight(number, dims, Some(factors))?;
@@ -111,7 +115,7 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
                 let bias = self.floats(name, vec![shift.len()], shift);
                 (weight, Some(bias))
             }
-            (None, _) => {
+            (None, None) => {
                 let mut parameters = self.parameters(number)?.into_iter();
                 let weight = parameters.next().ok_or_else(|| self.lacking(number))?;
                 (weight, parameters.next())
@@ -145,17 +149,21 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
     fn linear(&mut self, number: usize, input: &str, output: &str) -> Result<(), ExportError> {
         let graph = self.graph;
         let node = &graph.nodes()[number];
-        if node.shape.len() == 1 {
-            let parameters = self.parameters(number)?;
-            let inputs: Vec<&str> = std::iter::once(input).chain(parameters.iter().map(String::as_str)).collect();
-            self.node("Gemm", &inputs, output, vec![int("transB", 1)]);
-            return Ok(());
-        }
         // At each pixel of a feature map it is a convolution.
-        let weight = self.weight(number, |weight| [&weight.shape[..], &[1, 1]].concat(), None)?;
-        let rest: Vec<String> = self.parameters(number)?.into_iter().skip(1).collect();
-        let inputs: Vec<&str> = [input, &weight].into_iter().chain(rest.iter().map(String::as_str)).collect();
-        self.node("Conv", &inputs, output, slides(Window::square(1), [0; 4]));
+        let is_conv = node.shape.len() > 1;
+        let dims = |weight: &Parameter| [&weight.shape[..], if is_conv { &[1, 1] } else { &[] }].concat();
+        let operands = match self.byte_operands(number, output, dims) {
+            Some(operands) => operands.to_vec(),
+            None => {
+                let weight = self.weight(number, dims, None)?;
+                std::iter::once(weight).chain(self.parameters(number)?.into_iter().skip(1)).collect()
+            }
+        };
+        let inputs: Vec<&str> = std::iter::once(input).chain(operands.iter().map(String::as_str)).collect();
+        match is_conv {
+            true => self.node("Conv", &inputs, output, slides(Window::square(1), [0; 4])),
+            false => self.node("Gemm", &inputs, output, vec![int("transB", 1)]),
+        }
         Ok(())
     }
 

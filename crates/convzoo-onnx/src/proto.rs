@@ -35,7 +35,9 @@ messages! {
         DIMS = 1, DATA_TYPE = 2, FLOAT_DATA = 4, NAME = 8, RAW_DATA = 9, DOUBLE_DATA = 10, EXTERNAL_DATA = 13,
         DATA_LOCATION = 14,
     }
-    data_type = "DataType" { FLOAT = 1, INT64 = 7, FLOAT16 = 10, DOUBLE = 11, BFLOAT16 = 16 }
+    data_type = "DataType" {
+        FLOAT = 1, UINT8 = 2, INT8 = 3, INT32 = 6, INT64 = 7, FLOAT16 = 10, DOUBLE = 11, BFLOAT16 = 16,
+    }
     data_location = "DataLocation" { EXTERNAL = 1 }
 }
 

@@ -168,6 +168,12 @@ impl Contents {
         self.metadata.get(key).map(String::as_str)
     }
 
+    /// Its operations in their order: what each is, and the names of what it takes and of what it makes.
+    pub fn operations(&self) -> impl Iterator<Item = (&str, Vec<&str>, Vec<&str>)> {
+        let named = |numbers: &[u32]| numbers.iter().map(|number| self.names.name(*number)).collect();
+        self.nodes.iter().map(move |node| (node.operation.as_str(), named(&node.inputs), named(&node.outputs)))
+    }
+
     /// The tensor of this name.
     pub fn tensor(&self, name: &str) -> Option<&Stored> {
         self.tensors.get(self.names.numbers.get(name)?)

@@ -58,7 +58,7 @@ pub fn compile(
         made.push(value);
     }
     let output = made.get(output).copied().ok_or(KernelError::Missing("operation in the graph"))?;
-    Ok(compiler.engine.finish(output)?)
+    Ok(compiler.engine.finish(output)?.numbered(&made))
 }
 
 struct Compiler<F> {

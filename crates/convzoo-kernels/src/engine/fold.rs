@@ -2,8 +2,8 @@ use super::node::{ConvNode, Node, Op};
 use crate::elementwise::{Activation, ScaleShift};
 
 /// Folds scales, sums and activations into the operations before them, and drops what the `output` does not need.
-/// The result's last node is the output.
-pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> Vec<Node> {
+/// The result's last node is the output. With it, for each node its place in the result, if its work is done there.
+pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> (Vec<Node>, Vec<Option<usize>>) {
     gather_from_origins(&mut nodes);
     let mut needed = vec![false; nodes.len()];
     needed[0] = true;
@@ -21,12 +21,13 @@ pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> Vec<Node> {
 
     let mut folded: Vec<Node> = Vec::new();
     // Where each node's value is now.
-    let mut place = vec![usize::MAX; nodes.len()];
+    let mut place = vec![None; nodes.len()];
     for (i, mut node) in nodes.into_iter().enumerate().take(output + 1).filter(|(i, _)| needed[*i]) {
         // Producers without other users can be changed.
         let own: Vec<bool> = node.inputs.iter().map(|input| uses[*input] == 1).collect();
-        node.inputs.iter_mut().for_each(|input| *input = place[*input]);
-        place[i] = match absorb(&mut folded, &mut node, &own) {
+        // What is needed needs its inputs, which have been placed.
+        node.inputs.iter_mut().for_each(|input| *input = place[*input].unwrap_or(0));
+        place[i] = Some(match absorb(&mut folded, &mut node, &own) {
             Some(producer) => {
                 folded[producer].layers.append(&mut node.layers);
                 producer
@@ -35,12 +36,13 @@ pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> Vec<Node> {
                 folded.push(node);
                 folded.len() - 1
             }
-        };
+        });
     }
     // A value that was folded into an earlier node may leave the output in the middle.
-    let last = place[output];
+    let last = place[output].unwrap_or(0);
     folded.truncate(last + 1);
-    folded
+    place.iter_mut().for_each(|place| *place = place.filter(|place| *place <= last));
+    (folded, place)
 }
 
 /// Lets rearrangements of channels, and concatenations of such, read the channels from where these first were: a chain of

@@ -13,7 +13,7 @@ use crate::{Isa, KernelError, Precision, Values};
 
 /// A tensor that an operation of a graph makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Value(usize);
+pub struct Value(pub(super) usize);
 
 /// The operations of a network, each on what earlier ones made.
 ///
@@ -135,7 +135,8 @@ impl Graph {
         if output.0 >= self.nodes.len() {
             return Err(KernelError::Missing("such value in the graph"));
         }
-        Ok(CompiledNetwork::new(isa, self.precision, fold(self.nodes, output.0)))
+        let (nodes, places) = fold(self.nodes, output.0);
+        Ok(CompiledNetwork::new(isa, self.precision, nodes, places))
     }
 
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {

@@ -1,8 +1,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
+use convzoo_graph::Quantized;
+
+use super::graph::Value;
 use super::node::Node;
 use super::plan::{ExecutionPlan, Output};
-use super::quantize::{EngineValue, Scales, quantize, values};
+use super::quantize::{EngineValue, Scales, quantize, quantized_values, values};
 use super::weights::PackedConvs;
 use crate::{Isa, KernelError, Numbers, Precision};
 
@@ -15,14 +18,21 @@ pub struct CompiledNetwork {
     plans: Mutex<Vec<([usize; 4], Arc<ExecutionPlan>)>>,
     /// For each node its place in the network that this one was quantized from, if it was.
     origins: Option<Vec<Option<usize>>>,
+    /// For each node of the graph that it was made from, which of its values that one's work is part of.
+    places: Vec<Option<usize>>,
 }
 
 /// Shapes whose plans are kept.
 const KEPT_PLANS: usize = 4;
 
 impl CompiledNetwork {
-    pub(super) fn new(isa: Isa, precision: Precision, nodes: Vec<Node>) -> Self {
-        Self { nodes, convs: PackedConvs::new(isa, precision), plans: Mutex::default(), origins: None }
+    pub(super) fn new(isa: Isa, precision: Precision, nodes: Vec<Node>, places: Vec<Option<usize>>) -> Self {
+        Self { nodes, convs: PackedConvs::new(isa, precision), plans: Mutex::default(), origins: None, places }
+    }
+
+    /// The same network, made from another graph, whose nodes had these values in the first one.
+    pub(super) fn numbered(self, values: &[Value]) -> Self {
+        Self { places: values.iter().map(|value| self.places[value.0]).collect(), ..self }
     }
 
     /// The numbers of its activations, but for images in planes and for logits.
@@ -66,7 +76,18 @@ impl CompiledNetwork {
     /// A layer does not have its scales' outputs.
     pub fn quantize(&self, scales: &Scales) -> Result<Self, KernelError> {
         let (nodes, origins) = quantize(&self.nodes, scales, self.convs.isa())?;
-        Ok(Self { origins: Some(origins), ..Self::new(self.convs.isa(), Precision::F32, nodes) })
+        let places = self.places.clone();
+        Ok(Self { origins: Some(origins), ..Self::new(self.convs.isa(), Precision::F32, nodes, places) })
+    }
+
+    /// How the same network computes in bytes, by the nodes of the graph that this one was [compiled](super::compile)
+    /// from: what its [quantized](Self::quantize) form does.
+    ///
+    /// # Errors
+    /// A layer does not have its scales' outputs.
+    pub fn quantized(&self, scales: &Scales) -> Result<Quantized, KernelError> {
+        let values = quantized_values(&self.nodes, scales, self.convs.isa())?;
+        Ok(Quantized { value_of: self.places.clone(), values })
     }
 
     /// Shows [`values`](Self::values) for some images, by their places, each with its shape

@@ -1,5 +1,7 @@
 //! A folded network's nodes in bytes.
 
+mod describe;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use crate::quantized::elementwise::ByteSum;
 use crate::quantized::scale::MOST_PRODUCTS;
 use crate::quantized::{ByteScale, Requantize, WeightScales};
 use crate::{Isa, KernelError, Values};
+
+pub(super) use describe::quantized_values;
 
 /// What a network needs to compute in bytes. What has no scales here computes in floats.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,30 +121,7 @@ pub(super) fn quantize(
     scales: &Scales,
     isa: Isa,
 ) -> Result<(Vec<Node>, Vec<Option<usize>>), KernelError> {
-    let mut quantizer = Quantizer {
-        nodes,
-        scales,
-        isa,
-        channels: channels(nodes),
-        useful: vec![false; nodes.len()],
-        planes: false,
-        made: Vec::new(),
-        origins: Vec::new(),
-        bytes: vec![None; nodes.len()],
-        floats: vec![None; nodes.len()],
-    };
-    quantizer.planes = matches!(nodes[0].op, Op::Input(channels) if channels <= PLANAR_CHANNELS)
-        && nodes
-            .iter()
-            .filter(|node| node.inputs.contains(&0))
-            .all(|node| matches!(node.op, Op::Conv(_)) && node.inputs.get(1) != Some(&0));
-    quantizer.find_useful();
-    for i in 0..nodes.len() {
-        quantizer.add(i)?;
-    }
-    // The output is floats, and the last node.
-    let last = quantizer.float(nodes.len() - 1);
-    debug_assert_eq!(last + 1, quantizer.made.len(), "the output is the last node");
+    let quantizer = Quantizer::run(nodes, scales, isa)?;
     Ok((quantizer.made, quantizer.origins))
 }
 
@@ -160,7 +141,36 @@ struct Quantizer<'a> {
     floats: Vec<Option<usize>>,
 }
 
-impl Quantizer<'_> {
+impl<'a> Quantizer<'a> {
+    /// Makes the network.
+    fn run(nodes: &'a [Node], scales: &'a Scales, isa: Isa) -> Result<Self, KernelError> {
+        let mut quantizer = Quantizer {
+            nodes,
+            scales,
+            isa,
+            channels: channels(nodes),
+            useful: vec![false; nodes.len()],
+            planes: false,
+            made: Vec::new(),
+            origins: Vec::new(),
+            bytes: vec![None; nodes.len()],
+            floats: vec![None; nodes.len()],
+        };
+        quantizer.planes = matches!(nodes[0].op, Op::Input(channels) if channels <= PLANAR_CHANNELS)
+            && nodes
+                .iter()
+                .filter(|node| node.inputs.contains(&0))
+                .all(|node| matches!(node.op, Op::Conv(_)) && node.inputs.get(1) != Some(&0));
+        quantizer.find_useful();
+        for i in 0..nodes.len() {
+            quantizer.add(i)?;
+        }
+        // The output is floats, and the last node.
+        let last = quantizer.float(nodes.len() - 1);
+        debug_assert_eq!(last + 1, quantizer.made.len(), "the output is the last node");
+        Ok(quantizer)
+    }
+
     /// The scales of the weights of a node that is to compute in bytes. Weights without a layer are those of shortcuts
     /// that pass channels on.
     fn weights(&self, i: usize) -> Option<(ConvShape, Values, WeightScales)> {
@@ -171,6 +181,21 @@ impl Quantizer<'_> {
             None => WeightScales::of_largest(&weight, shape.channels[1]),
         };
         (scales.0.len() == shape.channels[1]).then_some((shape, weight, scales))
+    }
+
+    /// What is done to a layer's outputs besides scaling: for each the factor of what is folded in, and the bias, which
+    /// has the layer's correction in it.
+    fn affine(&self, i: usize, outputs: usize) -> (Vec<f64>, Vec<f64>) {
+        let node = &self.nodes[i];
+        let (norm, bias) = match &node.op {
+            Op::Conv(ConvNode { scale, bias, .. }) => (scale.as_deref(), bias.as_deref()),
+            Op::Linear { linear, .. } => (None, Some(linear.bias.as_slice())),
+            _ => (None, None),
+        };
+        let correction = node.layers.first().and_then(|label| self.scales.corrections.get(label));
+        let correction = correction.filter(|correction| correction.len() == outputs).map(Vec::as_slice);
+        let of = |values: Option<&[f32]>, o: usize, none: f64| values.map_or(none, |values| f64::from(values[o]));
+        (0..outputs).map(|o| (of(norm, o, 1.0), of(bias, o, 0.0) + of(correction, o, 0.0))).unzip()
     }
 
     /// Whether an operation has the same form in bytes and in floats.
@@ -301,28 +326,22 @@ impl Quantizer<'_> {
         let scale_of = |made: usize| self.made[made].bytes.ok_or(missing.clone());
         let from = scale_of(inputs[0])?;
         let added = inputs.get(1).map(|made| scale_of(*made)).transpose()?;
-        let (norm, bias, activation) = match &node.op {
-            Op::Conv(ConvNode { scale, bias, activation, .. }) => (scale.as_deref(), bias.as_deref(), *activation),
-            Op::Linear { linear, activation } => (None, Some(linear.bias.as_slice()), *activation),
-            _ => (None, None, Activation::Identity),
+        let activation = match &node.op {
+            Op::Conv(ConvNode { activation, .. }) | Op::Linear { activation, .. } => *activation,
+            _ => Activation::Identity,
         };
-        let correction = node.layers.first().and_then(|label| self.scales.corrections.get(label));
-        let correction = correction.filter(|correction| correction.len() == shape.channels[1]);
+        let (norm, bias) = self.affine(i, shape.channels[1]);
         let to = self.scales.values.get(&i).copied().filter(|_| self.useful[i] && is_cut(activation));
 
         // In floats, one is 1; in bytes, a scale.
         let unit = to.map_or(1.0, |scale| f64::from(scale.scale));
         let zero = to.map_or(0.0, |scale| f64::from(scale.zero));
         let sum = added.map_or(0.0, |added| (f64::from(added.scale) / unit) as f32);
-        let of = |values: Option<&[f32]>, o: usize, none: f64| values.map_or(none, |values| f64::from(values[o]));
-        let outputs = 0..shape.channels[1];
+        let multipliers = scales.0.iter().zip(norm);
         let multiplier =
-            outputs.clone().map(|o| (f64::from(from.scale) * f64::from(scales.0[o]) * of(norm, o, 1.0) / unit) as f32);
-        let offset = outputs.map(|o| {
-            let bias = of(bias, o, 0.0) + of(correction.map(Vec::as_slice), o, 0.0);
-            let added = added.map_or(0.0, |added| f64::from(added.zero) * f64::from(sum));
-            (bias / unit + zero - added) as f32
-        });
+            multipliers.map(|(scale, norm)| (f64::from(from.scale) * f64::from(*scale) * norm / unit) as f32);
+        let added = added.map_or(0.0, |added| f64::from(added.zero) * f64::from(sum));
+        let offset = bias.into_iter().map(|bias| (bias / unit + zero - added) as f32);
         let bounds = match to {
             Some(scale) => byte_bounds(activation, scale),
             None => activation.bounds(),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use convzoo_kernels::engine::CompileError;
 use convzoo_onnx::ExportError;
 use thiserror::Error;
 
@@ -74,9 +75,21 @@ pub enum WeightsError {
     /// There is no such network, or it has no such option.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// An ONNX file whose weights are bytes.
+    #[error(
+        "{} is a quantized network; weights are read from ONNX files in floats, or from what `convzoo quantize` writes",
+        told(.path)
+    )]
+    QuantizedOnnx {
+        /// The file.
+        path: PathBuf,
+    },
     /// The network cannot be written as ONNX.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// A quantized network that the kernels do not take.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
     /// The file cannot be written.
     #[error("cannot write {}: {reason}", told(.path))]
     Write {
