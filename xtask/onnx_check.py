@@ -4,7 +4,8 @@
 Each network gets random weights and random running statistics, and `convzoo convert` writes it as ONNX, batch norms
 folded and kept. ONNX's own checker must accept both files; ONNX Runtime and tract must return the logits of `convzoo
 forward` for one image and for three; the folded file read as weights must give the same logits, the kept one every
-tensor to the last bit. torchvision's networks are also written by PyTorch's exporters, the files read as weights, and
+tensor to the last bit. Some networks are quantized, too, on images of noise, and written in bytes: ONNX Runtime's logits
+must be as near to those of the network in floats as `convzoo`'s int8 are. torchvision's networks are also written by PyTorch's exporters, the files read as weights, and
 the logits compared with PyTorch's.
 """
 import argparse
@@ -21,6 +22,7 @@ import zlib
 import numpy as np
 import onnx
 import onnxruntime
+import PIL.Image
 import safetensors.numpy
 import torch
 import torchvision
@@ -33,6 +35,15 @@ TOLERANCE = 1e-4
 # Variances of weights, times their inputs; the first with logits of a sensible size is taken. Deep residual networks
 # without the statistics of a training would magnify what others keep.
 GAINS = (2.0, 1.0, 0.3, 0.1, 0.03, 0.01, 0.003)
+# Networks that are written in bytes, too: curved activations, sums, norms before activations, branches, depthwise
+# convolutions, gates, shuffled channels.
+QUANTIZED = ("lenet5", "resnet20_cifar", "densenet40_k12", "squeezenet1_0", "squeezenet1_1", "shufflenet_v2_x0_5",
+             "mobilenet_v2", "mobilenet_v3_small", "googlenet", "resnet18", "densenet121")
+# How much more of quantization's noise others may have, by its root mean square. A byte that is rounded the other way is
+# rounded again by all layers after it, so that two ways to the same bytes end as far apart as the noise is large.
+NOISE = 1.25
+# Images that scales are found on.
+CALIBRATED = 8
 # Exporters of PyTorch, and how they are asked.
 EXPORTERS = {
     "folded": {"dynamo": False},
@@ -71,6 +82,10 @@ def fill(shapes, gain, generator):
 
 def off(found, expected):
     return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def noise(found, expected):
+    return float(np.sqrt(np.square(found - expected).mean()))
 
 
 class Check:
@@ -140,7 +155,10 @@ class Check:
             for answer in answers:
                 self.note(what, answer, logits[: len(answer)])
         self.note("read", self.forward(folded, three[:1]), logits[:1])
+        how = json.loads({entry.key: entry.value for entry in onnx.load(folded).metadata_props}["preprocessing"])
         self.remove(folded)
+        if self.name in QUANTIZED:
+            self.check_quantized(weights, how, generator)
 
         run(self.convzoo, "convert", self.name, weights, kept, "--keep-norms")
         onnx.checker.check_model(str(kept), full_check=True)
@@ -157,6 +175,30 @@ class Check:
 
         if pytorch and hasattr(torchvision.models, self.name):
             self.check_exporters(state, three)
+
+    def check_quantized(self, weights, how, generator):
+        """Quantizes on images of noise, and compares the logits of a few in bytes with those in floats."""
+        channels, height, width = self.shape
+        pixels = generator.integers(0, 256, (CALIBRATED, height, width, 3), dtype=np.uint8)
+        photos, int8, model = (self.folder / name for name in ("photos", "int8.safetensors", "int8.onnx"))
+        photos.mkdir()
+        for number, image in enumerate(pixels):
+            PIL.Image.fromarray(image).save(photos / f"{number}.png")
+        run(self.convzoo, "quantize", self.name, "--weights", weights, "--calibrate", photos, "-o", int8)
+        run(self.convzoo, "convert", self.name, int8, model)
+        onnx.checker.check_model(str(model), full_check=True)
+
+        images = ((pixels[:3] / 255 - how["mean"]) / how["std"])[..., :channels].transpose(0, 3, 1, 2)
+        images = np.ascontiguousarray(images, dtype=np.float32)
+        floats, own = self.forward(weights, images), self.forward(int8, images)
+        [found] = self.in_onnx_runtime(model, [images])
+        ours, theirs = noise(own, floats), noise(found, floats)
+        if not theirs <= NOISE * ours:
+            raise RuntimeError(f"int8: noise of {theirs:.1e} where convzoo has {ours:.1e}")
+        largest = float(np.abs(floats).max())
+        self.errors["int8's noise"] = ours / largest
+        self.errors["onnxruntime from int8"] = noise(found, own) / largest
+        self.remove(model)
 
     def check_exporters(self, state, images):
         options = {"aux_logits": True, "transform_input": False, "init_weights": False} if self.name in AUXILIARY else {}

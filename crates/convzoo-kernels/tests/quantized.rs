@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use common::random;
+use convzoo_graph::{QuantizedLayer, QuantizedValue};
 use convzoo_kernels::conv::ConvShape;
 use convzoo_kernels::elementwise::{Activation, ScaleShift};
 use convzoo_kernels::engine::{CompiledNetwork, Graph, Scales};
@@ -372,4 +374,37 @@ fn a_network_computes_in_bytes_what_has_scales() {
     // Without any, all is.
     let none = kinds(&Scales::default());
     assert_eq!((count(&none, "int8"), count(&none, "bytes")), (0, 0), "{none:?}");
+}
+
+#[test]
+fn a_network_in_bytes_is_described_with_what_is_folded_into_its_layers() {
+    let mut graph = Graph::new(1);
+    let input = graph.input();
+    let conv = graph.conv(input, ConvShape::square(1, 3, 1), vec![2.0, 4.0, 8.0], Some(vec![1.0; 3])).unwrap();
+    graph.label(conv, 1);
+    let norm = ScaleShift { scale: vec![0.5, -0.25, 0.0], shift: vec![1.0, 2.0, 3.0] };
+    let maps = graph.scale_shift(conv, norm);
+    let maps = graph.activation(maps, Activation::Relu);
+    let output = graph.conv(maps, ConvShape::square(3, 1, 1), vec![1.0, 1.0, -1.0], None).unwrap();
+    graph.label(output, 2);
+    let network = graph.finish(output).unwrap();
+
+    let (images, hidden) = (ByteScale { scale: 0.5, zero: 3 }, ByteScale { scale: 0.25, zero: 0 });
+    let scales = Scales {
+        weights: HashMap::from([(1, WeightScales(vec![2.0, 1.0, 1.0])), (2, WeightScales(vec![1.0]))]),
+        corrections: HashMap::from([(1, vec![0.125, 0.0, 0.0])]),
+        values: HashMap::from([(0, images), (1, hidden)]),
+    };
+    let described = network.quantized(&scales).unwrap();
+    // The images; convolution, norm and activation; the last convolution.
+    assert_eq!(described.value_of, [Some(0), Some(1), Some(1), Some(1), Some(2)]);
+    let layer = |weight: &[i8], scales: &[f32], bias: &[f32]| {
+        Some(QuantizedLayer { weight: weight.into(), scales: scales.into(), bias: bias.into() })
+    };
+    let value = |scale, rounded, from_bytes, layer| QuantizedValue { scale, rounded, from_bytes, layer };
+    let first = layer(&[1, -4, 0], &[1.0, 0.25, 1.0], &[1.625, 1.75, 3.0]);
+    let last = layer(&[1, 1, -1], &[1.0], &[0.0]);
+    assert_eq!(described.values[0], value(Some((0.5, 3)), false, false, None), "images become bytes");
+    assert_eq!(described.values[1], value(Some((0.25, 0)), true, true, first), "a negative factor turns the bytes");
+    assert_eq!(described.values[2], value(None, false, true, last), "the output is floats");
 }

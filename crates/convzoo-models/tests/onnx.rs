@@ -9,7 +9,9 @@ mod common;
 #[path = "common/files.rs"]
 mod files;
 
+use std::collections::HashSet;
 use std::fs;
+use std::io::Cursor;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -17,8 +19,11 @@ use convzoo_blocks::{
     AdaptiveAvgPool2d, BatchNorm2d, BatchNorm2dConfig, ConvUnit, ConvUnitConfig, FeatureMap, Linear, LinearConfig,
 };
 use convzoo_models::onnx::OnnxExport;
+use convzoo_models::quantize::QuantizeOptions;
 use convzoo_models::weights::{self, Checkpoint, WeightsError};
 use convzoo_models::{Classifier, Network, Options, Preprocessing, create, create_from};
+
+use convzoo_onnx::{Contents, ElementType, Place};
 
 use files::{file, fixture, path};
 
@@ -158,6 +163,131 @@ fn the_same_network_makes_the_same_bytes_in_memory_and_on_disk() {
     let bytes = network.to_onnx().to_bytes().unwrap();
     assert!(fs::read(save(&network, "bytes.onnx", false)).unwrap() == bytes);
     assert!(network.to_onnx().to_bytes().unwrap() == bytes);
+}
+
+/// A network's formula-made weights in bytes, for images of a side.
+fn quantized(name: &str, side: usize, keep: &[&str]) -> Network {
+    let device = Device::flex();
+    let network = common::filled(name, &Options::default().with_classes(7), &device);
+    let images = common::input([2, 3, side, side], &device);
+    let keep = keep.iter().map(|layer| (*layer).to_owned()).collect();
+    let options = QuantizeOptions { keep, ..QuantizeOptions::default() };
+    network.quantize(std::slice::from_ref(&images), &options).unwrap()
+}
+
+/// An ONNX file in memory.
+struct InMemory {
+    bytes: Vec<u8>,
+    contents: Contents,
+}
+
+impl InMemory {
+    fn of(network: &Network, side: usize) -> Self {
+        let bytes = network.to_onnx().for_images([3, side, side]).to_bytes().unwrap();
+        let contents = Contents::read(Cursor::new(&bytes), bytes.len() as u64).unwrap();
+        Self { bytes, contents }
+    }
+
+    /// The numbers of a tensor.
+    fn stored(&self, name: &str) -> &[u8] {
+        let tensor = self.contents.tensor(name).unwrap_or_else(|| panic!("there is no tensor '{name}'"));
+        let Place::Here(range) = &tensor.place else { panic!("'{name}' is not in the file") };
+        &self.bytes[range.start as usize..range.end as usize]
+    }
+
+    fn floats(&self, name: &str) -> Vec<f32> {
+        self.stored(name).chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
+    }
+
+    /// What the operation is, and takes, that makes a value.
+    fn maker(&self, value: &str) -> (&str, Vec<&str>) {
+        let made = self.contents.operations().find(|(.., outputs)| outputs.contains(&value));
+        made.map(|(operation, inputs, _)| (operation, inputs)).unwrap_or_else(|| panic!("nothing makes '{value}'"))
+    }
+}
+
+#[test]
+fn quantized_networks_have_the_bytes_and_scales_of_their_weights_file() {
+    // Fire modules, sums, depthwise convolutions, a norm before each activation, branches.
+    for (name, side) in
+        [("squeezenet1_1", 64), ("resnet20_cifar", 32), ("mobilenet_v2", 64), ("densenet40_k12", 32), ("googlenet", 64)]
+    {
+        let network = quantized(name, side, &[]);
+        let scales = network.quantization().unwrap();
+        let onnx = InMemory::of(&network, side);
+        let safetensors = path(&format!("{name}-int8.safetensors"));
+        weights::save_quantized(&network, &safetensors).unwrap();
+        let safetensors = fs::read(safetensors).unwrap();
+        let start = 8 + u64::from_le_bytes(safetensors[..8].try_into().unwrap()) as usize;
+        let header: serde_json::Value = serde_json::from_slice(&safetensors[8..start]).unwrap();
+
+        // Each value becomes bytes and floats again by one scale, which is the network's.
+        let known: HashSet<(u32, u8)> =
+            scales.values.values().map(|value| (value.scale.to_bits(), value.zero)).collect();
+        let mut values = HashSet::new();
+        for (_, inputs, outputs) in onnx.contents.operations().filter(|(kind, ..)| *kind == "QuantizeLinear") {
+            let users: Vec<_> =
+                onnx.contents.operations().filter(|(_, taken, _)| taken.contains(&outputs[0])).collect();
+            let [("DequantizeLinear", taken, _)] = &users[..] else { panic!("{name}: {users:?} of {outputs:?}") };
+            assert_eq!(taken[1..], inputs[1..], "{name}: the scale of {outputs:?}");
+            let scale = (onnx.floats(inputs[1])[0].to_bits(), onnx.stored(inputs[2])[0]);
+            assert!(known.contains(&scale), "{name}: {} is rounded by no scale of the network's", inputs[0]);
+            assert!(values.insert(inputs[0]), "{name}: {} is rounded twice", inputs[0]);
+            if inputs[0] == "input" {
+                let images = scales.values["images"];
+                assert_eq!(scale, (images.scale.to_bits(), images.zero), "{name}: the images' scale");
+            }
+        }
+        assert!(values.contains("input") && values.len() >= scales.layers.len() / 2, "{name}: only {values:?}");
+
+        for (layer, own) in &scales.layers {
+            let of = |part: &str| format!("{layer}.{part}");
+            let taken = of("weight/floats");
+            let user = onnx.contents.operations().find(|(_, inputs, _)| inputs.get(1) == Some(&taken.as_str()));
+            let Some(("Conv" | "Gemm", operands, _)) = user else { panic!("{name}: {user:?} takes {taken}") };
+            let makers: Vec<_> = operands.iter().map(|operand| onnx.maker(operand)).collect();
+            assert!(makers.iter().all(|(kind, _)| *kind == "DequantizeLinear"), "{name}: {layer} takes {makers:?}");
+
+            // A negative factor of the norm has turned an output's bytes.
+            let [from, to] = [0, 1].map(|i| header[of("weight")]["data_offsets"][i].as_u64().unwrap() as usize);
+            let (bytes, found) = (&safetensors[start + from..start + to], onnx.stored(&of("weight")));
+            assert_eq!(bytes.len(), found.len(), "{name}: weights of {layer}");
+            let filter = bytes.len() / own.weights.0.len();
+            for (bytes, found) in bytes.chunks(filter).zip(found.chunks(filter)) {
+                let turned = bytes.iter().zip(found).all(|(byte, found)| *byte == found.wrapping_neg());
+                assert!(bytes == found || turned, "{name}: {layer} has other weights");
+            }
+            let found = onnx.floats(&of("weight_scale"));
+            if name == "squeezenet1_1" {
+                assert_eq!(found, own.weights.0, "{name}: without a norm, {layer} has its scales as they are");
+            }
+            let input = onnx.floats(makers[0].1[1])[0];
+            let units: Vec<f32> = found.iter().map(|scale| scale * input).collect();
+            assert_eq!(onnx.floats(&of("bias_scale")), units, "{name}: a bias counts products, in {layer}");
+        }
+    }
+}
+
+#[test]
+fn a_layer_that_was_kept_is_in_floats() {
+    let onnx = InMemory::of(&quantized("squeezenet1_1", 64, &["features.0"]), 64);
+    let kind = |name: &str| onnx.contents.tensor(name).unwrap().kind;
+    assert_eq!(kind("features.0.weight"), Some(ElementType::F32));
+    assert_eq!(kind("features.3.squeeze.weight"), None, "bytes are no floats");
+    let first = onnx.contents.operations().find(|(kind, ..)| *kind == "Conv").unwrap();
+    assert_eq!(first.1, ["input", "features.0.weight", "features.0.bias"]);
+}
+
+#[test]
+fn a_quantized_file_is_not_read_as_weights_and_has_no_norms_apart() {
+    let network = quantized("resnet20_cifar", 32, &[]);
+    let path = save(&network, "int8.onnx", false);
+    let checkpoint = Checkpoint::open(&path).unwrap();
+    assert_eq!(checkpoint.metadata().unwrap().model, "resnet20_cifar");
+    let error = create_from("resnet20_cifar", checkpoint, &Options::default(), &Device::flex()).err().unwrap();
+    assert!(matches!(error, WeightsError::QuantizedOnnx { .. }), "{error}");
+    let error = network.to_onnx().keep_norms().to_bytes().unwrap_err().to_string();
+    assert!(error.contains("cannot be kept apart"), "{error}");
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! ([`convzoo_kernels::engine`]); Burn is no part of the program, which therefore loads in a moment.
 //!
 //! - [`Request`]: what can be asked; a [`Session`] keeps the network and the image, and answers.
-//! - [`Weights`]: tensors by name, of safetensors or of `convzoo compress`.
+//! - [`Weights`]: tensors by name, of safetensors, quantized or not, or of `convzoo compress`.
 //! - [`Network`]: a graph with weights. Any node's output is had by compiling the graph up to it.
 //! - [`products`]: how one value of a feature map comes about.
 //! - [`grad_cam`], [`occlusion`]: what speaks for a class.

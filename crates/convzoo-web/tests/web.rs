@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
 use convzoo_graph::{Activation, Builder, Graph, Operation, Parameter, Window};
+use convzoo_kernels::quantized::WeightScales;
 use convzoo_web::{Answer, Session};
 use serde_json::{Value, json};
 
@@ -45,28 +46,65 @@ fn random(count: usize, seed: u64) -> Vec<f32> {
     (0..count).map(|_| next()).collect()
 }
 
+/// The tensors of a file for three classes.
+const SHAPES: [(&str, &[usize]); 6] = [
+    ("conv.weight", &[4, 3, 3, 3]),
+    ("conv.bias", &[4]),
+    ("fc1.weight", &[8, 16]),
+    ("fc1.bias", &[8]),
+    ("fc2.weight", &[3, 8]),
+    ("fc2.bias", &[3]),
+];
+
 /// Safetensors for three classes.
 fn weights() -> Vec<u8> {
-    let shapes: [(&str, &[usize]); 6] = [
-        ("conv.weight", &[4, 3, 3, 3]),
-        ("conv.bias", &[4]),
-        ("fc1.weight", &[8, 16]),
-        ("fc1.bias", &[8]),
-        ("fc2.weight", &[3, 8]),
-        ("fc2.bias", &[3]),
-    ];
-    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
-    for (seed, (name, shape)) in shapes.iter().enumerate() {
+    let tensors = SHAPES.iter().enumerate().map(|(seed, (name, shape))| {
         let values = random(shape.iter().product(), seed as u64 + 1);
+        (format!("module.{name}"), "F32", shape.to_vec(), of_floats(&values))
+    });
+    safetensors(tensors)
+}
+
+fn of_floats(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+/// Safetensors of tensors: name, type, shape and bytes.
+fn safetensors(tensors: impl IntoIterator<Item = (String, &'static str, Vec<usize>, Vec<u8>)>) -> Vec<u8> {
+    let (mut header, mut data) = (serde_json::Map::new(), Vec::new());
+    for (name, dtype, shape, bytes) in tensors {
         let from = data.len();
-        data.extend(values.iter().flat_map(|value| value.to_le_bytes()));
-        header.insert(
-            format!("module.{name}"),
-            json!({"dtype": "F32", "shape": shape, "data_offsets": [from, data.len()]}),
-        );
+        data.extend(bytes);
+        header.insert(name, json!({"dtype": dtype, "shape": shape, "data_offsets": [from, data.len()]}));
     }
     let header = Value::Object(header).to_string().into_bytes();
     [(header.len() as u64).to_le_bytes().to_vec(), header, data].concat()
+}
+
+/// The same weights rounded to bytes, as `convzoo quantize` writes them, and as the floats that they stand for.
+fn quantized() -> [Vec<u8>; 2] {
+    let (mut bytes, mut floats) = (Vec::new(), Vec::new());
+    for (seed, (name, shape)) in SHAPES.iter().enumerate() {
+        let (name, shape) = ((*name).to_owned(), shape.to_vec());
+        let values = random(shape.iter().product(), seed as u64 + 1);
+        let Some(layer) = name.strip_suffix(".weight") else {
+            let tensor = (name, "F32", shape, of_floats(&values));
+            bytes.insert(0, tensor.clone());
+            floats.push(tensor);
+            continue;
+        };
+        let (scales, outputs) = (WeightScales::of_largest(&values, shape[0]), vec![shape[0]]);
+        let rounded = scales.bytes(&values);
+        let tensor = |part: &str, shape: Vec<usize>, values: &[f32]| {
+            (format!("{layer}.{part}"), "F32", shape, of_floats(values))
+        };
+        floats.push(tensor("weight", shape.clone(), &scales.numbers(&rounded)));
+        bytes.push(tensor("weight_scale", outputs.clone(), &scales.0));
+        bytes.push(tensor("output_correction", outputs, &random(shape[0], 7)));
+        bytes.push(tensor("output_scale", vec![2], &[0.01, 0.0]));
+        bytes.push((name, "I8", shape, rounded.iter().map(|byte| *byte as u8).collect()));
+    }
+    [safetensors(bytes), safetensors(floats)]
 }
 
 fn description() -> Value {
@@ -80,8 +118,12 @@ fn ask(session: &mut Session, request: Value, bytes: &[u8]) -> Result<Answer, St
 
 /// A session with the network and an image.
 fn opened() -> Session {
+    opened_with(&weights())
+}
+
+fn opened_with(weights: &[u8]) -> Session {
     let mut session = Session::default();
-    ask(&mut session, json!({"ask": "weights"}), &weights()).unwrap();
+    ask(&mut session, json!({"ask": "weights"}), weights).unwrap();
     ask(&mut session, json!({"ask": "open", "description": description()}), &[]).unwrap();
     let pixels: Vec<u8> = random(3 * 144, 9).iter().map(|value| (127.0 + 127.0 * value) as u8).collect();
     ask(&mut session, json!({"ask": "pixels", "width": 12, "height": 12, "channels": 3}), &pixels).unwrap();
@@ -97,6 +139,20 @@ fn the_number_of_classes_is_the_weights_own() {
     assert!((sum - 1.0).abs() < 1e-6, "probabilities add up to {sum}");
     let last = ask(&mut session, json!({"ask": "output", "node": 8}), &[]).unwrap();
     assert_eq!(last.values, answer.values[..3], "the last node's output is the logits");
+}
+
+#[test]
+fn quantized_weights_are_the_floats_that_their_bytes_stand_for() {
+    let [bytes, floats] = quantized();
+    let logits = |weights: &[u8]| {
+        let answer = ask(&mut opened_with(weights), json!({"ask": "predict"}), &[]).unwrap();
+        answer.values[..3].to_vec()
+    };
+    assert_eq!(logits(&bytes), logits(&floats));
+    let off = logits(&bytes).iter().zip(logits(&weights())).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off > 0.0 && off < 0.05, "rounding the weights moves a logit by {off}");
+    let told = ask(&mut Session::default(), json!({"ask": "weights"}), &bytes).unwrap().text;
+    assert_eq!(told["tensors"], SHAPES.len(), "scales are no tensors of the network");
 }
 
 #[test]
@@ -196,6 +252,15 @@ fn what_cannot_be_answered_is_an_error_that_says_why() {
     assert!(fails(&mut session, json!({"ask": "weights"}), b"PK").contains("neither safetensors"));
     let cut = &weights()[..700];
     assert!(fails(&mut session, json!({"ask": "weights"}), cut).contains("beyond the end of the file"));
+    let [bytes, _] = quantized();
+    let renamed = String::from_utf8_lossy(&bytes[8..]).find("fc1.weight_scale").unwrap() + 8;
+    let unscaled = [&bytes[..renamed], b"fc4", &bytes[renamed + 3..]].concat();
+    let told = fails(&mut session, json!({"ask": "weights"}), &unscaled);
+    assert!(told.contains("'fc1.weight' is bytes without a scale"), "{told}");
+    let mut low = bytes.clone();
+    *low.last_mut().unwrap() = 0x80;
+    let told = fails(&mut session, json!({"ask": "weights"}), &low);
+    assert!(told.contains("holds -128"), "{told}");
     let mut other = description();
     other["graph"]["nodes"][1]["parameters"][0]["name"] = json!("stem.weight");
     ask(&mut session, json!({"ask": "weights"}), &weights()).unwrap();

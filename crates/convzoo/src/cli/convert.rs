@@ -18,7 +18,7 @@ pub struct Args {
     /// The network whose weights they are [default: what the weights say]; IN, weights of any format: PyTorch's
     /// .pth/.pt/.th, safetensors, Burn's pack, ONNX or a compressed file, the name of published ones, or `random` for
     /// those a training starts from; OUT, the file to write: NAME.safetensors in the reference's names, NAME.bpk for
-    /// Burn, NAME.onnx, the network with its weights, or NAME.czc, compressed without loss
+    /// Burn, NAME.onnx, the network with its weights, in bytes where these are quantized, or NAME.czc, compressed without loss
     #[arg(required = true, num_args = 2..=3, value_names = ["[MODEL] IN", "OUT"],
         value_hint = clap::ValueHint::FilePath)]
     files: Vec<OsString>,
@@ -48,6 +48,7 @@ pub const EXAMPLES: &str = "Examples:
   convzoo convert resnet50 imagenet1k_v2 resnet50.safetensors --f16
   convzoo convert best.safetensors best.bpk
   convzoo convert resnet50 imagenet1k_v2 resnet50.onnx
+  convzoo convert lenet5-int8.safetensors lenet5-int8.onnx
   convzoo convert lenet5.czc lenet5.safetensors";
 
 /// Reads weights in one format and writes them in another.
