@@ -270,12 +270,19 @@ fn quantized_networks_have_the_bytes_and_scales_of_their_weights_file() {
 
 #[test]
 fn a_layer_that_was_kept_is_in_floats() {
-    let onnx = InMemory::of(&quantized("squeezenet1_1", 64, &["features.0"]), 64);
+    let onnx = InMemory::of(&quantized("squeezenet1_1", 64, &["features.0", "features.3.expand1x1"]), 64);
     let kind = |name: &str| onnx.contents.tensor(name).unwrap().kind;
     assert_eq!(kind("features.0.weight"), Some(ElementType::F32));
     assert_eq!(kind("features.3.squeeze.weight"), None, "bytes are no floats");
     let first = onnx.contents.operations().find(|(kind, ..)| *kind == "Conv").unwrap();
     assert_eq!(first.1, ["input", "features.0.weight", "features.0.bias"]);
+    // Of what is bytes it takes floats that no runtime mistakes for its own bytes.
+    let takes = |(_, inputs, _): &(&str, Vec<&str>, _)| inputs.get(1) == Some(&"features.3.expand1x1.weight");
+    let (_, inputs, _) = onnx.contents.operations().find(takes).unwrap();
+    let (kind, cut) = onnx.maker(inputs[0]);
+    assert_eq!((kind, onnx.maker(cut[0]).0), ("Clip", "DequantizeLinear"));
+    let [least, most] = [1, 2].map(|bound| onnx.floats(cut[bound])[0]);
+    assert!(least == 0.0 && most > 0.0, "after a ReLU, bytes are from 0 to {most}, not from {least}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use convzoo_graph::{Parameter, QuantizedLayer, QuantizedValue};
+use convzoo_graph::{Operation, Parameter, QuantizedLayer, QuantizedValue};
 
 use crate::export::{Exporter, int, named};
 use crate::model::Content;
@@ -15,13 +15,14 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
         // Within a value, nothing is rounded.
         let Some(place) = from.filter(|_| from != to) else { return output };
         let takes_bytes = self.value_of(number).is_some_and(|value| value.from_bytes);
-        match self.quantized.values.get(place) {
-            Some(QuantizedValue { scale: Some(scale), rounded, .. }) if *rounded || takes_bytes => {
-                let scale = *scale;
-                self.rounded(place, &output, scale)
-            }
-            _ => output,
-        }
+        let is_layer =
+            matches!(self.graph.nodes()[number].operation, Operation::Conv2d { .. } | Operation::Linear { .. });
+        let scale = match self.quantized.values.get(place) {
+            Some(QuantizedValue { scale: Some(scale), rounded, .. }) if *rounded || takes_bytes => *scale,
+            _ => return output,
+        };
+        let rounded = self.rounded(place, &output, scale);
+        if is_layer && !takes_bytes { self.apart(&rounded, scale) } else { rounded }
     }
 
     /// Whether a node's work is part of a layer that has its weights in bytes.
@@ -86,6 +87,18 @@ impl<V: Deref<Target = [f32]>, F: FnMut(&Parameter) -> Option<V>> Exporter<'_, V
         self.node("DequantizeLinear", &[&bytes, &scale, &zero], &rounded, Vec::new());
         self.rounded.insert(place, rounded.clone());
         rounded
+    }
+
+    /// What bytes stand for, cut where they end, which changes nothing, for a layer in floats. ONNX Runtime would round the
+    /// weights of one that it finds right between numbers that were bytes and such as become bytes.
+    fn apart(&mut self, rounded: &str, (scale, zero): (f32, u8)) -> String {
+        let [apart, least, most] = ["apart", "least", "most"].map(|part| format!("{rounded}/{part}"));
+        if !self.has_tensor(&least) {
+            let end = |byte: u8| (f32::from(byte) - f32::from(zero)) * scale;
+            let [least, most] = [self.scalar(&least, end(0)), self.scalar(&most, end(u8::MAX))];
+            self.node("Clip", &[rounded, &least, &most], &apart, Vec::new());
+        }
+        apart
     }
 
     /// Adds integers with a scale and a zero point for each output, and returns the name of what they stand for.
