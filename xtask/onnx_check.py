@@ -5,8 +5,8 @@ Each network gets random weights and random running statistics, and `convzoo con
 folded and kept. ONNX's own checker must accept both files; ONNX Runtime and tract must return the logits of `convzoo
 forward` for one image and for three; the folded file read as weights must give the same logits, the kept one every
 tensor to the last bit. Some networks are quantized, too, on images of noise, and written in bytes: ONNX Runtime's logits
-must be as near to those of the network in floats as `convzoo`'s int8 are. torchvision's networks are also written by PyTorch's exporters, the files read as weights, and
-the logits compared with PyTorch's.
+must be as near to those of the network in floats as `convzoo`'s int8 are. torchvision's networks are also written by
+PyTorch's exporters, the files read as weights, and the logits compared with PyTorch's.
 """
 import argparse
 import json
@@ -41,9 +41,11 @@ QUANTIZED = ("lenet5", "resnet20_cifar", "densenet40_k12", "squeezenet1_0", "squ
              "mobilenet_v2", "mobilenet_v3_small", "googlenet", "resnet18", "densenet121")
 # How much more of quantization's noise others may have, by its root mean square. A byte that is rounded the other way is
 # rounded again by all layers after it, so that two ways to the same bytes end as far apart as the noise is large.
-NOISE = 1.25
-# Images that scales are found on.
-CALIBRATED = 8
+NOISE = 1.5
+# Images of noise that scales are found on, and logits compared.
+CALIBRATED = 3
+# Images of a folder that logits are compared on.
+MOST_IMAGES = 1000
 # Exporters of PyTorch, and how they are asked.
 EXPORTERS = {
     "folded": {"dynamo": False},
@@ -86,6 +88,21 @@ def off(found, expected):
 
 def noise(found, expected):
     return float(np.sqrt(np.square(found - expected).mean()))
+
+
+def prepared(path, how, channels):
+    """An image as a network wants it, [channels, height, width]."""
+    image, (height, width) = PIL.Image.open(path).convert("RGB"), how["size"]
+    smooth = {"bilinear": PIL.Image.BILINEAR, "bicubic": PIL.Image.BICUBIC}[how["interpolation"]]
+    if how["resize"]:
+        scale = how["resize"] / min(image.size)
+        image = image.resize([round(side * scale) for side in image.size], smooth)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    else:
+        image = image.resize((width, height), smooth)
+    pixels = (np.asarray(image, np.float32) / 255 - how["mean"]) / how["std"]
+    return pixels.transpose(2, 0, 1)[:channels]
 
 
 class Check:
@@ -155,10 +172,9 @@ class Check:
             for answer in answers:
                 self.note(what, answer, logits[: len(answer)])
         self.note("read", self.forward(folded, three[:1]), logits[:1])
-        how = json.loads({entry.key: entry.value for entry in onnx.load(folded).metadata_props}["preprocessing"])
         self.remove(folded)
         if self.name in QUANTIZED:
-            self.check_quantized(weights, how, generator)
+            self.check_on_noise(weights, generator)
 
         run(self.convzoo, "convert", self.name, weights, kept, "--keep-norms")
         onnx.checker.check_model(str(kept), full_check=True)
@@ -176,20 +192,28 @@ class Check:
         if pytorch and hasattr(torchvision.models, self.name):
             self.check_exporters(state, three)
 
-    def check_quantized(self, weights, how, generator):
-        """Quantizes on images of noise, and compares the logits of a few in bytes with those in floats."""
-        channels, height, width = self.shape
-        pixels = generator.integers(0, 256, (CALIBRATED, height, width, 3), dtype=np.uint8)
-        photos, int8, model = (self.folder / name for name in ("photos", "int8.safetensors", "int8.onnx"))
-        photos.mkdir()
-        for number, image in enumerate(pixels):
-            PIL.Image.fromarray(image).save(photos / f"{number}.png")
-        run(self.convzoo, "quantize", self.name, "--weights", weights, "--calibrate", photos, "-o", int8)
+    def check_on_noise(self, weights, generator):
+        """The same network in bytes, on images of noise."""
+        _, height, width = self.shape
+        folder = self.folder / "images"
+        folder.mkdir()
+        for number in range(CALIBRATED):
+            pixels = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+            PIL.Image.fromarray(pixels).save(folder / f"{number}.png")
+        self.check_quantized(weights, folder)
+
+    def check_quantized(self, weights, folder):
+        """Quantizes weights on the images of a folder, and compares their logits in bytes with those in floats."""
+        int8, model = self.folder / "int8.safetensors", self.folder / "int8.onnx"
+        run(self.convzoo, "quantize", self.name, "--weights", weights, "--calibrate", folder, "-o", int8)
         run(self.convzoo, "convert", self.name, int8, model)
         onnx.checker.check_model(str(model), full_check=True)
 
-        images = ((pixels[:3] / 255 - how["mean"]) / how["std"])[..., :channels].transpose(0, 3, 1, 2)
-        images = np.ascontiguousarray(images, dtype=np.float32)
+        about = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+        paths = sorted(path for path in folder.rglob("*") if path.is_file())
+        paths = paths[:: math.ceil(len(paths) / MOST_IMAGES)]
+        images = [prepared(path, json.loads(about["preprocessing"]), self.shape[0]) for path in paths]
+        images = np.ascontiguousarray(np.stack(images), dtype=np.float32)
         floats, own = self.forward(weights, images), self.forward(int8, images)
         [found] = self.in_onnx_runtime(model, [images])
         ours, theirs = noise(own, floats), noise(found, floats)
@@ -197,8 +221,11 @@ class Check:
             raise RuntimeError(f"int8: noise of {theirs:.1e} where convzoo has {ours:.1e}")
         largest = float(np.abs(floats).max())
         self.errors["int8's noise"] = ours / largest
-        self.errors["onnxruntime from int8"] = noise(found, own) / largest
+        self.errors["onnxruntime's"] = theirs / largest
+        self.errors["between them"] = noise(found, own) / largest
+        same = int((found.argmax(axis=1) == own.argmax(axis=1)).sum())
         self.remove(model)
+        return f"{same} of {len(images)} classes are int8's"
 
     def check_exporters(self, state, images):
         options = {"aux_logits": True, "transform_input": False, "init_weights": False} if self.name in AUXILIARY else {}
@@ -226,7 +253,11 @@ def main():
     parser.add_argument("convzoo", type=pathlib.Path)
     parser.add_argument("models", nargs="*")
     parser.add_argument("--own", action="store_true", help="leave out the files of PyTorch's exporters")
+    parser.add_argument("--weights", type=pathlib.Path, help="quantize these of one network instead, on --images")
+    parser.add_argument("--images", type=pathlib.Path, metavar="DIR")
     arguments = parser.parse_intermixed_args()
+    if bool(arguments.weights) != bool(arguments.images) or arguments.weights and len(arguments.models) != 1:
+        sys.exit("error: --weights and --images go together, with one network")
     convzoo = arguments.convzoo.resolve()
     known = {network["name"]: network for network in json.loads(run(convzoo, "list", "--json"))}
     unknown = set(arguments.models) - set(known)
@@ -241,8 +272,11 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             check = Check(convzoo, name, known[name]["input"], pathlib.Path(folder))
             try:
-                check.check(not arguments.own)
-                verdict = ""
+                if arguments.weights:
+                    verdict = check.check_quantized(arguments.weights, arguments.images)
+                else:
+                    check.check(not arguments.own)
+                    verdict = ""
             except Exception as error:  # what other programs raise, they do not tell beforehand
                 verdict, failed = f"failed: {str(error).splitlines()[0] if str(error) else repr(error)}", failed + 1
         errors = ", ".join(f"{what} {error:.0e}" for what, error in check.errors.items())

@@ -51,6 +51,16 @@ fn the_file_is_weights_for_every_command_and_loses_nothing_on_digits() {
     let output = convzoo(folder.path(), &["convert", "int8.safetensors", "floats.safetensors"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(correct("floats.safetensors", &[]), correct("int8.safetensors", &["--precision", "f32"]));
+    // ONNX has operations on bytes, and no weights to read; convzoo knows the file for its own when it writes it again.
+    for _ in 0..2 {
+        let output = convzoo(folder.path(), &["convert", "int8.safetensors", "int8.onnx"]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    assert!(folder.path().join("int8.onnx").metadata().unwrap().len() < 2 * bytes);
+    let told = error(folder.path(), &["convert", "int8.onnx", "back.safetensors"]);
+    assert!(told.contains("int8.onnx is a quantized network"), "{told}");
+    let told = error(folder.path(), &["convert", "int8.safetensors", "kept.onnx", "--keep-norms"]);
+    assert!(told.contains("cannot be kept apart"), "{told}");
 }
 
 #[test]
