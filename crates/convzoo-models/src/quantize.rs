@@ -1,5 +1,6 @@
 //! Networks in bytes: which scales their weights and values have, and how these are found.
 //!
+//! [`Network::equalize`](crate::Network::equalize) may even out the ranges of channels first.
 //! [`Network::quantize`](crate::Network::quantize) runs the network on some images, chooses a scale for each value and rounds
 //! the weights; [`Network::quantize_report`](crate::Network::quantize_report) says what that costs, layer by layer. [`weights::save_quantized`](crate::weights::save_quantized)
 //! writes the result, and reading it gives the same network again. Its arithmetic is that of
@@ -21,6 +22,7 @@
 //! ```
 
 mod calibrate;
+mod equalize;
 
 use std::collections::{BTreeMap, HashMap};
 

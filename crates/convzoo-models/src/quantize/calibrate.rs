@@ -79,14 +79,14 @@ impl Network {
 }
 
 /// Images one by one.
-struct Images {
+pub(super) struct Images {
     /// `[1, channels, height, width]`.
-    shape: [usize; 4],
+    pub shape: [usize; 4],
     batches: Vec<Values>,
 }
 
 impl Images {
-    fn new(batches: &[Tensor<4>]) -> Result<Self, QuantizeError> {
+    pub fn new(batches: &[Tensor<4>]) -> Result<Self, QuantizeError> {
         let [_, channels, height, width] = batches.first().ok_or(QuantizeError::NoImages)?.dims();
         for batch in batches {
             let [_, found @ ..] = batch.dims();
@@ -99,20 +99,20 @@ impl Images {
         if images.iter().next().is_none() { Err(QuantizeError::NoImages) } else { Ok(images) }
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[f32]> {
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         let image: usize = self.shape.iter().product();
         self.batches.iter().flat_map(move |batch| batch.chunks_exact(image.max(1)))
     }
 }
 
 /// A network in floats.
-struct Compiled {
-    graph: Graph,
-    engine: CompiledNetwork,
-    values: Vec<EngineValue>,
+pub(super) struct Compiled {
+    pub graph: Graph,
+    pub engine: CompiledNetwork,
+    pub values: Vec<EngineValue>,
     names: Vec<String>,
     /// `[1, channels, height, width]`.
-    shape: [usize; 4],
+    pub shape: [usize; 4],
 }
 
 /// What its values are on some images, by place.
@@ -124,7 +124,7 @@ struct Observed {
 }
 
 impl Compiled {
-    fn new(network: &Network, shape: [usize; 4]) -> Result<Self, QuantizeError> {
+    pub fn new(network: &Network, shape: [usize; 4]) -> Result<Self, QuantizeError> {
         let [_, channels, height, width] = shape;
         network.check_input([channels, height, width])?;
         let graph = network.graph([channels, height, width])?;

@@ -28,6 +28,10 @@ pub struct Args {
     /// How the range that bytes cover is chosen
     #[arg(long, value_enum, default_value_t = Method::Mse)]
     method: Method,
+    /// Before that, even out the ranges of channels that share a scale, where a layer's outputs reach the next through no
+    /// more than a ReLU
+    #[arg(long)]
+    equalize: bool,
     /// Compute this layer in floats all the same; may be given several times
     #[arg(long, value_name = "LAYER")]
     keep: Vec<String>,
@@ -82,6 +86,8 @@ struct Document<'a> {
     file: &'a Path,
     /// Images that scales were found on.
     images: usize,
+    /// Layers whose outputs were equalized.
+    equalized: &'a [String],
     /// Bytes of the file, and of all numbers in 32 bits.
     bytes: usize,
     uncompressed: usize,
@@ -96,6 +102,19 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let (_, device) = args.device.open()?;
     let network = args.trained.load(args.source.offline, &device)?;
     let images = images(args, &network)?;
+    let (network, equalized) = match args.equalize {
+        true => network.equalize(&images)?,
+        false => (network, Vec::new()),
+    };
+    if args.equalize {
+        tell(&match equalized.len() {
+            0 => format!(
+                "note: nothing of {} can be equalized: no layer's outputs reach the next layer through a ReLU or pooling alone",
+                network.name()
+            ),
+            layers => format!("equalized the outputs of {}", count(layers, "layer")),
+        });
+    }
     let options = QuantizeOptions {
         calibration: args.method.calibration(),
         keep: args.keep.clone(),
@@ -109,7 +128,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let bytes = std::fs::metadata(&args.out).context("looking at the file that was written")?.len() as usize;
     if args.json {
         let (model, file, logits, layers) = (network.name(), args.out.as_path(), report.logits, &report.layers);
-        print_json(&Document { model, file, images: images.len(), bytes, uncompressed, logits, layers })?;
+        let (images, equalized) = (images.len(), equalized.as_slice());
+        print_json(&Document { model, file, images, equalized, bytes, uncompressed, logits, layers })?;
         return Ok(ExitCode::SUCCESS);
     }
     let decibels = |ratio: f64| format!("{ratio:.1}");
