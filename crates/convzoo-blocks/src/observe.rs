@@ -24,6 +24,12 @@ pub trait Observer {
         output
     }
 
+    /// Whether a training pass leaves out paths at random where that changes which operations there are, as a fractal's
+    /// drop path does; otherwise all are live.
+    fn drops_paths(&self) -> bool {
+        true
+    }
+
     /// The rule of the backward pass at each ReLU, where that is not its derivative.
     fn rectification(&self) -> Option<Rectification> {
         None
@@ -36,6 +42,9 @@ impl<O: Observer> Observer for &mut O {
     }
     fn output(&mut self, step: Step, output: Tensor<4>) -> Tensor<4> {
         (**self).output(step, output)
+    }
+    fn drops_paths(&self) -> bool {
+        (**self).drops_paths()
     }
     fn rectification(&self) -> Option<Rectification> {
         (**self).rectification()
@@ -150,7 +159,7 @@ impl<'a> FeatureMap for Observed<'a, 4> {
     }
 
     fn training_device(&self) -> Option<Device> {
-        self.tensor.training_device()
+        self.tensor.training_device().filter(|_| self.pass.observer.borrow().drops_paths())
     }
 
     fn concat(maps: Vec<Self>) -> Self {

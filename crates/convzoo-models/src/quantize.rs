@@ -23,6 +23,7 @@
 
 mod calibrate;
 mod equalize;
+mod simulate;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,16 +33,22 @@ pub use convzoo_kernels::quantized::calibration::Calibration;
 pub use convzoo_kernels::quantized::{ByteScale, WeightScales};
 use thiserror::Error;
 
-pub use calibrate::{LayerReport, QuantizeReport};
+pub use calibrate::{LayerReport, QuantizeReport, calibrate};
+pub use simulate::{Simulated, Simulation};
 
 use crate::weights::WeightsError;
 use crate::{InferenceError, ModelError};
+
+/// Bits that weights can have.
+pub const BITS: std::ops::RangeInclusive<u32> = 2..=8;
 
 /// How a network is quantized.
 #[derive(Clone, Debug, PartialEq)]
 pub struct QuantizeOptions {
     /// How the range of each value's bytes is chosen.
     pub calibration: Calibration,
+    /// Bits of a weight, from 2 to 8. With fewer than 8 a byte uses its lowest bits alone.
+    pub weight_bits: u32,
     /// Layers that compute in floats all the same, by their names.
     pub keep: Vec<String>,
     /// Whether each output is shifted back by what rounding its weights shifts it on average.
@@ -50,7 +57,7 @@ pub struct QuantizeOptions {
 
 impl Default for QuantizeOptions {
     fn default() -> Self {
-        Self { calibration: Calibration::default(), keep: Vec::new(), correct_bias: true }
+        Self { calibration: Calibration::default(), weight_bits: 8, keep: Vec::new(), correct_bias: true }
     }
 }
 
@@ -98,6 +105,9 @@ pub enum QuantizeError {
         /// Which image, counted from 0.
         image: usize,
     },
+    /// More or fewer bits than weights can have.
+    #[error("weights have from 2 to 8 bits, not {0}")]
+    Bits(u32),
     /// A layer that is to be kept and does not exist, or has no weights that could be bytes.
     #[error("there is no layer '{layer}' to keep; the network's layers are {}", .known.join(", "))]
     Layer {

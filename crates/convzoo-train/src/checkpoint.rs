@@ -1,4 +1,5 @@
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay, ModuleVisitor, Param};
 use burn::optim::{ModuleOptimizer, OptimizerRecord};
@@ -7,10 +8,12 @@ use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Int, Tensor};
 use convzoo_data::read_file;
 use convzoo_models::Classifier;
+use convzoo_models::quantize::Simulation;
 use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::history::write_whole;
+use crate::quantization::Scales;
 use crate::schedule::Plateau;
 use crate::trainable::{Tally, TrainableClassifier};
 use crate::{Epoch, Recipe, TrainError};
@@ -31,6 +34,9 @@ pub(crate) struct Position {
     pub tally: Tally,
     /// What the schedule remembers.
     pub plateau: Plateau,
+    /// The scales of values in bytes, where the recipe trains with such.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scales: Option<Scales>,
     /// The epochs done.
     pub epochs: Vec<Epoch>,
 }
@@ -38,8 +44,9 @@ pub(crate) struct Position {
 impl Position {
     /// The beginning of a run.
     pub fn start() -> Self {
-        let (steps, batches, seconds, epochs) = Default::default();
-        Self { steps, epoch: 1, batches, seconds, tally: Tally::default(), plateau: Plateau::default(), epochs }
+        let (steps, batches, seconds, scales, epochs) = Default::default();
+        let (tally, plateau) = Default::default();
+        Self { steps, epoch: 1, batches, seconds, tally, plateau, scales, epochs }
     }
 }
 
@@ -61,6 +68,12 @@ impl<N: Module + ModuleDisplay> State<N> {
             model,
             position: Position::start(),
         }
+    }
+
+    /// The same in bytes.
+    pub fn in_bytes(self, simulation: &Arc<Simulation>) -> Self {
+        let average = self.average.map(|average| Average { module: average.module.in_bytes(simulation), ..average });
+        Self { model: self.model.in_bytes(simulation), average, ..self }
     }
 
     /// The same for batches of the backbone's features.

@@ -1,6 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use convzoo_data::DataError;
+use convzoo_models::quantize::QuantizeError;
 use convzoo_models::weights::WeightsError;
 use convzoo_models::{InferenceError, ModelError};
 use convzoo_report::ReportError;
@@ -24,6 +25,9 @@ pub enum TrainError {
     /// The network returns no logits for the images.
     #[error(transparent)]
     Inference(#[from] InferenceError),
+    /// The network cannot be quantized.
+    #[error(transparent)]
+    Quantize(#[from] QuantizeError),
     /// Weights cannot be read or written.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -18,7 +18,7 @@ use crate::progress::{Event, Progress};
 use crate::run::Report;
 use crate::trainable::{Pending, Tally, TrainableClassifier};
 use crate::transfer::Plan;
-use crate::{Batch, Epoch, HeldOut, Measures, Recipe, RunRecord, TrainError, seeds, several};
+use crate::{Batch, Epoch, HeldOut, Measures, Recipe, RunRecord, TrainError, quantization, seeds, several};
 
 /// How a run ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -323,6 +323,9 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
         weights::save(&model.network, &self.folder.join("last.safetensors"))?;
         if best == Some(epochs.len()) {
             weights::save(&model.network, &self.folder.join("best.safetensors"))?;
+            if let Some(simulation) = model.simulation() {
+                quantization::save(&model.network, simulation, &self.folder)?;
+            }
         }
         self.record.epochs.clone_from(epochs);
         self.record.best_epoch = best;

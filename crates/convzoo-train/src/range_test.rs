@@ -88,7 +88,8 @@ impl Job {
         mut progress: impl FnMut(usize),
     ) -> Result<RateRange, TrainError> {
         test.check()?;
-        let State { mut model, mut optimizer, .. } = State::start(model, &self.recipe);
+        let state = self.in_bytes(State::start(model, &self.recipe), preprocess)?;
+        let State { mut model, mut optimizer, .. } = state;
         let plan = self.plan(&model, preprocess)?;
         let rules = Rules::of(&model.network, &self.gradient_rules);
         model = plan.freeze(model, 1);

@@ -8,7 +8,7 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{ClassWeights, Mix, Optimizer, Schedule, TrainError, Transfer};
+use crate::{ClassWeights, Mix, Optimizer, QuantizationAware, Schedule, TrainError, Transfer};
 
 /// How a network is trained. A recipe file is this in TOML; what it leaves out stays at its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -65,6 +65,8 @@ pub struct Recipe {
     pub augment: Augment,
     /// Which layers are trained, and at which learning rates.
     pub transfer: Transfer,
+    /// Training of the network as it is in bytes.
+    pub quantization: Option<QuantizationAware>,
 }
 
 /// What makes an epoch better than another, measured on the validation images, or on the test images where there are
@@ -126,6 +128,7 @@ impl Default for Recipe {
             precision: Precision::F32,
             augment: Augment::default(),
             transfer: Transfer::default(),
+            quantization: None,
         }
     }
 }
@@ -176,7 +179,8 @@ impl Recipe {
 
     /// Whether the features of an image are the same in all epochs.
     pub(crate) fn trains_head_alone(&self) -> bool {
-        self.transfer.freezes_backbone() && self.augment.is_none() && self.mix().is_none()
+        let same = self.augment.is_none() && self.mix().is_none() && self.quantization.is_none();
+        self.transfer.freezes_backbone() && same
     }
 
     /// How batches are mixed.
@@ -222,6 +226,7 @@ impl Recipe {
         self.mix().check()?;
         self.augment.check()?;
         self.transfer.check()?;
+        self.quantization.as_ref().map_or(Ok(()), QuantizationAware::check)?;
         self.optimizer.check(&wants)?;
         self.schedule.check(self, &wants)?;
         self.table().map(drop)
@@ -412,6 +417,8 @@ mod tests {
             ("early_stopping", "0"),
             ("mixup", "-1"),
             ("augment.random_erasing", "2"),
+            ("quantization.weight_bits", "9"),
+            ("quantization.images", "0"),
             ("optimizer.momentum", "1"),
             ("schedule.end", "0.1"),
         ];

@@ -112,7 +112,7 @@ impl Job {
         model: TrainableClassifier<N>,
         preprocess: &Preprocess,
     ) -> Result<Begun<N>, TrainError> {
-        let state = State::start(model, &self.recipe);
+        let state = self.in_bytes(State::start(model, &self.recipe), preprocess)?;
         let plan = self.plan(&state.model, preprocess)?;
         let folder = self.place.claim()?;
         Listing::of(&self.data).write(folder.path())?;
@@ -153,6 +153,7 @@ impl Job {
             let reason = "it has no checkpoint that can be read; start it anew".to_owned();
             TrainError::NotResumable { path: path.clone(), reason }
         })?;
+        let state = self.in_bytes(state, preprocess)?;
         let plan = self.plan(&state.model, preprocess)?;
         Ok(Begun { folder, checkpoints, record, state, plan })
     }
@@ -307,7 +308,11 @@ impl Job {
     ) -> Result<(), TrainError> {
         let network = weights::load(fit.tested().network, &fit.folder.join("best.safetensors"))?;
         let (test, batch) = (Arc::clone(&self.data.test), self.recipe.batch_size);
-        let evaluation = evaluate(&network, test, preprocess, Views::Centre, batch, &self.device, |_| {})?;
+        let (views, device, model) = (Views::Centre, &self.device, fit.tested());
+        let evaluation = match model.simulation() {
+            Some(simulation) => evaluate(&simulation.of(&network), test, preprocess, views, batch, device, |_| {})?,
+            None => evaluate(&network, test, preprocess, views, batch, device, |_| {})?,
+        };
         if self.data.val.is_some() {
             fit.record.test = Some(Measures { loss: evaluation.loss, accuracy: evaluation.top1() });
         }

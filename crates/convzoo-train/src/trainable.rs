@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Int, Tensor, TensorReadError};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
+use convzoo_models::quantize::Simulation;
 use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,9 @@ pub struct TrainableClassifier<N: Module + ModuleDisplay> {
     auxiliary_weight: f64,
     /// Whether batches hold the backbone's features of images, rather than images.
     from_features: bool,
+    /// How passes are rounded to bytes, if they are.
+    #[module(skip)]
+    simulation: Option<Arc<Simulation>>,
 }
 
 impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
@@ -95,7 +99,8 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
     /// `network`, trained by the loss that `recipe` describes, but for its class weights, which only the data tells.
     pub fn by(network: N, recipe: &Recipe) -> Self {
         let loss = Objective(Arc::new(CrossEntropy::new(recipe.label_smoothing)));
-        Self { network, loss, auxiliary_weight: recipe.auxiliary_weight, from_features: false }
+        let auxiliary_weight = recipe.auxiliary_weight;
+        Self { network, loss, auxiliary_weight, from_features: false, simulation: None }
     }
 
     /// Trained by another loss.
@@ -116,6 +121,16 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
     pub(crate) fn of_features(self) -> Self {
         Self { from_features: true, ..self }
     }
+
+    /// The same with its passes rounded to bytes.
+    pub(crate) fn in_bytes(self, simulation: &Arc<Simulation>) -> Self {
+        Self { simulation: Some(Arc::clone(simulation)), ..self }
+    }
+
+    /// How its passes are rounded to bytes, if they are.
+    pub(crate) fn simulation(&self) -> Option<&Arc<Simulation>> {
+        self.simulation.as_ref()
+    }
 }
 
 /// For burn-train's metrics. They weigh a loss by its length: one value an image makes the mean over an epoch that
@@ -130,9 +145,12 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
-        let outputs = match self.from_features {
-            true => Outputs { logits: self.network.forward_head(batch.images), auxiliary: Vec::new() },
-            false => self.network.forward_train(batch.images),
+        let outputs = match &self.simulation {
+            _ if self.from_features => {
+                Outputs { logits: self.network.forward_head(batch.images), auxiliary: Vec::new() }
+            }
+            Some(simulation) => simulation.forward_train(&self.network, batch.images),
+            None => self.network.forward_train(batch.images),
         };
         let Objective(loss) = &self.loss;
         let mixed = |logits: Tensor<2>| match &batch.mixed {
@@ -155,9 +173,10 @@ impl<N: Classifier + ModuleDisplay> InferenceStep for TrainableClassifier<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> ClassificationOutput {
-        let logits = match self.from_features {
-            true => self.network.forward_head(batch.images),
-            false => self.network.forward(batch.images),
+        let logits = match &self.simulation {
+            _ if self.from_features => self.network.forward_head(batch.images),
+            Some(simulation) => simulation.forward(&self.network, batch.images),
+            None => self.network.forward(batch.images),
         };
         output(CrossEntropy::new(0.0).forward(logits.clone(), batch.targets.clone()), logits, batch.targets)
     }

@@ -281,7 +281,8 @@ fn resumes_as_if_undisturbed(name: &str, recipe: &Recipe, resources: &Resources)
     // All that a resumed run knows of the parameters comes from its checkpoint.
     assert!(run(residual(2), true, 6).interrupted, "{name}: the second stop was not heard");
     assert!(!run(residual(4), true, usize::MAX).interrupted, "{name}");
-    for file in ["last.safetensors", "best.safetensors"] {
+    let in_bytes = recipe.quantization.is_some().then_some("best-int8.safetensors");
+    for file in ["last.safetensors", "best.safetensors"].into_iter().chain(in_bytes) {
         let read = |run: &str| std::fs::read(at(run).join(file)).unwrap();
         assert!(read("stopped") == read("whole"), "{name}: {file} differs from that of the undisturbed run");
     }
@@ -312,7 +313,7 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     let _alone = alone();
     /// What it is, the changes of the recipe, and the bytes of the cache.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
-    let cases: [Case; 12] = [
+    let cases: [Case; 13] = [
         ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
         ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
         ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),
@@ -330,6 +331,11 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
         (
             "no decay of norms and biases by RMSProp",
             &[("optimizer", "rmsprop"), ("learning_rate", "0.01"), ("weight_decay", "0.05"), ("decay_all", "false")],
+            0,
+        ),
+        (
+            "rounding to bytes",
+            &[("quantization.weight_bits", "4"), ("quantization.keep", "[\"conv1\"]"), ("ema", "0.9")],
             0,
         ),
         (

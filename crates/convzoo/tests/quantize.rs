@@ -115,6 +115,47 @@ fn a_file_gives_the_same_network_again() {
     }
 }
 
+/// How many of the digits held out the weights in a file classify correctly.
+fn correct(folder: &Path, weights: &str) -> i64 {
+    json(folder, &["eval", "--weights", weights, "--data", "digits", "--json"])["correct"].as_i64().unwrap()
+}
+
+#[test]
+fn training_in_bytes_wins_back_what_few_bits_lose() {
+    let folder = temp();
+    let path = folder.path();
+    lenet5(path);
+    json(path, &[&QUANTIZE[..], &["--weight-bits", "2", "-o", "rounded.safetensors", "--json"]].concat());
+    let train = ["train", "lenet5", "--epochs", "3", "--set", "quantization.weight_bits=2", "--json"];
+    let told = json(path, &[&train[..], &["--weights", "lenet5.safetensors", "--out", "run"]].concat());
+    let [floats, rounded, tuned] = ["lenet5.safetensors", "rounded.safetensors", "run/best-int8.safetensors"]
+        .map(|weights| correct(path, weights));
+    println!("of 360 digits: {floats} in floats, {rounded} in two bits, {tuned} trained in two bits");
+    assert!(rounded < floats - 10, "{rounded} in two bits, {floats} in floats: there is nothing to win back");
+    assert!(
+        tuned - rounded > (floats - rounded) / 2,
+        "{tuned} trained in two bits, {rounded} before, {floats} in floats"
+    );
+
+    // What training said of the network is what the network in bytes does.
+    let best = told["best_epoch"].as_u64().unwrap() as usize;
+    let said = told["epochs"][best - 1]["test"]["accuracy"].as_f64().unwrap() * 360.0;
+    assert!((said - tuned as f64).abs() < 1.5, "training said {said} of 360, the file gives {tuned}");
+
+    let told = error(path, &train);
+    assert!(told.contains("without --weights the network is random"), "{told}");
+}
+
+#[test]
+fn what_cannot_be_equalized_is_told() {
+    let folder = temp();
+    let path = folder.path();
+    lenet5(path);
+    let output = convzoo(path, &[&QUANTIZE[..], &["--equalize", "-o", "lenet5-int8.safetensors"]].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("lenet5 has no layer before depthwise convolutions"), "{told}");
+}
+
 /// A safetensors file with its header changed.
 fn with_header(bytes: &[u8], change: impl FnOnce(&mut Map<String, Value>)) -> Vec<u8> {
     let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;

@@ -52,6 +52,7 @@ pub fn compile(
         let inputs: Vec<Value> = node.inputs.iter().map(|input| made[*input]).collect();
         let channels = node.inputs.first().map_or(0, |input| graph.nodes()[*input].shape[0]);
         let value = compiler.node(number, node, &inputs, channels)?;
+        compiler.engine.number(value, number as u64);
         if node.operation.is_layer() {
             compiler.engine.label(value, number as u64);
         }

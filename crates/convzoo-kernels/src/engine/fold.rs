@@ -30,6 +30,7 @@ pub(super) fn fold(mut nodes: Vec<Node>, output: usize) -> (Vec<Node>, Vec<Optio
         place[i] = Some(match absorb(&mut folded, &mut node, &own) {
             Some(producer) => {
                 folded[producer].layers.append(&mut node.layers);
+                folded[producer].number = node.number;
                 producer
             }
             None => {

@@ -27,7 +27,8 @@ pub struct Graph {
 impl Graph {
     /// An empty graph over images of so many channels.
     pub fn new(channels: usize) -> Self {
-        let images = Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new(), bytes: None };
+        let images =
+            Node { op: Op::Input(channels), inputs: Vec::new(), layers: Vec::new(), number: None, bytes: None };
         Self { nodes: vec![images], precision: Precision::F32 }
     }
 
@@ -118,6 +119,12 @@ impl Graph {
         self.nodes[value.0].layers.push(layer);
     }
 
+    /// Numbers the operation that makes a value, for [`EngineValue::number`](super::EngineValue::number); the first number
+    /// stays.
+    pub fn number(&mut self, value: Value, operation: u64) {
+        self.nodes[value.0].number.get_or_insert(operation);
+    }
+
     /// The network that makes `output`: what follows a convolution or a linear layer is folded into it, and what
     /// `output` does not need is dropped.
     ///
@@ -142,7 +149,7 @@ impl Graph {
     fn push(&mut self, op: Op, inputs: &[Value]) -> Value {
         let inputs: Vec<usize> = inputs.iter().map(|value| value.0).collect();
         assert!(inputs.iter().all(|input| *input < self.nodes.len()), "a value of another graph");
-        self.nodes.push(Node { op, inputs, layers: Vec::new(), bytes: None });
+        self.nodes.push(Node { op, inputs, layers: Vec::new(), number: None, bytes: None });
         Value(self.nodes.len() - 1)
     }
 }

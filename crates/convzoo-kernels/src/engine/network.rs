@@ -1,12 +1,14 @@
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use convzoo_graph::Quantized;
 
 use super::graph::Value;
-use super::node::Node;
+use super::node::{Node, Op};
 use super::plan::{ExecutionPlan, Output};
 use super::quantize::{EngineValue, Scales, quantize, quantized_values, values};
 use super::weights::PackedConvs;
+use crate::quantized::ByteScale;
 use crate::{Isa, KernelError, Numbers, Precision};
 
 /// A network ready to be planned and run; weights are packed once for all plans.
@@ -88,6 +90,20 @@ impl CompiledNetwork {
     pub fn quantized(&self, scales: &Scales) -> Result<Quantized, KernelError> {
         let values = quantized_values(&self.nodes, scales, self.convs.isa())?;
         Ok(Quantized { value_of: self.places.clone(), values })
+    }
+
+    /// The values that a network in bytes has as bytes, by their places in the network that it was [made](Self::quantize)
+    /// from; of one in floats none.
+    pub fn byte_values(&self) -> HashMap<usize, ByteScale> {
+        let origins = self.origins.as_deref().unwrap_or_default();
+        let value = |(node, origin): (&Node, &Option<usize>)| {
+            let value = match node.op {
+                Op::ToBytes { .. } => *origins.get(*node.inputs.first()?)?,
+                _ => *origin,
+            };
+            Some((value?, node.bytes?))
+        };
+        self.nodes.iter().zip(origins).filter_map(value).collect()
     }
 
     /// Shows [`values`](Self::values) for some images, by their places, each with its shape

@@ -19,6 +19,8 @@ pub(super) struct Node {
     pub inputs: Vec<usize>,
     /// The layers whose work it does, as they were labeled.
     pub layers: Vec<u64>,
+    /// The last operation whose work it does, as it was numbered.
+    pub number: Option<u64>,
     /// How its value is bytes, if it is.
     pub bytes: Option<ByteScale>,
 }

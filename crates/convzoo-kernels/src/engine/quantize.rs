@@ -35,6 +35,8 @@ pub struct Scales {
 pub struct EngineValue {
     /// The layers that make it, as they were labeled.
     pub layers: Vec<u64>,
+    /// The last of the operations that make it, as it was numbered.
+    pub number: Option<u64>,
     /// What the first of the operations that make it is.
     pub kind: &'static str,
     /// The weight of the layer, where it could compute in bytes.
@@ -82,7 +84,8 @@ pub(super) fn values(nodes: &[Node]) -> Vec<EngineValue> {
             };
             EngineWeight { values, outputs: shape.channels[1], groups: shape.groups, norm }
         });
-        EngineValue { layers: node.layers.clone(), kind, weight, inputs: node.inputs.clone(), moves }
+        let (layers, inputs) = (node.layers.clone(), node.inputs.clone());
+        EngineValue { layers, number: node.number, kind, weight, inputs, moves }
     };
     nodes.iter().map(value).collect()
 }
@@ -241,7 +244,7 @@ impl<'a> Quantizer<'a> {
         }
         // Whatever was added is in one form at least.
         let from = self.bytes[i].unwrap_or(0);
-        let node = Node { op: Op::ToFloats, inputs: vec![from], layers: Vec::new(), bytes: None };
+        let node = Node { op: Op::ToFloats, inputs: vec![from], layers: Vec::new(), number: None, bytes: None };
         let made = self.push(node, None);
         self.floats[i] = Some(made);
         made
@@ -254,7 +257,8 @@ impl<'a> Quantizer<'a> {
         }
         let (scale, from) = (self.scale(i)?, self.floats[i]?);
         let op = Op::ToBytes { planes: self.planes && i == 0 };
-        let made = self.push(Node { op, inputs: vec![from], layers: Vec::new(), bytes: Some(scale) }, None);
+        let made =
+            self.push(Node { op, inputs: vec![from], layers: Vec::new(), number: None, bytes: Some(scale) }, None);
         self.bytes[i] = Some(made);
         Some(made)
     }
@@ -266,7 +270,7 @@ impl<'a> Quantizer<'a> {
             return Some(made);
         }
         let op = Op::Elementwise { affine: None, activation: Activation::Identity };
-        Some(self.push(Node { op, inputs: vec![made], layers: Vec::new(), bytes: Some(scale) }, None))
+        Some(self.push(Node { op, inputs: vec![made], layers: Vec::new(), number: None, bytes: Some(scale) }, None))
     }
 
     /// Adds a node in the form that it computes in.
@@ -351,7 +355,7 @@ impl<'a> Quantizer<'a> {
         let planes = matches!(self.made[inputs[0]].op, Op::ToBytes { planes: true });
         let conv = ByteConv::new(self.isa, shape, &scales.bytes(&weight), planes)?;
         let op = Op::ByteConv(ByteConvNode { conv, requantize, activation });
-        let made = self.push(Node { op, inputs, layers: node.layers.clone(), bytes: to }, Some(i));
+        let made = self.push(Node { op, inputs, layers: node.layers.clone(), number: node.number, bytes: to }, Some(i));
         match to {
             Some(_) => self.bytes[i] = Some(made),
             None => self.floats[i] = Some(made),

@@ -55,12 +55,24 @@ pub struct WeightScales(pub Vec<f32>);
 impl WeightScales {
     /// The finest that reach each output's largest weight; `weight` is `[outputs, …]`.
     pub fn of_largest(weight: &[f32], outputs: usize) -> Self {
+        Self::of_bits(weight, outputs, 8)
+    }
+
+    /// The same for weights of fewer bits, from 2 to 8, of which a byte then uses the lowest: whole numbers from
+    /// −(2ᵇ⁻¹ − 1) to 2ᵇ⁻¹ − 1.
+    pub fn of_bits(weight: &[f32], outputs: usize, bits: u32) -> Self {
+        let most = Self::most(bits);
         let scale = |filter: &[f32]| {
             let largest = filter.iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
-            let scale = largest / MOST_WEIGHT;
+            let scale = largest / most;
             if scale >= f32::MIN_POSITIVE && scale.is_finite() { scale } else { 1.0 }
         };
         Self(weight.chunks(filter_len(weight, outputs)).map(scale).collect())
+    }
+
+    /// The largest magnitude of a weight of so many bits, from 2 to 8.
+    pub fn most(bits: u32) -> f32 {
+        ((1u32 << (bits.clamp(2, 8) - 1)) - 1) as f32
     }
 
     /// The weights in bytes, each the nearest, ties to even, from −127 to 127.
@@ -155,6 +167,17 @@ mod tests {
             bytes.chunks(100).all(|filter| filter.iter().any(|byte| byte.abs() == 127)),
             "each scale is the finest"
         );
+    }
+
+    #[test]
+    fn fewer_bits_use_fewer_whole_numbers() {
+        let weight: Vec<f32> = (0..600).map(|i| ((i * 37 % 101) as f32 - 50.0) * 0.013).collect();
+        for (bits, most) in [(2, 1), (4, 7), (8, 127)] {
+            let scales = WeightScales::of_bits(&weight, 6, bits);
+            let bytes = scales.bytes(&weight);
+            assert_eq!(bytes.iter().map(|byte| byte.abs()).max(), Some(most), "{bits} bits");
+            assert_eq!(scales.bytes(&scales.numbers(&bytes)), bytes, "{bits} bits, again");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use convzoo_kernels::quantized::{ByteScale, WeightScales};
 use convzoo_kernels::{KernelError, Precision, Values};
 use serde::Serialize;
 
-use super::{LayerScales, Quantization, QuantizeError, QuantizeOptions, value_names};
+use super::{BITS, LayerScales, Quantization, QuantizeError, QuantizeOptions, value_names};
 use crate::fused::{values, weights_of};
 use crate::weights::{tensors, with_tensors};
 use crate::{Classifier, InferenceError, Network};
@@ -51,19 +51,8 @@ impl Network {
     /// # Errors
     /// There are no such images, a layer to keep does not exist, or the kernels do not take the network.
     pub fn quantize(&self, images: &[Tensor<4>], options: &QuantizeOptions) -> Result<Self, QuantizeError> {
-        let images = Images::new(images)?;
-        let compiled = Compiled::new(self, images.shape)?;
-        compiled.check_kept(options)?;
-        let observed = compiled.observe(&images, options.calibration)?;
-        let quantization = compiled.quantization(&observed, options);
-        let mut tensors = tensors(self)?;
-        for tensor in &mut tensors {
-            let layer = tensor.name.strip_suffix(".weight").and_then(|layer| quantization.layers.get(layer));
-            if let Some(LayerScales { weights, .. }) = layer {
-                tensor.values = weights.numbers(&weights.bytes(&tensor.values));
-            }
-        }
-        Ok(with_tensors(self.clone(), &tensors)?.with_quantization(Some(quantization)))
+        self.check_images(images)?;
+        rounded(self.clone(), calibrate(self, images, options)?)
     }
 
     /// What the network loses in bytes, from this one in floats to the same one [quantized](Self::quantize), on the first
@@ -72,10 +61,48 @@ impl Network {
     /// # Errors
     /// There are no images, the other network is not quantized, or the kernels do not take the network.
     pub fn quantize_report(&self, quantized: &Self, images: &[Tensor<4>]) -> Result<QuantizeReport, QuantizeError> {
+        self.check_images(images)?;
         let images = Images::new(images)?;
         let quantization = quantized.quantization().ok_or(InferenceError::NotQuantized)?;
         Compiled::new(self, images.shape)?.report(&images, quantization)
     }
+
+    /// Refuses images that the network does not take.
+    pub(super) fn check_images(&self, images: &[Tensor<4>]) -> Result<(), QuantizeError> {
+        let [_, input @ ..] = images.first().ok_or(QuantizeError::NoImages)?.dims();
+        Ok(self.check_input(input)?)
+    }
+}
+
+/// The scales of a network's weights and of its values on some images, as [`Network::quantize`] finds them.
+///
+/// # Errors
+/// There are no such images, a layer to keep does not exist, or the kernels do not take the network.
+pub fn calibrate<N: Classifier>(
+    network: &N,
+    images: &[Tensor<4>],
+    options: &QuantizeOptions,
+) -> Result<Quantization, QuantizeError> {
+    if !BITS.contains(&options.weight_bits) {
+        return Err(QuantizeError::Bits(options.weight_bits));
+    }
+    let images = Images::new(images)?;
+    let compiled = Compiled::new(network, images.shape)?;
+    compiled.check_kept(options)?;
+    let observed = compiled.observe(&images, options.calibration)?;
+    Ok(compiled.quantization(&observed, options))
+}
+
+/// The network with its weights rounded as its scales say.
+pub(super) fn rounded<N: Classifier>(network: N, quantization: Quantization) -> Result<N, QuantizeError> {
+    let mut tensors = tensors(&network)?;
+    for tensor in &mut tensors {
+        let layer = tensor.name.strip_suffix(".weight").and_then(|layer| quantization.layers.get(layer));
+        if let Some(LayerScales { weights, .. }) = layer {
+            tensor.values = weights.numbers(&weights.bytes(&tensor.values));
+        }
+    }
+    Ok(with_tensors(network, &tensors)?.with_quantization(Some(quantization)))
 }
 
 /// Images one by one.
@@ -110,7 +137,7 @@ pub(super) struct Compiled {
     pub graph: Graph,
     pub engine: CompiledNetwork,
     pub values: Vec<EngineValue>,
-    names: Vec<String>,
+    pub names: Vec<String>,
     /// `[1, channels, height, width]`.
     pub shape: [usize; 4],
 }
@@ -124,10 +151,15 @@ struct Observed {
 }
 
 impl Compiled {
-    pub fn new(network: &Network, shape: [usize; 4]) -> Result<Self, QuantizeError> {
+    pub fn new<N: Classifier>(network: &N, shape: [usize; 4]) -> Result<Self, QuantizeError> {
         let [_, channels, height, width] = shape;
-        network.check_input([channels, height, width])?;
-        let graph = network.graph([channels, height, width])?;
+        Self::of_graph(network, network.graph([channels, height, width])?)
+    }
+
+    /// The same by a graph of the network.
+    pub fn of_graph<N: Classifier>(network: &N, graph: Graph) -> Result<Self, QuantizeError> {
+        let [channels, height, width] = graph.input();
+        let shape = [1, channels, height, width];
         let weights: HashMap<u64, Values> = weights_of(network);
         let last = graph.nodes().len() - 1;
         let engine = compile(&graph, last, Precision::F32, |parameter| weights.get(&parameter.id).cloned());
@@ -213,7 +245,7 @@ impl Compiled {
         let mut layers = BTreeMap::new();
         for (place, name, weight) in self.layers().filter(|(_, name, _)| !options.keep.iter().any(|keep| keep == name))
         {
-            let weights = WeightScales::of_largest(&weight.values, weight.outputs);
+            let weights = WeightScales::of_bits(&weight.values, weight.outputs, options.weight_bits);
             let input = self.values[place].inputs.first().map(|input| observed.means[*input].as_slice());
             let correction = input.filter(|_| options.correct_bias).map(|means| correction(weight, &weights, means));
             layers.insert(name.to_owned(), LayerScales { weights, correction });

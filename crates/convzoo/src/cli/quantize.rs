@@ -28,8 +28,10 @@ pub struct Args {
     /// How the range that bytes cover is chosen
     #[arg(long, value_enum, default_value_t = Method::Mse)]
     method: Method,
-    /// Before that, even out the ranges of channels that share a scale, where a layer's outputs reach the next through no
-    /// more than a ReLU
+    /// Bits of a weight, from 2 to 8; the file has a byte for each all the same
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
+    weight_bits: u32,
+    /// Before that, give all channels one range that reach depthwise convolutions through no more than a ReLU
     #[arg(long)]
     equalize: bool,
     /// Compute this layer in floats all the same; may be given several times
@@ -109,7 +111,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if args.equalize {
         tell(&match equalized.len() {
             0 => format!(
-                "note: nothing of {} can be equalized: no layer's outputs reach the next layer through a ReLU or pooling alone",
+                "note: {} has no layer before depthwise convolutions alone that could be equalized",
                 network.name()
             ),
             layers => format!("equalized the outputs of {}", count(layers, "layer")),
@@ -117,6 +119,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     let options = QuantizeOptions {
         calibration: args.method.calibration(),
+        weight_bits: args.weight_bits,
         keep: args.keep.clone(),
         correct_bias: !args.no_bias_correction,
     };

@@ -112,6 +112,8 @@ pub const EXAMPLES: &str = "Examples:
                                                            fine-tune: a new head on a trained network
   convzoo train --weights runs/squeezenet1_1-folder/best.safetensors --data folder --data-dir photos
                                                            then all of it
+  convzoo train --weights runs/lenet5-digits/best.safetensors --set quantization.weight_bits=4
+                                                           as it is in bytes, its weights in 4 bits
   convzoo train resnet20_cifar --data cifar10 --find-lr --html rates.html
   convzoo train --resume                                   the latest run, where it was stopped
   convzoo train --resume runs/lenet5-digits --epochs 40    more epochs of a run that has finished";

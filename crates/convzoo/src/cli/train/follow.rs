@@ -117,6 +117,13 @@ pub fn closing(outcome: &Outcome) -> String {
     if outcome.interrupted {
         return text + &format!("stopped; resume it with: convzoo train --resume {}\n", quoted(out));
     }
+    let weights = match &recipe.quantization {
+        Some(_) => out.join("best-int8.safetensors"),
+        None => weights,
+    };
+    if recipe.quantization.is_some() {
+        text += &format!("the figures are those of the network in bytes, which is in {}\n", weights.display());
+    }
     let (weights, data) = (quoted(&weights), data_options(&run.setup));
     text += &format!("curves and mistakes in {}\n", out.join("report.html").display());
     text += &format!("measure it with: convzoo eval --weights {weights} {data}\n");

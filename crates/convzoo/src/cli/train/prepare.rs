@@ -59,6 +59,12 @@ pub fn fresh(args: &Args) -> Result<Prepared> {
              start from, or another recipe"
         );
     }
+    if args.weights.is_none() && recipe.quantization.is_some() {
+        bail!(
+            "this recipe finds the scales of bytes before it trains, and without --weights the network is random; train it \
+             without quantization first, and name its weights"
+        );
+    }
     let devices = Devices::open(args.devices.names()?)?;
     let data = setup.data()?;
     let pretrained = match &args.weights {
