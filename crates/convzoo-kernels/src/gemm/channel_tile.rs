@@ -79,14 +79,15 @@ impl<O> ChannelTileArgs<O> {
     };
 }
 
-/// A tile of `PIXELS` by `BLOCKS`, of numbers `I` into numbers `O`. `STEP`: the pixel step where it is known while compiling, else 0.
-struct ChannelTile<'a, I, O, const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(
+/// A tile of `PIXELS` by `BLOCKS` of the `PACKED` blocks whose weights lie together, of numbers `I` into numbers `O`. `STEP`:
+/// the pixel step where it is known while compiling, else 0.
+struct ChannelTile<'a, I, O, const PIXELS: usize, const BLOCKS: usize, const PACKED: usize, const STEP: usize>(
     &'a ChannelTileArgs<O>,
     PhantomData<I>,
 );
 
-impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const STEP: usize> Kernel
-    for ChannelTile<'_, I, O, PIXELS, BLOCKS, STEP>
+impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const PACKED: usize, const STEP: usize> Kernel
+    for ChannelTile<'_, I, O, PIXELS, BLOCKS, PACKED, STEP>
 {
     type Output = ();
 
@@ -102,7 +103,7 @@ impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const STEP:
             for block in 0..args.blocks {
                 let run = if block + 1 < args.blocks { args.run } else { args.run_last };
                 let mut input_row = input_block;
-                let mut weights = weights_block.add(args.skipped_rows * args.taps * run * BLOCKS * S::LANES);
+                let mut weights = weights_block.add(args.skipped_rows * args.taps * run * PACKED * S::LANES);
                 for _ in 0..args.rows {
                     let mut input_tap = input_row;
                     for _ in 0..args.taps {
@@ -118,7 +119,7 @@ impl<I: Number, O: Number, const PIXELS: usize, const BLOCKS: usize, const STEP:
                                     *total = I::mul_add::<S>(pixel, weight, *total);
                                 }
                             }
-                            weights = weights.wrapping_add(BLOCKS * S::LANES);
+                            weights = weights.wrapping_add(PACKED * S::LANES);
                             input = input.wrapping_add(args.run_step);
                         }
                         input_tap = input_tap.wrapping_add(args.tap_step);
@@ -154,24 +155,34 @@ pub(crate) unsafe fn channel_tile<S: Simd, I: Number, O: Number>(
     blocks: usize,
     args: &ChannelTileArgs<O>,
 ) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's promise; the second block's weights, bias and outputs lie after the first's.
     unsafe {
         match blocks {
-            1 => with_blocks::<S, I, O, 1>(pixels, args),
-            _ => with_blocks::<S, I, O, 2>(pixels, args),
+            1 => with_blocks::<S, I, O, 1, 1>(pixels, args),
+            _ if const { S::BLOCKS == 2 } => with_blocks::<S, I, O, 2, 2>(pixels, args),
+            _ => {
+                with_blocks::<S, I, O, 1, 2>(pixels, args);
+                let (weights, bias) = (args.weights.add(S::LANES), args.bias.add(S::LANES));
+                let sum = if args.sum.is_null() { args.sum } else { args.sum.add(args.sum_block) };
+                let output = args.output.add(args.output_block);
+                with_blocks::<S, I, O, 1, 2>(pixels, &ChannelTileArgs { weights, bias, sum, output, ..*args });
+            }
         }
     }
 }
 
 #[inline(always)]
-unsafe fn with_blocks<S: Simd, I: Number, O: Number, const BLOCKS: usize>(pixels: usize, args: &ChannelTileArgs<O>) {
+unsafe fn with_blocks<S: Simd, I: Number, O: Number, const BLOCKS: usize, const PACKED: usize>(
+    pixels: usize,
+    args: &ChannelTileArgs<O>,
+) {
     // The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes, and from one row of a packed window
     // to the next. Planes and windows are of `f32`, and products of bfloat16 numbers in `f32` have a stride of 1. What is
     // constant and false is not compiled.
     macro_rules! with {
         ($step:expr) => {
             // SAFETY: as above.
-            unsafe { with_step::<S, I, O, BLOCKS, { $step }>(pixels, args) }
+            unsafe { with_step::<S, I, O, BLOCKS, PACKED, { $step }>(pixels, args) }
         };
     }
     match args.pixel_step {
@@ -198,7 +209,7 @@ const fn steps<S: Simd, I: Number, O: Number>(step: usize) -> bool {
 }
 
 #[inline(always)]
-unsafe fn with_step<S: Simd, I: Number, O: Number, const BLOCKS: usize, const STEP: usize>(
+unsafe fn with_step<S: Simd, I: Number, O: Number, const BLOCKS: usize, const PACKED: usize, const STEP: usize>(
     pixels: usize,
     args: &ChannelTileArgs<O>,
 ) {
@@ -208,7 +219,7 @@ unsafe fn with_step<S: Simd, I: Number, O: Number, const BLOCKS: usize, const ST
                 // Tiles larger than the registers are never asked for, and so not compiled.
                 $($pixels if $pixels <= S::PIXELS => {
                     // SAFETY: as above.
-                    unsafe { S::call(ChannelTile::<I, O, $pixels, BLOCKS, STEP>(args, PhantomData)) }
+                    unsafe { S::call(ChannelTile::<I, O, $pixels, BLOCKS, PACKED, STEP>(args, PhantomData)) }
                 })*
                 _ => unreachable!("tiles of 1 to {} pixels", S::PIXELS),
             }

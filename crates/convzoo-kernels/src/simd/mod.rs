@@ -35,8 +35,10 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     type Vector: Copy;
     /// Floats in a vector; also the channels in a block of activations.
     const LANES: usize;
-    /// Pixels of a register tile whose two channel blocks fill the registers.
+    /// Pixels of a register tile whose channel blocks fill the registers.
     const PIXELS: usize;
+    /// Channel blocks of a register tile, of the two whose weights lie together: 1 or 2.
+    const BLOCKS: usize = 2;
 
     /// Runs a kernel compiled for this instruction set, out of line.
     unsafe fn call<K: Kernel>(kernel: K) -> K::Output;

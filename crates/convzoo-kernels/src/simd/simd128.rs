@@ -18,8 +18,10 @@ macro_rules! both {
 unsafe impl Simd for Simd128 {
     type Vector = [v128; 2];
     const LANES: usize = 8;
-    /// Browsers run on processors of 16 registers of this length.
-    const PIXELS: usize = 3;
+    /// Browsers run on processors of 16 registers of this length, of which they keep one: twelve sums of six pixels and one
+    /// block, two of weights, one of a pixel.
+    const PIXELS: usize = 6;
+    const BLOCKS: usize = 1;
 
     #[inline(always)]
     unsafe fn call<K: Kernel>(kernel: K) -> K::Output {
