@@ -31,7 +31,7 @@ pub struct Args {
     /// Bits of a weight, from 2 to 8; the file has a byte for each all the same
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u32).range(2..=8))]
     weight_bits: u32,
-    /// Before that, give all channels one range that reach depthwise convolutions through no more than a ReLU
+    /// First give one range to all channels that reach depthwise convolutions through no more than a ReLU
     #[arg(long)]
     equalize: bool,
     /// Compute this layer in floats all the same; may be given several times
