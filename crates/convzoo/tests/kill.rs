@@ -34,7 +34,7 @@ const RESUME: [&str; 6] = ["train", "--json", "--checkpoint-every", "5", "--resu
 const WEIGHTS: [&str; 2] = ["--weights", concat!(env!("CARGO_MANIFEST_DIR"), "/weights/lenet5-digits.safetensors")];
 
 /// Options beside the recipes: every optimizer and schedule, and all that groups parameters, averages, mixes, freezes, weighs or chooses.
-const OPTIONS: [&str; 28] = [
+const OPTIONS: [&str; 29] = [
     "--optimizer sgd --momentum 0",
     "--optimizer adam --lr 0.001",
     "--optimizer adamw --lr 0.001 --weight-decay 0.1 --set decay_all=false",
@@ -61,6 +61,7 @@ const OPTIONS: [&str; 28] = [
     "--activation relu --set ema=0.99 --set accumulation=2",
     "--val-split 0.1 --set class_weights=balanced",
     "--val-split 0.2 --freeze backbone",
+    "--set quantization.weight_bits=4 --set ema=0.9",
     "--workers 3 --keep 1",
     "--device flex,flex --set accumulation=2",
 ];
@@ -75,7 +76,7 @@ fn cases() -> Vec<Case> {
     let options = OPTIONS.map(|text| text.split(' ').collect::<Vec<_>>());
     let case = |mut options: Vec<&'static str>| {
         let name = options.join(" ");
-        if options.iter().any(|option| ["transfer_head", "backbone"].contains(option)) {
+        if options.iter().any(|option| ["transfer_head", "backbone", "quantization.weight_bits=4"].contains(option)) {
             options.extend(WEIGHTS);
         }
         if !options.contains(&"--device") {
