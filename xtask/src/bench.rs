@@ -274,10 +274,10 @@ fn command(what: &[&str], rows: &[Value]) -> String {
 
 /// The machine, and the versions of all that was measured.
 fn conditions(python: &Path, rows: &[Value], tch: bool) -> Result<String> {
-    let versions = "import torch, torchvision, onnxruntime, openvino, tract; \
+    let versions = "import torch, torchvision, onnxruntime, openvino, tract; from importlib.metadata import version; \
          print(f'PyTorch {torch.__version__}, torchvision {torchvision.__version__}, ONNX Runtime \
-         {onnxruntime.__version__}, OpenVINO {openvino.__version__.split(\"-\")[0]}, tract \
-         {tract.version()}')";
+         {onnxruntime.__version__}, OpenVINO {openvino.__version__.split(\"-\")[0]}, NNCF \
+         {version(\"nncf\")}, tract {tract.version()}')";
     let output = Command::new(python).args(["-c", versions]).output().context("asking for the peers' versions")?;
     ensure!(output.status.success(), "a peer is missing: {}", String::from_utf8_lossy(&output.stderr));
     let lock = fs::read_to_string(root().join("Cargo.lock")).context("reading Cargo.lock")?;
