@@ -40,7 +40,7 @@ impl Network {
     }
 }
 
-/// The network with the outputs of some layers divided by factors that the weights behind them are multiplied by.
+/// The network with the outputs of some layers divided by factors that the weights after them are multiplied by.
 fn divided(
     network: &Network,
     graph: &Graph,
