@@ -216,6 +216,17 @@ pub fn best() -> Option<DeviceName> {
     ["cuda", "wgpu", "tch", "flex", "ndarray"].into_iter().find_map(present).and_then(|name| name.parse().ok())
 }
 
+/// Where this process computes what is no device's: its CPU, or the best device of a build that has none for it.
+///
+/// Networks to be trained draw their weights here. So a seed gives the same ones on every device, also on one that is
+/// served to others, whose draws come from the same generator.
+pub fn host() -> Option<DeviceName> {
+    [DeviceName::Flex, DeviceName::NdArray, DeviceName::Tch]
+        .into_iter()
+        .find(|name| compiled().contains(&name.feature()))
+        .or_else(best)
+}
+
 /// What `convzoo devices` says of a device.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {

@@ -15,7 +15,6 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use burn::tensor::Device;
 use convzoo::device::{self, DeviceName};
 use convzoo::{Options, Variant, create, variant, variants};
 
@@ -26,7 +25,7 @@ use super::claim::{Kind, claim};
 use super::list::{is_pattern, matches};
 use super::names::MODELS;
 use super::output::{FormatArgs, bytes, print, progress, tell, told};
-use super::select::Switch;
+use super::select::{Switch, host};
 use super::summary::InputSize;
 
 /// Arguments of `bench`.
@@ -346,7 +345,7 @@ struct Needs {
 
 fn needs(model: &Variant, mode: Mode, batch: usize, input: [usize; 3]) -> Result<Needs> {
     let options = Options::default().with_channels(input[0]);
-    let summary = create(model.name, &options, &Device::default())?.summary(input)?;
+    let summary = create(model.name, &options, &host()?)?.summary(input)?;
     let bytes = match mode {
         Mode::Infer => summary.inference_bytes(batch),
         Mode::Train => summary.training_bytes(batch),

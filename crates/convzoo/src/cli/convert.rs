@@ -3,13 +3,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
 use convzoo::weights::{self, Precision};
 use convzoo::{Classifier, check_classes, create};
 
 use super::claim::{Kind, claim};
 use super::output::print;
-use super::select::{NetworkArgs, load, make_threads, model_of};
+use super::select::{NetworkArgs, host, load, make_threads, model_of};
 use super::summary::InputSize;
 
 /// Arguments of `convert`.
@@ -78,7 +77,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     }
     claim("OUT", output, Kind::Weights)?;
     make_threads()?;
-    let (options, device) = (args.network.options(), Device::default());
+    let (options, device) = (args.network.options(), host()?);
     let mut network = match input.to_str() {
         Some("random") if !Path::new(input).exists() => {
             device.seed(0);

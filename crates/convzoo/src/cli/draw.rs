@@ -3,7 +3,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
-use burn::tensor::Device;
 use convzoo::draw::{describe, drawing, histograms};
 use convzoo::report::{write_dot, write_json, write_svg};
 use convzoo::{Network, create, variant};
@@ -12,7 +11,7 @@ use serde::Serialize;
 use super::claim::{Kind, claim};
 use super::names::MODELS;
 use super::output::{print, print_json};
-use super::select::{NetworkArgs, load, model_of};
+use super::select::{NetworkArgs, host, load, model_of};
 use super::summary::InputSize;
 
 /// Arguments of `draw`.
@@ -100,7 +99,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 
 impl Args {
     fn network(&self, model: &str) -> Result<Network> {
-        let (mut options, device) = (self.network.options(), Device::default());
+        let (mut options, device) = (self.network.options(), host()?);
         match &self.weights {
             Some(weights) => load(model, weights, self.offline, &options, &device),
             None => {

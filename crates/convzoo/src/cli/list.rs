@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::names::FAMILIES;
 use super::output::{FormatArgs, by, cell, fitted, print, short, thousands};
+use super::select::host;
 
 /// Arguments of `list`.
 #[derive(clap::Args)]
@@ -158,7 +159,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         families.dedup();
         bail!("there is no family '{family}'; there are {}", families.join(", "));
     }
-    let device = Device::default();
+    let device = host()?;
     let mut rows = Vec::new();
     for variant in variants() {
         let named = args.pattern.as_ref().is_none_or(|pattern| matches(pattern, variant.name));

@@ -2,13 +2,12 @@ use std::process::ExitCode;
 use std::str::FromStr;
 
 use anyhow::Result;
-use burn::tensor::Device;
 use convzoo::{MOST_CHANNELS, Summary, create, variant};
 use serde::Serialize;
 
 use super::names::MODELS;
 use super::output::{bytes, fitted, print, print_json, short, thousands};
-use super::select::NetworkArgs;
+use super::select::{NetworkArgs, host};
 
 /// Arguments of `summary`.
 #[derive(clap::Args)]
@@ -89,7 +88,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     let mut options = args.network.options();
     options.classes = args.classes;
     options.channels = Some(input[0]);
-    let network = create(known.name, &options, &Device::default())?;
+    let network = create(known.name, &options, &host()?)?;
     let summary = network.summary(input)?;
     let batch = args.batch as usize;
     let (inference_bytes, training_bytes) = (summary.inference_bytes(batch), summary.training_bytes(batch));

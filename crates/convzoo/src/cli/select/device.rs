@@ -29,8 +29,17 @@ impl DeviceArgs {
     }
 }
 
+/// Opens the device for what runs on none in particular: counting, converting, drawing weights.
+pub fn host() -> Result<Device> {
+    Ok(device::host().ok_or_else(none)?.open()?)
+}
+
 fn best() -> Result<DeviceName> {
-    device::best().ok_or_else(|| anyhow!("this build has no device that is present"))
+    device::best().ok_or_else(none)
+}
+
+fn none() -> anyhow::Error {
+    anyhow!("this build has no device that is present")
 }
 
 /// `--device`, for one or several.

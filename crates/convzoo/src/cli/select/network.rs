@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use burn::module::Module;
 use burn::tensor::Device;
 use convzoo::blocks::Activation;
 use convzoo::data::Source;
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::names::MODELS;
 use super::super::output::tell;
-use super::DeviceArgs;
+use super::{DeviceArgs, host};
 
 /// Where help lists what not every network has.
 const NETWORK: &str = "Network options";
@@ -163,8 +164,9 @@ impl TrainedArgs {
         let options = self.options.options();
         let network = match (self.weights.as_deref(), model) {
             (Some(weights), _) if weights == "random" && !Path::new("random").exists() => {
-                device.seed(0);
-                create(model.unwrap_or(DIGITS), &options, &device)?
+                let host = host()?;
+                host.seed(0);
+                create(model.unwrap_or(DIGITS), &options, &host)?.to_device(&device)
             }
             (Some(weights), _) => load(model_of(model, weights)?, weights, self.offline, &options, &device)?,
             (None, None | Some(DIGITS)) => {

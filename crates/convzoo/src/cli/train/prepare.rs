@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::super::bench::batch_size::{Tried, fastest};
 use super::super::bench::machine::available_bytes;
 use super::super::output::{bytes, count, tell};
-use super::super::select::{DataArgs, NetworkArgs, load, model_of, preprocess};
+use super::super::select::{DataArgs, NetworkArgs, host, load, model_of, preprocess};
 use super::Args;
 use super::overrides::BatchSize;
 
@@ -69,7 +69,7 @@ pub fn fresh(args: &Args) -> Result<Prepared> {
     let data = setup.data()?;
     let pretrained = match &args.weights {
         Some(weights) => {
-            let (offline, device) = (setup.source.offline, devices.first.clone().autodiff());
+            let (offline, device) = (setup.source.offline, host()?.autodiff());
             Some(load(model, weights, offline, &setup.network.options(), &device)?)
         }
         None => None,
@@ -264,8 +264,9 @@ fn prepare(
     pretrained: Option<Network>,
     How { recipe, name, seed }: How,
 ) -> Result<Prepared> {
-    devices.first.seed(seed);
-    let network = network(setup, pretrained, &data, &devices.first)?;
+    let host = host()?;
+    host.seed(seed);
+    let network = network(setup, pretrained, &data, &host)?;
     check_memory(&network, &recipe, data.train.len(), devices.in_memory())?;
     let opening = format!(
         "{} on {}: {} to train on, {}{} to test on, {}, recipe {}, device {}",
