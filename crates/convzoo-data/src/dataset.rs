@@ -147,6 +147,11 @@ impl Dataset for InMemory {
     }
 }
 
+/// The places of at most `most` of `len` samples, evenly spaced.
+pub fn evenly_spaced(len: usize, most: usize) -> impl Iterator<Item = usize> {
+    (0..len).step_by(len.div_ceil(most.max(1)).max(1))
+}
+
 /// A part of another data set: its samples at some indices, in their order.
 #[derive(Clone)]
 pub struct Subset {

@@ -33,7 +33,7 @@ mod source;
 mod split;
 
 pub use augment::{Augment, ColorJitter, RandAugment};
-pub use dataset::{Cached, Dataset, ForTraining, InMemory, Relabelled, Sample, Splits, Subset};
+pub use dataset::{Cached, Dataset, ForTraining, InMemory, Relabelled, Sample, Splits, Subset, evenly_spaced};
 pub use decode::{
     EXTENSIONS, Orientation, decode, decode_for_training, decode_oriented, load_image, load_image_oriented,
 };

@@ -278,6 +278,32 @@ fn one_network_runs_on_images_of_any_size_and_number() {
 }
 
 #[test]
+fn a_batch_whose_activations_leave_the_cache_is_computed_in_passes() {
+    let shape = ConvShape::square(3, 16, 1);
+    let mut graph = Graph::new(3);
+    let images = graph.input();
+    let conv = graph.conv(images, shape, random(shape.weights(), 1), None).unwrap();
+    let maps = graph.activation(conv, Activation::Relu);
+    let pooled = graph.pool(maps, PoolShape::adaptive_average([1; 2]));
+    let network = graph.finish(pooled).unwrap();
+
+    // Their feature maps take 8 × 3.2 MiB.
+    let (batch, image) = ([8, 3, 224, 224], 3 * 224 * 224);
+    let values = random(8 * image, 2);
+    let together = network.run(batch, &values).unwrap();
+    assert_eq!(together.shape, [8, 16, 1, 1]);
+    let alone = values.chunks(image).flat_map(|image| network.run([1, 3, 224, 224], image).unwrap().values);
+    let alone: Vec<(f64, f64)> = alone.map(|value| (value.into(), 1.0)).collect();
+    assert_close(&together.values, &alone, 1e-6, "a batch and its images one by one");
+
+    let memory = |images| network.plan([images, 3, 224, 224]).unwrap().memory();
+    assert!(memory(8) <= 4 * memory(1), "{} bytes for eight images, {} for one", memory(8), memory(1));
+    let steps = network.plan(batch).unwrap().profile(&values, 2).unwrap().steps;
+    let conv = steps.iter().find(|step| step.macs > 0).unwrap();
+    assert_eq!((conv.output, conv.macs), ([8, 16, 224, 224], 8 * 16 * image), "figures are those of all images");
+}
+
+#[test]
 fn images_that_do_not_fit_are_an_error() {
     let (mut builder, x) = Builder::new([1, 3, 8, 8], Precision::F32);
     let x = builder.conv(&x, 16, 3, 1, true);

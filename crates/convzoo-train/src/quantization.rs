@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, ModuleDisplay};
 use burn::tensor::{Tensor, TensorData};
-use convzoo_data::Preprocess;
+use convzoo_data::{Preprocess, evenly_spaced};
 use convzoo_models::quantize::{self, BITS, ByteScale, QuantizeOptions, Simulation};
 use convzoo_models::{Classifier, weights};
 use serde::{Deserialize, Serialize};
@@ -88,7 +88,7 @@ impl Job {
             let input = preprocess.apply(&data.get(place)?.image);
             Ok(Tensor::from_data(TensorData::new(input, [1, channels, height, width]), &self.device))
         };
-        (0..data.len()).step_by(data.len().div_ceil(most).max(1)).map(image).collect()
+        evenly_spaced(data.len(), most).map(image).collect()
     }
 }
 

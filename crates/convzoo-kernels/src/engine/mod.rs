@@ -32,6 +32,7 @@ mod layouts;
 mod memory;
 mod network;
 mod node;
+mod passes;
 mod plan;
 mod profile;
 mod quantize;

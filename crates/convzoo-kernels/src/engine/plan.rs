@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::layouts::{Homes, are_aligned, shapes, takes_planes};
 use super::memory::{Need, assign};
 use super::node::{Node, Op};
+use super::passes::passes;
 use super::profile::{Chosen, Profile, ProfiledStep};
 use super::quantize::byte_sum;
 use super::weights::PackedConvs;
@@ -40,6 +41,8 @@ pub struct Output {
 /// A network for images of one shape: which kernels run, in which layouts, and where each tensor lies.
 pub struct ExecutionPlan {
     input: [usize; 4],
+    /// How often the steps run, each time on as many of the images.
+    passes: usize,
     steps: Vec<Step>,
     /// Where the steps' tensors start, in bytes: the inputs and the output of one after those of another. `None` is the images.
     places: Vec<Option<usize>>,
@@ -237,9 +240,14 @@ impl<'a> Planner<'a> {
 
 impl ExecutionPlan {
     pub(super) fn new(nodes: &[Node], convs: &PackedConvs, input: [usize; 4]) -> Result<Self, KernelError> {
-        let planner = Planner::plan(nodes, convs, input)?;
+        let [batch, channels, height, width] = input;
+        let passes = passes(nodes, &shapes(nodes, input)?, convs.numbers());
+        let planner = Planner::plan(nodes, convs, [batch / passes, channels, height, width])?;
         let output = planner.place(nodes.len() - 1);
-        Ok(Self::allocate(planner.steps, input, &planner.layouts, output, false).0)
+        let (mut plan, _) = Self::allocate(planner.steps, input, &planner.layouts, output, false);
+        plan.passes = passes;
+        plan.steps.iter_mut().for_each(|step| step.about.repeat(passes));
+        Ok(plan)
     }
 
     /// A plan that keeps the values of all nodes, for [`observe`](Self::observe).
@@ -296,7 +304,7 @@ impl ExecutionPlan {
         let steps = steps.collect();
         let (layout, output) = (layouts[layouts.len() - 1], start(&output));
         let memory = Mutex::new(Buffer::zeros(len / size_of::<f32>()));
-        (Self { input, steps, places, layout, output, memory, kept: Vec::new() }, starts)
+        (Self { input, passes: 1, steps, places, layout, output, memory, kept: Vec::new() }, starts)
     }
 
     /// Runs the network, and shows the value of each node, `[batch, channels, height, width]`, by its place among them: of
@@ -333,22 +341,23 @@ impl ExecutionPlan {
     }
 
     /// [`run`](Self::run)s the network some times, once at least, and takes the time of each step: from the end of the
-    /// one before it to its own, with the call for the other threads in the first.
+    /// one before it to its own, with the call for the other threads in the first, and what follows a pass in the next.
     ///
     /// # Errors
     /// The images do not have the shape.
-    pub fn profile(&self, images: &[f32], passes: usize) -> Result<Profile, KernelError> {
-        let mut times = vec![Vec::new(); self.steps.len() + 1];
-        for _ in 0..passes.max(1) {
+    pub fn profile(&self, images: &[f32], runs: usize) -> Result<Profile, KernelError> {
+        let mut times: Vec<Vec<Duration>> = vec![Vec::new(); self.steps.len() + 1];
+        for run in 0..runs.max(1) {
             let mut last = Instant::now();
             let mut passed = || {
                 let now = Instant::now();
                 now - std::mem::replace(&mut last, now)
             };
-            self.execute(images, |step| times[step].push(passed()))?;
-            times[self.steps.len()].push(passed());
+            times.iter_mut().for_each(|times| times.push(Duration::ZERO));
+            self.execute(images, |step| times[step][run] += passed())?;
+            times[self.steps.len()][run] += passed();
         }
-        times.iter_mut().for_each(|times: &mut Vec<Duration>| times.sort_unstable());
+        times.iter_mut().for_each(|times| times.sort_unstable());
         let median = |times: &[Duration]| times[times.len() / 2];
         let steps = self.steps.iter().zip(&times).map(|(step, times)| {
             let (time, fastest) = (median(times), times[0]);
@@ -358,29 +367,37 @@ impl ExecutionPlan {
     }
 
     /// One run; `ended` is called as each step ends.
-    fn execute(&self, images: &[f32], ended: impl FnMut(usize)) -> Result<Output, KernelError> {
+    fn execute(&self, images: &[f32], mut ended: impl FnMut(usize)) -> Result<Output, KernelError> {
         check_length("a batch of images", self.input.iter().product(), images)?;
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let base = memory.as_mut_ptr().cast::<u8>();
-        let pointer = |place: &Option<usize>| match place {
+        let pointer = |images: &[f32], place: &Option<usize>| match place {
             // SAFETY: places lie within the memory.
-            Some(at) => unsafe { base.add(*at) },
-            None => images.as_ptr().cast_mut().cast(),
+            Some(at) => unsafe { base.add(*at).cast_const() },
+            None => images.as_ptr().cast(),
         };
-        let pointers: Vec<*const u8> = self.places.iter().map(|place| pointer(place).cast_const()).collect();
+        let of_pass = |images| self.places.iter().map(move |place| pointer(images, place));
+        let pointers: Vec<*const u8> = images.chunks(images.len() / self.passes).flat_map(of_pass).collect();
         let shared = Shared(pointers.as_slice());
-        let tasks = |step: usize| self.steps[step].operation.tasks();
-        let work = |step: usize, task| {
-            let Step { operation, places, .. } = &self.steps[step];
-            let [inputs @ .., output] = &shared.get()[places.clone()] else { return };
+        let (steps, mut values) = (self.steps.len(), Vec::new());
+        let tasks = |stage: usize| self.steps[stage % steps].operation.tasks();
+        let work = |stage: usize, task| {
+            let Step { operation, places, .. } = &self.steps[stage % steps];
+            let pointers = &shared.get()[stage / steps * self.places.len()..];
+            let [inputs @ .., output] = &pointers[places.clone()] else { return };
             // SAFETY: the pointers are to tensors of the operation's layouts; what a step writes overlaps nothing that
             // is needed at the same time, and images are only read.
             unsafe { operation.run(task, inputs, output.cast_mut()) }
         };
-        parallel::stages(self.steps.len(), tasks, work, ended);
-        // SAFETY: the output lies within the memory.
-        let values = unsafe { unpack_all(base.add(self.output), &self.layout) };
-        Ok(Output { shape: self.layout.shape(), values })
+        parallel::stages(self.passes * steps, tasks, work, |stage| {
+            ended(stage % steps);
+            if (stage + 1) % steps == 0 {
+                // SAFETY: the output lies within the memory, and the next pass has not begun.
+                values.extend(unsafe { unpack_all(base.add(self.output), &self.layout) });
+            }
+        });
+        let [images, channels, height, width] = self.layout.shape();
+        Ok(Output { shape: [self.passes * images, channels, height, width], values })
     }
 
     /// Bytes of memory that the tensors take between the images and the output.

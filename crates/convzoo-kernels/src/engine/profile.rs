@@ -36,7 +36,7 @@ pub struct ProfiledStep {
     /// Multiplications that are actually done: fewer by Winograd's method, more where channels do not fill a
     /// vector or a vector spans several groups.
     pub multiplications: usize,
-    /// Bytes of packed weights, which it reads.
+    /// Bytes of packed weights that it reads, once in each pass over the images.
     pub weight_bytes: usize,
     /// Bytes of activations that it reads and writes at least.
     pub value_bytes: usize,
@@ -183,6 +183,14 @@ impl ProfiledStep {
             }
         }
         step
+    }
+
+    /// Says of a step in one pass what it does in so many.
+    pub(super) fn repeat(&mut self, passes: usize) {
+        let Self { output: [images, ..], macs, multiplications, weight_bytes, value_bytes, .. } = self;
+        for figure in [images, macs, multiplications, weight_bytes, value_bytes] {
+            *figure *= passes;
+        }
     }
 
     fn convolve(&mut self, node: &ConvNode, input: &Layout, Chosen { conv, algorithm }: &Chosen) {

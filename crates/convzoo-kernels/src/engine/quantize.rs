@@ -237,6 +237,11 @@ impl<'a> Quantizer<'a> {
         self.made.len() - 1
     }
 
+    /// Adds the conversion of a node's value, which no node of the network in floats is.
+    fn convert(&mut self, from: usize, op: Op, bytes: Option<ByteScale>) -> usize {
+        self.push(Node { op, inputs: vec![from], layers: Vec::new(), number: None, bytes }, None)
+    }
+
     /// The node with a value in floats.
     fn float(&mut self, i: usize) -> usize {
         if let Some(made) = self.floats[i] {
@@ -244,8 +249,7 @@ impl<'a> Quantizer<'a> {
         }
         // Whatever was added is in one form at least.
         let from = self.bytes[i].unwrap_or(0);
-        let node = Node { op: Op::ToFloats, inputs: vec![from], layers: Vec::new(), number: None, bytes: None };
-        let made = self.push(node, None);
+        let made = self.convert(from, Op::ToFloats, None);
         self.floats[i] = Some(made);
         made
     }
@@ -256,9 +260,7 @@ impl<'a> Quantizer<'a> {
             return Some(made);
         }
         let (scale, from) = (self.scale(i)?, self.floats[i]?);
-        let op = Op::ToBytes { planes: self.planes && i == 0 };
-        let made =
-            self.push(Node { op, inputs: vec![from], layers: Vec::new(), number: None, bytes: Some(scale) }, None);
+        let made = self.convert(from, Op::ToBytes { planes: self.planes && i == 0 }, Some(scale));
         self.bytes[i] = Some(made);
         Some(made)
     }
@@ -270,7 +272,7 @@ impl<'a> Quantizer<'a> {
             return Some(made);
         }
         let op = Op::Elementwise { affine: None, activation: Activation::Identity };
-        Some(self.push(Node { op, inputs: vec![made], layers: Vec::new(), number: None, bytes: Some(scale) }, None))
+        Some(self.convert(made, op, Some(scale)))
     }
 
     /// Adds a node in the form that it computes in.

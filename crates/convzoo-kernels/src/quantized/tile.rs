@@ -9,7 +9,7 @@ use crate::simd::dot::{Dot, DotKernel};
 /// What a tile works on: some neighboring pixels of one row, one or two blocks of output channels.
 ///
 /// Lengths and steps in the input, the sum and the weights are in bytes, in the output in its numbers.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct TileArgs {
     /// The first tap of the first pixel in the first input block.
     pub input: *const u8,
@@ -72,9 +72,9 @@ impl Pixels {
 }
 
 /// A tile of `PIXELS` by `BLOCKS`. `STEP`: the pixel step where it is known while compiling, else 0.
-struct Tile<const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(TileArgs);
+struct Tile<'a, const PIXELS: usize, const BLOCKS: usize, const STEP: usize>(&'a TileArgs);
 
-impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> DotKernel for Tile<PIXELS, BLOCKS, STEP> {
+impl<const PIXELS: usize, const BLOCKS: usize, const STEP: usize> DotKernel for Tile<'_, PIXELS, BLOCKS, STEP> {
     type Output = ();
 
     #[inline(always)]
@@ -192,7 +192,7 @@ unsafe fn with_step<D: Dot, const BLOCKS: usize, const STEP: usize>(pixels: usiz
             match pixels {
                 // Tiles larger than the registers are never asked for, and so not compiled.
                 // SAFETY: as above.
-                $($pixels if $pixels <= D::PIXELS => unsafe { D::enter(Tile::<$pixels, BLOCKS, STEP>(*args)) },)*
+                $($pixels if $pixels <= D::PIXELS => unsafe { D::enter(Tile::<$pixels, BLOCKS, STEP>(args)) },)*
                 _ => unreachable!("tiles of 1 to {} pixels", D::PIXELS),
             }
         };

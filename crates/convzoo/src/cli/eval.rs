@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor};
-use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped, shown};
+use convzoo::data::{Dataset, Part, Relabelled, Selection, escaped, evenly_spaced, shown};
 use convzoo::report::{Chart, write_png};
 use convzoo::train::{ClassFigures, Ensemble, Evaluation, Member, Views, evaluate_ensemble};
 use convzoo::{Classifier, Inference, Network};
@@ -16,8 +16,7 @@ use super::ensemble;
 use super::names::{DATA, MODELS};
 use super::output::{FormatArgs, print, progress, table, tell};
 use super::select::{
-    CALIBRATED, DataArgs, DeviceArgs, NetworkArgs, PrecisionArgs, batches, load, model_of, preprocess, some_of,
-    with_labels,
+    CALIBRATED, DataArgs, DeviceArgs, NetworkArgs, PrecisionArgs, batches, load, model_of, preprocess, with_labels,
 };
 
 /// Arguments of `eval`.
@@ -255,8 +254,8 @@ impl Args {
     fn calibration(&self, network: &Network) -> Result<Vec<Tensor<4>>> {
         let data = self.source.select(&self.data, self.split.part())?.data;
         let preprocess = preprocess(network, &network.preprocessing(), &*data)?;
-        let places: Vec<usize> = (0..data.len()).collect();
-        let inputs = some_of(&places, CALIBRATED).map(|place| Ok(preprocess.apply(&data.get(*place)?.image)));
+        let places = evenly_spaced(data.len(), CALIBRATED);
+        let inputs = places.map(|place| Ok(preprocess.apply(&data.get(place)?.image)));
         Ok(batches(network, inputs.collect::<Result<Vec<_>>>()?))
     }
 

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use burn::tensor::Tensor;
+use convzoo::data::evenly_spaced;
 use convzoo::quantize::{Calibration, LayerReport, QuantizeOptions};
 use convzoo::{Classifier, Network, prepare, weights};
 use serde::Serialize;
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::claim::{Kind, claim};
 use super::images::{OrientationArgs, expand};
 use super::output::{count, print, print_json, progress, table, tell, thousands};
-use super::select::{DataArgs, DeviceArgs, WeightsArgs, batches, preprocess, some_of};
+use super::select::{DataArgs, DeviceArgs, WeightsArgs, batches, preprocess};
 
 /// Arguments of `quantize`.
 #[derive(clap::Args)]
@@ -175,18 +176,17 @@ fn images(args: &Args, network: &Network) -> Result<Vec<Tensor<4>>> {
     if let Some(name) = args.calibrate.to_str().filter(|name| convzoo::data::names().contains(name) && !path.is_dir()) {
         let data = args.source.open(name)?.train;
         let preprocess = preprocess(network, &network.preprocessing(), &*data)?;
-        let places: Vec<usize> = (0..data.len()).collect();
-        let bar = progress(places.len().min(most), "images");
-        for place in some_of(&places, most) {
-            inputs.push(preprocess.apply(&data.get(*place)?.image));
+        let bar = progress(data.len().min(most), "images");
+        for place in evenly_spaced(data.len(), most) {
+            inputs.push(preprocess.apply(&data.get(place)?.image));
             bar.inc(1);
         }
         bar.finish_and_clear();
     } else {
         let sources = expand(std::slice::from_ref(&args.calibrate), OrientationArgs::default())?;
         let bar = progress(sources.len().min(most), "images");
-        for source in some_of(&sources, most) {
-            inputs.push(prepare(network, &source.read()?));
+        for place in evenly_spaced(sources.len(), most) {
+            inputs.push(prepare(network, &sources[place].read()?));
             bar.inc(1);
         }
         bar.finish_and_clear();

@@ -8,4 +8,4 @@ mod precision;
 pub use data::{DataArgs, preprocess};
 pub use device::{DeviceArgs, DevicesArgs, Switch, host, make_threads};
 pub use network::{NetworkArgs, TrainedArgs, WeightsArgs, load, model_of, split_model, with_labels};
-pub use precision::{CALIBRATED, PrecisionArgs, batches, first_inputs, on_kernels, some_of};
+pub use precision::{CALIBRATED, PrecisionArgs, batches, first_inputs, on_kernels};

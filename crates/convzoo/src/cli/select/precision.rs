@@ -108,8 +108,3 @@ pub fn first_inputs(network: &Network, sources: &[Source]) -> Result<Vec<Tensor<
     let read = sources.iter().filter_map(|source| Some(prepare(network, &source.read().ok()?)));
     Ok(batches(network, read.take(CALIBRATED)))
 }
-
-/// Evenly many of all, at most so many.
-pub fn some_of<T>(all: &[T], most: usize) -> impl Iterator<Item = &T> {
-    all.iter().step_by(all.len().div_ceil(most.max(1)).max(1))
-}
