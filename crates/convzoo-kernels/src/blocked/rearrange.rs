@@ -7,7 +7,7 @@ use super::layout::pack;
 use super::rows::{ByRows, Place, Row, RowKernel};
 use crate::number::{Number, Numbers};
 use crate::parallel::piece;
-use crate::simd::Simd;
+use crate::simd::{MAX_LANES, Simd};
 use crate::{Isa, KernelError, Layout, Operation};
 
 /// Copies images `[batch, channels, height, width]` into a layout.
@@ -123,10 +123,14 @@ impl RowKernel for Gather {
             if channels < S::LANES {
                 output.write_bytes(0, width * S::LANES);
             }
-            for (lane, (input, channel)) in sources.iter().enumerate() {
+            // Pixel by pixel, so that each line of the cache is written at once.
+            let mut from = [inputs[first]; MAX_LANES];
+            for (from, (input, channel)) in from.iter_mut().zip(sources) {
                 let layout = &layouts.inputs[*input];
-                let from = inputs[*input].add(layout.at(image, channel / S::LANES, row) + channel % S::LANES);
-                for x in 0..width {
+                *from = inputs[*input].add(layout.at(image, channel / S::LANES, row) + channel % S::LANES);
+            }
+            for x in 0..width {
+                for (lane, from) in from[..channels].iter().enumerate() {
                     *output.add(x * S::LANES + lane) = O::of((*from.add(x * S::LANES)).value());
                 }
             }
