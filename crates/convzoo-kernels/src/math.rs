@@ -170,7 +170,7 @@ pub(crate) mod vector {
     #[inline(always)]
     unsafe fn exp<S: Simd>(x: S::Vector, scale: f32) -> S::Vector {
         const ROUND: f32 = 12_582_912.0;
-        const TERMS: [f32; 5] = [0.009_671_513, 0.055_507_34, 0.240_222_42, 0.693_147, 1.0];
+        const TERMS: [f32; 5] = [0.009_671_513, 0.055_507_34, 0.240_222_42, std::f32::consts::LN_2, 1.0];
         // SAFETY: the processor has the instructions, the caller's promise; so below.
         unsafe {
             let scale = S::splat(scale * std::f32::consts::LOG2_E);

@@ -25,7 +25,7 @@ pub(super) fn passes(nodes: &[Node], shapes: &[[usize; 4]], numbers: Numbers) ->
         passes * weights + beyond.sum::<usize>()
     };
     let batch = shapes.first().map_or(1, |[batch, ..]| *batch);
-    (1..=batch).filter(|passes| batch % passes == 0).min_by_key(|passes| moved(*passes)).unwrap_or(1)
+    (1..=batch).filter(|passes| batch.is_multiple_of(*passes)).min_by_key(|passes| moved(*passes)).unwrap_or(1)
 }
 
 /// Bytes of an operation's weights.
