@@ -170,13 +170,13 @@ pub(crate) mod vector {
     #[inline(always)]
     unsafe fn exp<S: Simd>(x: S::Vector, scale: f32) -> S::Vector {
         const ROUND: f32 = 12_582_912.0;
-        const TERMS: [f32; 5] = [0.009_671_513, 0.055_507_34, 0.240_222_42, std::f32::consts::LN_2, 1.0];
+        const TERMS: [f32; 5] = [0.009_669_691, 0.055_505_585, 0.240_222_83, std::f32::consts::LN_2, 1.0];
         // SAFETY: the processor has the instructions, the caller's promise; so below.
         unsafe {
             let scale = S::splat(scale * std::f32::consts::LOG2_E);
             let n = S::sub(S::mul_add(x, scale, S::splat(ROUND)), S::splat(ROUND));
             let f = S::mul_add(x, scale, S::sub(S::splat(0.0), n));
-            let mut sum = S::splat(0.001_326_471_6);
+            let mut sum = S::splat(0.001_330_060_7);
             for term in TERMS {
                 sum = S::mul_add(sum, f, S::splat(term));
             }
