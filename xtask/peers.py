@@ -66,7 +66,10 @@ def torch_pass(job, device, compiled, tf32):
     types = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
     if job["precision"] not in types:
         raise ValueError(f"PyTorch has no {job['precision']}")
-    kind = {"device": device, "dtype": types[job["precision"]]}
+    precision = types[job["precision"]]
+    # Training is in mixed precision, whose parameters are in 32 bits.
+    mixed = job["mode"] == "train" and precision != torch.float32
+    kind = {"device": device, "dtype": torch.float32 if mixed else precision}
     network = module(job).to(**kind)
     images = torch.randn(job["batch"], *job["input"]).to(**kind)
     if job["mode"] == "infer":
@@ -83,16 +86,19 @@ def torch_pass(job, device, compiled, tf32):
     targets = (torch.arange(job["batch"]) % job["classes"]).to(device)
     optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM)
     cross_entropy = torch.nn.functional.cross_entropy
+    scaler = torch.amp.GradScaler(device, enabled=precision == torch.float16)
 
     def step():
         optimizer.zero_grad()
-        output = run(images)
-        logits, *auxiliary = (output,) if torch.is_tensor(output) else output
-        loss = cross_entropy(logits, targets)
-        for other in auxiliary:
-            loss = loss + AUXILIARY_WEIGHT * cross_entropy(other, targets)
-        loss.backward()
-        optimizer.step()
+        with torch.autocast(device, dtype=precision if mixed else None, enabled=mixed):
+            output = run(images)
+            logits, *auxiliary = (output,) if torch.is_tensor(output) else output
+            loss = cross_entropy(logits, targets)
+            for other in auxiliary:
+                loss = loss + AUXILIARY_WEIGHT * cross_entropy(other, targets)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         loss = loss.item()
         if device == "cuda":
             torch.cuda.synchronize()

@@ -57,8 +57,9 @@ impl ConvNextBlockConfig {
 impl ConvNextBlock {
     /// Keeps the shape, `[batch, channels, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let x = self.expand.forward(self.depthwise.forward(input.clone())).activation(Activation::Gelu);
+        let [input, start] = input.fork();
+        let x = self.expand.forward(self.depthwise.forward(input)).activation(Activation::Gelu);
         let branch = self.layer_scale.forward(self.project.forward(x));
-        self.drop_path.forward(branch) + input
+        self.drop_path.forward(branch).add_shortcut(start)
     }
 }

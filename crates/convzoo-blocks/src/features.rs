@@ -103,6 +103,16 @@ pub trait FeatureMap: Features<4> {
         block.compose(self)
     }
 
+    /// The same for two readers.
+    fn fork(self) -> [Self; 2] {
+        [self.clone(), self]
+    }
+
+    /// a + b of one shape.
+    fn add_shortcut(self, other: Self) -> Self {
+        self + other
+    }
+
     /// max(0, a + b).
     fn add_relu(self, other: Self) -> Self {
         (self + other).relu()
@@ -143,6 +153,14 @@ impl FeatureMap for Tensor<4> {
 
     fn composite(self, block: &impl Composite) -> Self {
         block.compute(self)
+    }
+
+    fn fork(self) -> [Self; 2] {
+        extension::fork(self)
+    }
+
+    fn add_shortcut(self, other: Self) -> Self {
+        extension::add(self, other)
     }
 
     fn add_relu(self, other: Self) -> Self {

@@ -43,7 +43,7 @@ impl FireConfig {
 impl Fire {
     /// `[batch, inputs, height, width]` to `[batch, 2 · expand, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let squeezed = self.squeeze.forward(input);
-        M::concat(vec![self.expand1x1.forward(squeezed.clone()), self.expand3x3.forward(squeezed)])
+        let [one, other] = self.squeeze.forward(input).fork();
+        M::concat(vec![self.expand1x1.forward(one), self.expand3x3.forward(other)])
     }
 }

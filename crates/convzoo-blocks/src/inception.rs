@@ -192,7 +192,15 @@ impl Branch {
 
 /// Runs all `paths` on `input` and concatenates their outputs.
 fn side_by_side<P, M: FeatureMap>(paths: &[P], input: M, forward: impl Fn(&P, M) -> M) -> M {
-    M::concat(paths.iter().map(|path| forward(path, input.clone())).collect())
+    let Some((last, paths)) = paths.split_last() else { return input };
+    let (mut rest, mut outputs) = (input, Vec::with_capacity(paths.len() + 1));
+    for path in paths {
+        let [input, others] = rest.fork();
+        outputs.push(forward(path, input));
+        rest = others;
+    }
+    outputs.push(forward(last, rest));
+    M::concat(outputs)
 }
 
 #[cfg(test)]

@@ -91,16 +91,17 @@ pub struct InvertedResidual {
 impl InvertedResidual {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        let [input, start] = input.fork();
         let x = match &self.expand {
-            Some(expand) => expand.forward(input.clone()),
-            None => input.clone(),
+            Some(expand) => expand.forward(input),
+            None => input,
         };
         let x = self.depthwise.forward(x);
         let x = match &self.se {
             Some(se) => se.forward(x),
             None => x,
         };
-        join(self.project.forward(x), &self.shortcut, input)
+        join(self.project.forward(x), &self.shortcut, start)
     }
 
     /// The place of a part, by its field's name, among those that the block has.
@@ -122,19 +123,20 @@ pub struct FusedMbConv {
 impl FusedMbConv {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let x = self.expand.forward(input.clone());
+        let [input, start] = input.fork();
+        let x = self.expand.forward(input);
         let x = match &self.project {
             Some(project) => project.forward(x),
             None => x,
         };
-        join(x, &self.shortcut, input)
+        join(x, &self.shortcut, start)
     }
 }
 
 /// The sum with the input, where there is a shortcut.
 fn join<M: FeatureMap>(branch: M, shortcut: &Option<DropPath>, input: M) -> M {
     match shortcut {
-        Some(drop_path) => drop_path.forward(branch) + input,
+        Some(drop_path) => drop_path.forward(branch).add_shortcut(input),
         None => branch,
     }
 }

@@ -57,9 +57,10 @@ impl RegNetBlockConfig {
 impl RegNetBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        let [input, start] = input.fork();
         let shortcut = match &self.proj {
-            Some(proj) => proj.forward(input.clone()),
-            None => input.clone(),
+            Some(proj) => proj.forward(start),
+            None => start,
         };
         let x = self.b.forward(self.a.forward(input));
         let x = match &self.se {

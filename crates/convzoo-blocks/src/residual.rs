@@ -285,9 +285,10 @@ pub struct BasicBlock {
 impl BasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let x = self.conv1.forward(input.clone()).dropout(&self.dropout);
+        let [input, start] = input.fork();
+        let x = self.conv1.forward(input).dropout(&self.dropout);
         let residual = self.drop_path.forward(self.conv2.forward(x));
-        residual.add_relu(follow(&self.shortcut, input))
+        residual.add_relu(follow(&self.shortcut, start))
     }
 }
 
@@ -321,9 +322,10 @@ pub struct Bottleneck {
 impl Bottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let x = self.conv2.forward(self.conv1.forward(input.clone()));
+        let [input, start] = input.fork();
+        let x = self.conv2.forward(self.conv1.forward(input));
         let residual = self.drop_path.forward(self.conv3.forward(x));
-        residual.add_relu(follow(&self.shortcut, input))
+        residual.add_relu(follow(&self.shortcut, start))
     }
 }
 
@@ -343,11 +345,16 @@ pub struct PreActBasicBlock {
 impl PreActBasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let activated = self.conv1.activate(input.clone());
-        let start = if self.shared_activation { activated.clone() } else { input };
+        let [activated, start] = match self.shared_activation {
+            true => self.conv1.activate(input).fork(),
+            false => {
+                let [input, start] = input.fork();
+                [self.conv1.activate(input), start]
+            }
+        };
         let shortcut = follow(&self.shortcut, start);
         let x = self.conv2.activate(self.conv1.convolve(activated)).dropout(&self.dropout);
-        shortcut + self.drop_path.forward(self.conv2.convolve(x))
+        shortcut.add_shortcut(self.drop_path.forward(self.conv2.convolve(x)))
     }
 }
 
@@ -365,11 +372,16 @@ pub struct PreActBottleneck {
 impl PreActBottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let activated = self.conv1.activate(input.clone());
-        let start = if self.shortcut.is_some() { activated.clone() } else { input };
+        let [activated, start] = match self.shortcut {
+            Some(_) => self.conv1.activate(input).fork(),
+            None => {
+                let [input, start] = input.fork();
+                [self.conv1.activate(input), start]
+            }
+        };
         let shortcut = follow(&self.shortcut, start);
         let x = self.conv2.forward(self.conv1.convolve(activated));
-        shortcut + self.drop_path.forward(self.conv3.forward(x))
+        shortcut.add_shortcut(self.drop_path.forward(self.conv3.forward(x)))
     }
 }
 

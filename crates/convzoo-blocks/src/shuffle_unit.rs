@@ -73,7 +73,10 @@ impl ShuffleUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
         let [first, second] = match &self.branch1 {
-            Some(branch) => [branch.conv.forward(branch.depthwise.forward(input.clone())), input],
+            Some(branch) => {
+                let [input, other] = input.fork();
+                [branch.conv.forward(branch.depthwise.forward(input)), other]
+            }
             None => [input.clone().channels(0, self.half), input.channels(self.half, self.half)],
         };
         let MainBranch { conv1, depthwise, conv2 } = &self.branch2;

@@ -50,7 +50,8 @@ impl SqueezeExcitationConfig {
 impl SqueezeExcitation {
     /// Keeps the shape, `[batch, channels, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        let means = self.avgpool.forward(input.clone());
+        let [input, pooled] = input.fork();
+        let means = self.avgpool.forward(pooled);
         input.gate(self.fc2.forward(self.fc1.forward(means)))
     }
 }

@@ -73,7 +73,7 @@ pub use blocked::layout::Layout;
 pub use blocked::operation::Operation;
 pub use error::KernelError;
 pub use memory::{Buffer, keep_freed_memory};
-pub use number::Numbers;
+pub use number::{Load, Number, Numbers};
 pub use precision::Precision;
 pub use simd::Isa;
 pub use values::Values;

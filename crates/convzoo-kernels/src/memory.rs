@@ -96,7 +96,7 @@ unsafe impl<T> Sync for Shared<T> {}
 ///
 /// # Safety
 /// The part is there, and nothing else uses it meanwhile.
-pub(crate) unsafe fn part_mut<'a>(to: &Shared<*mut f32>, start: usize, len: usize) -> &'a mut [f32] {
+pub(crate) unsafe fn part_mut<'a, N>(to: &Shared<*mut N>, start: usize, len: usize) -> &'a mut [N] {
     // SAFETY: the caller's promise.
     unsafe { std::slice::from_raw_parts_mut(to.get().add(start), len) }
 }
@@ -136,7 +136,7 @@ pub(crate) fn leave_packed(values: Vec<f32>) {
 ///
 /// # Safety
 /// `write` writes them all.
-pub(crate) unsafe fn filled(len: usize, write: impl FnOnce(*mut f32)) -> Vec<f32> {
+pub(crate) unsafe fn filled<N>(len: usize, write: impl FnOnce(*mut N)) -> Vec<N> {
     let mut values = Vec::with_capacity(len);
     advise_large_pages(&mut values);
     write(values.as_mut_ptr());
@@ -170,7 +170,7 @@ pub fn keep_freed_memory() {
 }
 
 /// Asks for large pages, so that a first write to the memory of a large tensor costs hundreds of times fewer page faults.
-fn advise_large_pages(values: &mut Vec<f32>) {
+fn advise_large_pages<N>(values: &mut Vec<N>) {
     #[cfg(target_os = "linux")]
     {
         /// A large page of the processors that have them.
@@ -181,7 +181,7 @@ fn advise_large_pages(values: &mut Vec<f32>) {
             fn madvise(start: *mut std::ffi::c_void, len: usize, advice: std::ffi::c_int) -> std::ffi::c_int;
         }
         let start = values.as_mut_ptr().addr().next_multiple_of(PAGE);
-        let end = (values.as_mut_ptr().addr() + 4 * values.capacity()) / PAGE * PAGE;
+        let end = (values.as_mut_ptr().addr() + size_of::<N>() * values.capacity()) / PAGE * PAGE;
         if start < end {
             // SAFETY: the pages lie within the vector's memory, and the advice changes none of it. Where the kernel does not
             // take it, all stays as it was.

@@ -1,10 +1,13 @@
 //! The numbers in which tensors and weights lie in memory. Kernels compute in `f32` whatever they are.
 #![allow(unsafe_code)]
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
 
-use crate::Isa;
+use crate::memory::{Shared, filled, part_mut};
 use crate::simd::{Kernel, Simd};
+use crate::{Isa, parallel};
 
 /// The numbers of a tensor in a [`Layout`](crate::Layout).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,7 +30,7 @@ impl Numbers {
 }
 
 /// A number that is read as a value of `f32`.
-pub(crate) trait Load: Copy + Send + Sync + 'static {
+pub trait Load: Copy + Send + Sync + 'static {
     /// Numbers in a cell of 32 bits, see [`Number`]; 1 of those that do not lie in cells.
     const PER_CELL: usize;
 
@@ -37,14 +40,15 @@ pub(crate) trait Load: Copy + Send + Sync + 'static {
     /// The processor has `S`'s instructions, and there are as many.
     unsafe fn load<S: Simd>(from: *const Self) -> S::Vector;
 
+    /// The value.
     fn value(self) -> f32;
 }
 
-/// A number that activations are kept in.
+/// A number that activations are kept in: `f32` or bfloat16.
 ///
 /// Register tiles read *cells* of 32 bits, which are one `f32` or two neighboring bfloat16 numbers: these are multiplied pair
 /// by pair, and both products added to the same sum.
-pub(crate) trait Number: Load {
+pub trait Number: Load {
     /// Which they are.
     const NUMBERS: Numbers;
 
@@ -71,6 +75,19 @@ pub(crate) trait Number: Load {
 
     /// The nearest to a value.
     fn of(value: f32) -> Self;
+
+    /// Writes cells: of `f32` a row's, up to a vector too many; of bfloat16 numbers those of two rows side by side, zeros in
+    /// place of a second row that is null.
+    ///
+    /// # Safety
+    /// The processor has `S`'s instructions, the rows have as many numbers, a row of `f32` a vector more, and there is room.
+    unsafe fn join<S: Simd>(to: *mut f32, rows: [*const Self; 2], length: usize);
+
+    /// The values, which are the numbers themselves where these are `f32`.
+    fn widened(isa: Isa, numbers: &[Self]) -> Cow<'_, [f32]>;
+
+    /// The nearest numbers to values.
+    fn rounded(isa: Isa, values: Vec<f32>) -> Vec<Self>;
 }
 
 impl Load for f32 {
@@ -136,6 +153,22 @@ impl Number for f32 {
     fn of(value: f32) -> Self {
         value
     }
+
+    #[inline(always)]
+    unsafe fn join<S: Simd>(to: *mut f32, [row, _]: [*const Self; 2], length: usize) {
+        for i in (0..length).step_by(S::LANES) {
+            // SAFETY: the caller's promise.
+            unsafe { S::store(to.add(i), S::load(row.add(i))) }
+        }
+    }
+
+    fn widened(_: Isa, numbers: &[Self]) -> Cow<'_, [f32]> {
+        numbers.into()
+    }
+
+    fn rounded(_: Isa, values: Vec<f32>) -> Vec<Self> {
+        values
+    }
 }
 
 impl Number for bf16 {
@@ -159,6 +192,69 @@ impl Number for bf16 {
 
     #[inline(always)]
     fn of(value: f32) -> Self {
-        Self::from_f32(value)
+        // Without a branch, so that loops become vectors: to the nearest, halves to the even one, NaN to a quiet one.
+        let bits = value.to_bits();
+        let nearest = bits.wrapping_add(0x7fff + (bits >> 16 & 1));
+        Self::from_bits((if value.is_nan() { bits | 0x0040_0000 } else { nearest } >> 16) as u16)
+    }
+
+    #[inline(always)]
+    unsafe fn join<S: Simd>(to: *mut f32, [row, next]: [*const Self; 2], length: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let to = std::slice::from_raw_parts_mut(to.cast::<u32>(), length);
+            let row = std::slice::from_raw_parts(row, length);
+            if next.is_null() {
+                to.iter_mut().zip(row).for_each(|(to, a)| *to = u32::from(a.to_bits()));
+                return;
+            }
+            let next = std::slice::from_raw_parts(next, length);
+            for ((to, a), b) in to.iter_mut().zip(row).zip(next) {
+                *to = u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16;
+            }
+        }
+    }
+
+    fn widened(isa: Isa, numbers: &[Self]) -> Cow<'_, [f32]> {
+        convert(isa, numbers).into()
+    }
+
+    fn rounded(isa: Isa, values: Vec<f32>) -> Vec<Self> {
+        convert(isa, &values)
+    }
+}
+
+/// Numbers as others, on all threads.
+fn convert<I: Number, O: Number>(isa: Isa, from: &[I]) -> Vec<O> {
+    /// Numbers of a task: a few pages.
+    const CHUNK: usize = 1 << 14;
+
+    struct Convert<'a, I, O>(&'a [I], &'a mut [O]);
+
+    impl<I: Number, O: Number> Kernel for Convert<'_, I, O> {
+        type Output = ();
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) {
+            let Self(from, to) = self;
+            let whole = from.len() - from.len() % S::LANES;
+            for at in (0..whole).step_by(S::LANES) {
+                // SAFETY: both have a whole vector there.
+                unsafe { O::store::<S>(to.as_mut_ptr().add(at), I::load::<S>(from.as_ptr().add(at))) }
+            }
+            to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = O::of(from.value()));
+        }
+    }
+
+    // SAFETY: every chunk is written by the task that has it; the instruction set comes from detection.
+    unsafe {
+        filled(from.len(), |to| {
+            let to = Shared(to);
+            parallel::for_each(from.len().div_ceil(CHUNK), |task| {
+                let range = task * CHUNK..from.len().min((task + 1) * CHUNK);
+                let to = part_mut(&to, range.start, range.len());
+                bf16::call(isa, Convert(&from[range], to));
+            });
+        })
     }
 }

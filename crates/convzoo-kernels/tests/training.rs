@@ -14,6 +14,7 @@ use convzoo_kernels::planar::{
 };
 use convzoo_kernels::pool::{PoolKind, PoolShape};
 use convzoo_kernels::winograd::WinogradTile;
+use half::bf16;
 use proptest::prelude::*;
 
 /// A convolution of small images.
@@ -480,6 +481,53 @@ fn activations_and_their_gradients_are_those_of_the_definition() {
                     assert!(error < 1e-6, "the gradient of {function:?} at {x} on {isa} is {found}, not {expected}");
                 }
             }
+        }
+    }
+}
+
+/// The values, each rounded to the nearest bfloat16 number.
+fn rounded(values: &[f32]) -> (Vec<bf16>, Vec<f32>) {
+    let numbers: Vec<bf16> = values.iter().map(|&value| bf16::from_f32(value)).collect();
+    let values = numbers.iter().map(|number| number.to_f32()).collect();
+    (numbers, values)
+}
+
+/// Fails unless all numbers are within a rounding of the sum of as many products, and their own.
+fn close_in_bf16(what: &str, found: &[bf16], expected: &[f64]) -> Result<(), TestCaseError> {
+    prop_assert_eq!(found.len(), expected.len(), "{}", what);
+    // What is multiplied may be rounded once more on the way: by Winograd's transforms, and weights.
+    let norm = (expected.iter().map(|value| value * value).sum::<f64>() / expected.len() as f64).sqrt();
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let error = (f64::from(found.to_f32()) - expected).abs();
+        prop_assert!(error <= expected.abs() / 200.0 + norm / 50.0, "{}: {} at {}, expected {}", what, found, i, expected);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.min(96), failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_convolution_of_bfloat16_numbers_and_its_gradients_are_their_definition(
+        case in prop_oneof![cases(), winograd_cases()],
+        seed in 1..u64::MAX,
+    ) {
+        let Case { shape, batch, input: [height, width] } = case;
+        let outputs = shape.channels[1];
+        let cells = shape.output(case.input).unwrap().iter().product::<usize>();
+        let (input, wide_input) = rounded(&noise(batch * shape.channels[0] * height * width, seed));
+        let (_, weight) = rounded(&noise(shape.weights(), seed ^ 1));
+        let (gradient, wide_gradient) = rounded(&noise(batch * outputs * cells, seed ^ 3));
+        let bias = noise(outputs, seed ^ 2);
+        let expected = reference(&case, &wide_input, &weight, &bias, &wide_gradient);
+        for isa in Isa::available() {
+            let pass = ConvPass::new(isa, shape, batch, case.input).unwrap();
+            let output = pass.forward(&input, &weight, ChannelAffine { shift: Some(&bias), ..ChannelAffine::default() });
+            close_in_bf16("output", &output, &expected.output)?;
+            close_in_bf16("input", &pass.backward_input(&gradient, &weight), &expected.input)?;
+            let of_weight: Vec<bf16> =
+                pass.backward_weight(&input, &gradient).into_iter().map(bf16::from_f32).collect();
+            close_in_bf16("weight", &of_weight, &expected.weight)?;
         }
     }
 }

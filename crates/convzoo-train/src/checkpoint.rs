@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::history::write_whole;
+use crate::precision::LossScale;
 use crate::quantization::Scales;
 use crate::schedule::Plateau;
 use crate::trainable::{Tally, TrainableClassifier};
@@ -37,16 +38,20 @@ pub(crate) struct Position {
     /// The scales of values in bytes, where the recipe trains with such.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scales: Option<Scales>,
+    /// What the loss is multiplied by, where the recipe's precision needs that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
     /// The epochs done.
     pub epochs: Vec<Epoch>,
 }
 
 impl Position {
-    /// The beginning of a run.
-    pub fn start() -> Self {
+    /// The beginning of a run of `recipe`.
+    pub fn start(recipe: &Recipe) -> Self {
         let (steps, batches, seconds, scales, epochs) = Default::default();
         let (tally, plateau) = Default::default();
-        Self { steps, epoch: 1, batches, seconds, tally, plateau, scales, epochs }
+        let loss_scale = LossScale::of(recipe.precision);
+        Self { steps, epoch: 1, batches, seconds, tally, plateau, scales, loss_scale, epochs }
     }
 }
 
@@ -66,7 +71,7 @@ impl<N: Module + ModuleDisplay> State<N> {
             optimizer: recipe.optimizer(&model),
             average: recipe.ema.map(|decay| Average::new(model.valid(), decay)),
             model,
-            position: Position::start(),
+            position: Position::start(recipe),
         }
     }
 

@@ -41,6 +41,14 @@ pub enum TrainError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A device that does not compute in the recipe's precision.
+    #[error("{device} does not compute in {precision}; train in another precision or on another device")]
+    Precision {
+        /// The recipe's precision.
+        precision: String,
+        /// The device.
+        device: String,
+    },
     /// A layer to freeze that the network does not have.
     #[error(
         "the network has no layer or block '{name}' to freeze; {}. 'backbone' is all before the head",

@@ -6,7 +6,7 @@ use burn::data::dataloader::split::split_dataloader;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator};
 use burn::data::dataset::DatasetError;
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Device;
+use burn::tensor::{Device, TensorReadError};
 use burn::train::{ClassificationOutput, InferenceStep, Interrupter, TrainOutput, TrainStep};
 use convzoo_models::{Classifier, weights};
 
@@ -14,6 +14,7 @@ use crate::checkpoint::{Checkpoints, State};
 use crate::dashboard::{Dashboard, Part};
 use crate::gradients::{Gradients, Rules};
 use crate::history::best;
+use crate::precision::LossScale;
 use crate::progress::{Event, Progress};
 use crate::run::Report;
 use crate::trainable::{Pending, Tally, TrainableClassifier};
@@ -162,6 +163,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     fn outputs(&mut self, batches: &mut [Batches]) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
         let State { model, position, .. } = &mut self.state;
         let seed = seeds::of_step(self.seed, position.epoch, position.batches);
+        let model = &mut model.clone().scaled(position.loss_scale.map_or(1.0, |scale| scale.factor));
         let next = batches.iter_mut().map(|batches| batches.next().transpose().map_err(unread));
         let mut next = next.collect::<Result<Vec<_>, _>>()?;
         if next.len() > 1 {
@@ -205,10 +207,12 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     /// One step of the optimizer.
     fn step(&mut self, rate: f64, gradients: &mut Gradients) -> Result<(), TrainError> {
         let State { model, optimizer, average, position } = &mut self.state;
-        let gradients = gradients.take(model, self.recipe.clip_norm);
-        let gradients = self.rules.apply(model, gradients).map_err(|error| TrainError::Stopped(error.to_string()))?;
-        *model = optimizer.step(self.plan.rates(rate), model.clone(), gradients);
+        let stopped = |error: TensorReadError| TrainError::Stopped(error.to_string());
         position.steps += 1;
+        let taken = LossScale::take(&mut position.loss_scale, gradients, model, self.recipe.clip_norm);
+        let Some(gradients) = taken.map_err(stopped)? else { return Ok(()) };
+        let gradients = self.rules.apply(model, gradients).map_err(stopped)?;
+        *model = optimizer.step(self.plan.rates(rate), model.clone(), gradients);
         if let Some(old) = average.take() {
             *average = Some(old.update(model, position.steps));
         }

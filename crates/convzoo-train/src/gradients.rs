@@ -80,6 +80,16 @@ impl Gradients {
         self.batches
     }
 
+    /// Divides the mean by `scale`; false where it is not finite.
+    pub fn unscale<M: Module>(&mut self, module: &M, scale: f64) -> Result<bool, TensorReadError> {
+        let mut squares = Squares { gradients: &self.mean, sum: None };
+        module.visit(&mut squares);
+        let Some(sum) = squares.sum else { return Ok(true) };
+        let factor = sum.clone().zeros_like().add_scalar(1.0 / scale);
+        module.visit(&mut Scale { gradients: &mut self.mean, factor });
+        Ok(sum.try_into_scalar::<f32>()?.is_finite())
+    }
+
     /// The mean, its norm over all parameters clipped to `norm`; nothing is left here.
     pub fn take<M: Module>(&mut self, module: &M, norm: Option<f64>) -> GradientsParams {
         let mut gradients = std::mem::take(self).mean;

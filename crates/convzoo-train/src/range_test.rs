@@ -3,6 +3,7 @@
 
 use burn::data::dataloader::DataLoader;
 use burn::module::ModuleDisplay;
+use burn::tensor::TensorReadError;
 use burn::train::TrainStep;
 use convzoo_models::Classifier;
 use convzoo_report::{Chart, Lines, Page};
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use crate::checkpoint::State;
 use crate::gradients::{Gradients, Rules};
+use crate::precision::LossScale;
 use crate::run::Job;
 use crate::trainable::{Pending, TrainableClassifier};
 use crate::{TrainError, seeds};
@@ -89,7 +91,7 @@ impl Job {
     ) -> Result<RateRange, TrainError> {
         test.check()?;
         let state = self.in_bytes(State::start(model, &self.recipe), preprocess)?;
-        let State { mut model, mut optimizer, .. } = state;
+        let State { mut model, mut optimizer, mut position, .. } = state;
         let plan = self.plan(&model, preprocess)?;
         let rules = Rules::of(&model.network, &self.gradient_rules);
         model = plan.freeze(model, 1);
@@ -102,7 +104,8 @@ impl Job {
             for (number, batch) in loader.iter().enumerate() {
                 let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
                 self.device.seed(seeds::of_step(self.seed, epoch, number));
-                let output = TrainStep::step(&model, batch);
+                let factor = position.loss_scale.map_or(1.0, |scale| scale.factor);
+                let output = TrainStep::step(&model.clone().scaled(factor), batch);
                 let figures = Pending::of(&output.item).read()?;
                 gradients.add(&model, output.grads, figures.images);
                 loss += figures.loss * figures.images as f64;
@@ -117,10 +120,12 @@ impl Job {
                 if steps.len() == test.steps || self.interrupter.should_stop() {
                     break 'test;
                 }
-                let gradient = gradients.take(&model, self.recipe.clip_norm);
-                let gradient = rules.apply(&model, gradient).map_err(|error| TrainError::Stopped(error.to_string()))?;
-                model = optimizer.step(plan.rates(rate), model, gradient);
+                let stopped = |error: TensorReadError| TrainError::Stopped(error.to_string());
                 (loss, images) = (0.0, 0);
+                let taken = LossScale::take(&mut position.loss_scale, &mut gradients, &model, self.recipe.clip_norm);
+                let Some(gradient) = taken.map_err(stopped)? else { continue };
+                let gradient = rules.apply(&model, gradient).map_err(stopped)?;
+                model = optimizer.step(plan.rates(rate), model, gradient);
             }
         }
         RateRange::of(steps)

@@ -4,11 +4,11 @@ use convzoo_data::{Augment, read_file};
 use convzoo_models::Options;
 use serde::de::DeserializeOwned;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{ClassWeights, Mix, Optimizer, QuantizationAware, Schedule, TrainError, Transfer};
+use crate::{ClassWeights, Mix, Optimizer, Precision, QuantizationAware, Schedule, TrainError, Transfer};
 
 /// How a network is trained. A recipe file is this in TOML; what it leaves out stays at its default.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ pub struct Recipe {
     pub monitor: Monitor,
     /// Stops after this many epochs without a better one.
     pub early_stopping: Option<usize>,
-    /// What numbers are computed in.
+    /// What numbers activations and their gradients are kept and multiplied in.
     pub precision: Precision,
     /// What is done to the training images.
     pub augment: Augment,
@@ -78,27 +78,6 @@ pub enum Monitor {
     Accuracy,
     /// A lower loss.
     Loss,
-}
-
-/// What numbers are computed in. Burn 0.22 has neither automatic casts nor loss scaling, without which training in
-/// half precision loses small updates without a word; so there is one choice yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Precision {
-    /// 32 bits.
-    F32,
-}
-
-impl<'de> Deserialize<'de> for Precision {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        match String::deserialize(deserializer)?.as_str() {
-            "f32" => Ok(Self::F32),
-            other => Err(D::Error::custom(format!(
-                "precision must be f32, not {other}: Burn 0.22 has no automatic casts and no loss scaling, so that \
-                 training in half precision would silently lose small updates"
-            ))),
-        }
-    }
 }
 
 impl Default for Recipe {
@@ -227,6 +206,10 @@ impl Recipe {
         self.augment.check()?;
         self.transfer.check()?;
         self.quantization.as_ref().map_or(Ok(()), QuantizationAware::check)?;
+        let whole_numbers = self.quantization.is_some();
+        let precision = format!("{:?}", self.precision).to_lowercase();
+        let suits = self.precision == Precision::F32 || !whole_numbers;
+        wants("precision", &precision, "f32 where a network is trained in bytes (quantization)", suits)?;
         self.optimizer.check(&wants)?;
         self.schedule.check(self, &wants)?;
         self.table().map(drop)

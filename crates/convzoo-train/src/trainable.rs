@@ -8,7 +8,7 @@ use convzoo_models::quantize::Simulation;
 use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
 
-use crate::{Batch, Measures, Partners, Recipe, TrainError};
+use crate::{Batch, Measures, Partners, Precision, Recipe, TrainError};
 
 /// What training minimizes. Any function of logits and targets is one, and [`CrossEntropy`] the usual one.
 ///
@@ -88,6 +88,11 @@ pub struct TrainableClassifier<N: Module + ModuleDisplay> {
     /// How passes are rounded to bytes, if they are.
     #[module(skip)]
     simulation: Option<Arc<Simulation>>,
+    /// Of a training step.
+    #[module(skip)]
+    precision: Precision,
+    /// What the loss is multiplied by before the backward pass.
+    loss_scale: f64,
 }
 
 impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
@@ -96,11 +101,13 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
         Self::by(network, &Recipe::default())
     }
 
-    /// `network`, trained by the loss that `recipe` describes, but for its class weights, which only the data tells.
+    /// `network`, trained by the loss that `recipe` describes, but for its class weights, which only the data tells, in its
+    /// precision.
     pub fn by(network: N, recipe: &Recipe) -> Self {
         let loss = Objective(Arc::new(CrossEntropy::new(recipe.label_smoothing)));
         let auxiliary_weight = recipe.auxiliary_weight;
-        Self { network, loss, auxiliary_weight, from_features: false, simulation: None }
+        let precision = recipe.precision;
+        Self { network, loss, auxiliary_weight, from_features: false, simulation: None, precision, loss_scale: 1.0 }
     }
 
     /// Trained by another loss.
@@ -127,6 +134,11 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
         Self { simulation: Some(Arc::clone(simulation)), ..self }
     }
 
+    /// The same with its gradients multiplied by a factor.
+    pub(crate) fn scaled(self, loss_scale: f64) -> Self {
+        Self { loss_scale, ..self }
+    }
+
     /// How its passes are rounded to bytes, if they are.
     pub(crate) fn simulation(&self) -> Option<&Arc<Simulation>> {
         self.simulation.as_ref()
@@ -145,13 +157,14 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
     type Output = ClassificationOutput;
 
     fn step(&self, batch: Batch) -> TrainOutput<ClassificationOutput> {
-        let outputs = match &self.simulation {
-            _ if self.from_features => {
-                Outputs { logits: self.network.forward_head(batch.images), auxiliary: Vec::new() }
-            }
-            Some(simulation) => simulation.forward_train(&self.network, batch.images),
-            None => self.network.forward_train(batch.images),
+        let images = self.precision.of(batch.images);
+        let Outputs { logits, auxiliary } = match &self.simulation {
+            _ if self.from_features => Outputs { logits: self.network.forward_head(images), auxiliary: Vec::new() },
+            Some(simulation) => simulation.forward_train(&self.network, images),
+            None => self.network.forward_train(images),
         };
+        // The loss is computed in 32 bits.
+        let (logits, auxiliary) = (Precision::F32.of(logits), auxiliary.into_iter().map(|own| Precision::F32.of(own)));
         let Objective(loss) = &self.loss;
         let mixed = |logits: Tensor<2>| match &batch.mixed {
             None => loss.forward(logits, batch.targets.clone()),
@@ -160,11 +173,13 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
                 own + loss.forward(logits, targets.clone()).mul_scalar(1.0 - own_share)
             }
         };
-        let main = mixed(outputs.logits.clone());
-        let auxiliary = outputs.auxiliary.into_iter();
+        let main = mixed(logits.clone());
         let loss = auxiliary.fold(main, |loss, logits| loss + mixed(logits).mul_scalar(self.auxiliary_weight));
-        let gradients = loss.backward();
-        TrainOutput::new(self, gradients, output(loss, outputs.logits, batch.targets))
+        let gradients = match self.loss_scale {
+            1.0 => loss.backward(),
+            scale => loss.clone().mul_scalar(scale).backward(),
+        };
+        TrainOutput::new(self, gradients, output(loss, logits, batch.targets))
     }
 }
 

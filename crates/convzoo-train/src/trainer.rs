@@ -268,6 +268,9 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
         let Self { network, job } = self;
         job.recipe.check()?;
         job.saving.check()?;
+        for device in std::iter::once(&job.device).chain(&job.resources.more_devices) {
+            job.recipe.precision.check(device)?;
+        }
         let preprocess = match &job.preprocess {
             Some(preprocess) => preprocess.clone(),
             None => {

@@ -17,7 +17,7 @@ use crate::simd::Simd;
 use crate::winograd::WinogradTile;
 use crate::winograd::pipeline::{Pipeline, Segment, Sink, Source};
 use crate::winograd::transform::{MAX_INPUTS, MAX_OUTPUTS, PutRow, Square, Transform, from_elements, to_elements};
-use crate::winograd::weights::{transform_weights, transformed_len};
+use crate::winograd::weights::{pair_weights, transform_weights, transformed_len};
 use crate::{Buffer, Isa, KernelError, Layout, Operation};
 
 /// A 3×3 convolution of stride 1 by [Winograd's method](crate::winograd).
@@ -50,7 +50,9 @@ impl WinogradConv {
         let matrix = WeightMatrix { weight, rows: outputs, channels: inputs, row: inputs * 9, channel: 9, taps: &taps };
         transform_weights(isa, tile, &matrix, &mut weights);
         if numbers == Numbers::Bf16 {
-            weights = paired(&weights, shape.channels, isa.lanes());
+            let mut pairs = Buffer::zeros(transformed_len(isa, tile, [inputs.div_ceil(2), outputs]));
+            pair_weights(isa, tile, shape.channels, &weights, &mut pairs);
+            weights = pairs;
         }
         Ok(Self { isa, shape, tile, numbers, weights, bias: pad_channels(bias, 0.0, outputs, isa.lanes()) })
     }
@@ -59,27 +61,6 @@ impl WinogradConv {
     pub(crate) fn weight_bytes(&self) -> usize {
         size_of_val(&*self.weights)
     }
-}
-
-/// Transformed weights in pairs of neighboring inputs, rounded to bfloat16.
-fn paired(weights: &[f32], [inputs, outputs]: [usize; 2], lanes: usize) -> Buffer {
-    let (blocks, pairs) = (outputs.div_ceil(lanes), inputs.div_ceil(2));
-    let elements = weights.len() / (inputs * blocks * lanes);
-    let mut packed = Buffer::of::<bf16>(elements * 2 * pairs * blocks * lanes);
-    let to = packed.numbers_mut::<bf16>();
-    for element in 0..elements {
-        for first in (0..blocks).step_by(2) {
-            let width = (blocks - first).min(2) * lanes;
-            let from = &weights[(element * blocks + first) * inputs * lanes..];
-            let to = &mut to[(element * blocks + first) * 2 * pairs * lanes..];
-            for input in 0..inputs {
-                for lane in 0..width {
-                    to[(input / 2 * width + lane) * 2 + input % 2] = bf16::from_f32(from[input * width + lane]);
-                }
-            }
-        }
-    }
-    packed
 }
 
 /// Tiles that a task transforms at once, at most: what it reads and writes for each element stays in the second-level

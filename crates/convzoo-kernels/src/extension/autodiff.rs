@@ -1,5 +1,8 @@
 //! The backward passes of the kernels' operations, for Burn's autodiff.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::retro_forward::RetroForward;
@@ -9,7 +12,7 @@ use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::tensor::{DType, Shape};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 
 use super::burn_ops::BatchNorm;
@@ -210,6 +213,57 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         (output, constant(mean), constant(variance))
     }
 
+    fn kernel_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Add;
+
+        impl<B: KernelGradients> Backward<B, 2> for Add {
+            type State = ();
+
+            fn backward(self, ops: Ops<Self::State, 2>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let gradient = grads.consume::<B>(&ops.node);
+                for node in ops.parents.into_iter().flatten() {
+                    grads.register::<B>(node.id, gradient.clone());
+                }
+            }
+        }
+
+        match Add.prepare::<C>([a.node(), b.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((), B::kernel_add(a.into_primitive(), b.into_primitive())),
+            OpsKind::UnTracked(prep) => prep.finish(B::kernel_add(a.into_primitive(), b.into_primitive())),
+        }
+    }
+
+    fn kernel_fork(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        /// One of two readers.
+        #[derive(Debug)]
+        struct Reader;
+
+        impl<B: KernelGradients> Backward<B, 1> for Reader {
+            /// Whether the other's gradient is there.
+            type State = Arc<AtomicBool>;
+
+            fn backward(self, ops: Ops<Self::State, 1>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+                let gradient = grads.consume::<B>(&ops.node);
+                let [Some(node)] = ops.parents else { return };
+                let second = ops.state.swap(true, Ordering::Relaxed);
+                // The gradient of a leaf stays where it is when it is asked for.
+                let gradient = match second && !node.parents.is_empty() {
+                    true => B::kernel_add(gradient, grads.consume::<B>(&node)),
+                    false => gradient,
+                };
+                grads.register::<B>(node.id, gradient);
+            }
+        }
+
+        let state = Arc::new(AtomicBool::new(false));
+        let reader = || match Reader.prepare::<C>([input.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish(Arc::clone(&state), input.primitive().clone()),
+            OpsKind::UnTracked(prep) => prep.finish(input.primitive().clone()),
+        };
+        (reader(), reader())
+    }
+
     fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         #[derive(Debug)]
         struct AddRelu;
@@ -395,10 +449,11 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         struct Linear;
 
         impl<B: KernelGradients> Backward<B, 3> for Linear {
-            type State = (NodeId, NodeId);
+            /// The input and the weight, and the bias's numbers.
+            type State = (NodeId, NodeId, DType);
 
             fn backward(self, ops: Ops<Self::State, 3>, grads: &mut grads::Gradients, checkpointer: &mut Checkpointer) {
-                let (input, weight) = ops.state;
+                let (input, weight, of_biases) = ops.state;
                 let gradient = grads.consume::<B>(&ops.node);
                 let input: FloatTensor<B> = checkpointer.retrieve_node_output(input);
                 let weight: FloatTensor<B> = checkpointer.retrieve_node_output(weight);
@@ -410,6 +465,8 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
                     grads.register::<B>(node.id, B::kernel_linear_weight_backward(input, weight, gradient.clone()));
                 }
                 if let Some(node) = of_bias {
+                    let wide = gradient.dtype() != of_biases;
+                    let gradient = if wide { B::float_cast(gradient, of_biases.into()) } else { gradient };
                     grads.register::<B>(node.id, B::linear_bias_backward(gradient));
                 }
             }
@@ -417,7 +474,7 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
 
         match Linear.prepare::<C>([input.node(), weight.node(), bias.node()]).compute_bound().stateful() {
             OpsKind::Tracked(mut prep) => {
-                let state = (prep.checkpoint(&input), prep.checkpoint(&weight));
+                let state = (prep.checkpoint(&input), prep.checkpoint(&weight), bias.primitive().dtype());
                 let (input, weight) = (input.into_primitive(), weight.into_primitive());
                 prep.finish(state, B::kernel_linear(input, weight, bias.into_primitive()))
             }

@@ -1,10 +1,14 @@
-//! The kernels' operations on Flex's tensors: where these are `f32` and the kernels take their shapes; else Burn's own.
+//! The kernels' operations on Flex's tensors: where parameters are `f32`, activations that or bfloat16 numbers, and the
+//! kernels take the shapes; else Burn's own.
+
+use std::marker::PhantomData;
 
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Bytes, DType, FloatDType, Shape};
+use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
 use burn_flex::{FlexTensor, Layout};
+use half::bf16;
 
 use super::burn_ops::{BatchNorm, BurnOps};
 use super::kernel_ops::{KernelGradients, KernelOps};
@@ -12,29 +16,78 @@ use super::trace::{Part, timer};
 use crate::Isa;
 use crate::conv::ConvShape;
 use crate::elementwise::Activation;
+use crate::number::Number;
 use crate::planar::{
     AveragePoolPass, BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LayerNormPass, LinearPass, MaxPoolPass,
-    ScalePass, SgdStep, activation, activation_backward, activation_keeps_output, add_relu, add_relu_backward,
+    ScalePass, SgdStep, activation, activation_backward, activation_keeps_output, add, add_relu, add_relu_backward,
     channel_sums,
 };
 use crate::pool::{PoolKind, PoolShape};
 
-/// A tensor's values, contiguous.
-pub(super) struct Values(FlexTensor);
+/// A number that activations are kept in, as an element of Burn's tensors.
+pub(super) trait Activations: Number + Element {
+    /// Those of a contiguous tensor.
+    fn slice(tensor: &FlexTensor) -> &[Self];
+    /// The same to write: copied if another tensor holds them, too.
+    fn slice_mut(tensor: &mut FlexTensor) -> &mut [Self];
+}
+
+macro_rules! activations {
+    ($($number:ty)*) => {
+        $(impl Activations for $number {
+            fn slice(tensor: &FlexTensor) -> &[Self] {
+                tensor.as_slice().unwrap_or_default()
+            }
+
+            fn slice_mut(tensor: &mut FlexTensor) -> &mut [Self] {
+                let len = tensor.shape().num_elements();
+                &mut tensor.storage_mut()[..len]
+            }
+        })*
+    };
+}
+
+activations!(f32 bf16);
+
+/// Computes with the numbers of a tensor; nothing where they are others.
+macro_rules! with_numbers {
+    ($tensor:expr, |$N:ident| $compute:expr) => {
+        match $tensor.dtype() {
+            DType::F32 => {
+                type $N = f32;
+                $compute
+            }
+            DType::BF16 => {
+                type $N = bf16;
+                $compute
+            }
+            _ => None,
+        }
+    };
+}
+
+/// A tensor's numbers, contiguous.
+pub(super) struct Values<N = f32>(FlexTensor, PhantomData<N>);
+
+impl<N: Activations> Values<N> {
+    /// None unless they are of this kind.
+    pub fn new(tensor: &FlexTensor) -> Option<Self> {
+        (tensor.dtype() == N::dtype()).then(|| Self(tensor.to_contiguous(), PhantomData))
+    }
+
+    fn get(&self) -> &[N] {
+        N::slice(&self.0)
+    }
+}
 
 impl Values {
-    /// None unless they are `f32`.
-    pub fn new(tensor: &FlexTensor) -> Option<Self> {
-        (tensor.dtype() == DType::F32).then(|| Self(tensor.to_contiguous()))
-    }
-
     /// Others are brought to `f32`.
     pub fn single(tensor: &FlexTensor) -> Self {
-        Self::new(tensor).unwrap_or_else(|| Self(Flex::float_cast(tensor.clone(), FloatDType::F32).to_contiguous()))
-    }
-
-    fn get(&self) -> &[f32] {
-        self.0.as_slice().unwrap_or_default()
+        if let Some(numbers) = Values::<bf16>::new(tensor) {
+            let values = bf16::widened(isa(), numbers.get()).into_owned();
+            return Self(self::tensor(values, tensor.shape()), PhantomData);
+        }
+        Self::new(tensor).unwrap_or_else(|| Self(cast(tensor.clone(), DType::F32).to_contiguous(), PhantomData))
     }
 }
 
@@ -42,6 +95,11 @@ impl AsRef<[f32]> for Values {
     fn as_ref(&self) -> &[f32] {
         self.get()
     }
+}
+
+/// The tensor in other numbers, where they are others.
+fn cast(tensor: FlexTensor, dtype: DType) -> FlexTensor {
+    if tensor.dtype() == dtype { tensor } else { Flex::float_cast(tensor, FloatDType::from(dtype)) }
 }
 
 /// The tensor, contiguous.
@@ -52,14 +110,21 @@ fn whole(tensor: FlexTensor) -> FlexTensor {
     }
 }
 
-/// The values of a [`whole`] tensor, copied if another holds them, too.
-fn values_mut(tensor: &mut FlexTensor) -> &mut [f32] {
-    let len = tensor.shape().num_elements();
-    &mut tensor.storage_mut::<f32>()[..len]
+fn tensor<N: Element>(values: Vec<N>, shape: impl Into<Shape>) -> FlexTensor {
+    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), N::dtype())
 }
 
-fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> FlexTensor {
-    FlexTensor::new(Bytes::from_elems(values), Layout::contiguous(shape.into()), DType::F32)
+/// Values in the numbers of another tensor.
+fn tensor_like(values: Vec<f32>, shape: impl Into<Shape>, other: &FlexTensor) -> FlexTensor {
+    match other.dtype() {
+        DType::BF16 => tensor(bf16::rounded(isa(), values), shape),
+        _ => tensor(values, shape),
+    }
+}
+
+/// Whether the kernels have such numbers.
+fn has_numbers(tensor: &FlexTensor) -> bool {
+    matches!(tensor.dtype(), DType::F32 | DType::BF16)
 }
 
 /// What `CONVZOO_ISA` asks for, or else the fastest. A program that wants to complain of a wrong name asks
@@ -121,15 +186,22 @@ fn average_pool_pass(input: &Shape, shape: &PoolShape) -> Option<AveragePoolPass
     AveragePoolPass::new(isa(), shape, batch * channels, [height, width]).ok()
 }
 
+/// A convolution with the kernels, where they take it.
+fn conv(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>, affine: ChannelAffine) -> Option<FlexTensor> {
+    let (w, pass) = (Values::<f32>::new(weight)?, conv_pass(input, weight, options)?);
+    with_numbers!(input, |N| {
+        let x = Values::<N>::new(input)?;
+        Some(tensor(pass.forward(x.get(), w.get(), affine), pass.output_shape()))
+    })
+}
+
 impl KernelOps for Flex {
     fn kernel_conv2d(input: FlexTensor, weight: FlexTensor, options: ConvOptions<2>) -> FlexTensor {
         let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
-        match (Values::new(&input), Values::new(&weight), conv_pass(&input, &weight, &options)) {
-            (Some(x), Some(w), Some(pass)) => {
-                tensor(pass.forward(x.get(), w.get(), ChannelAffine::default()), pass.output_shape())
-            }
-            _ => Self::conv2d(input, weight, None, options),
-        }
+        conv(&input, &weight, &options, ChannelAffine::default()).unwrap_or_else(|| {
+            let numbers = input.dtype();
+            Self::conv2d(input, cast(weight, numbers), None, options)
+        })
     }
 
     fn kernel_conv2d_bias(
@@ -139,13 +211,12 @@ impl KernelOps for Flex {
         options: ConvOptions<2>,
     ) -> FlexTensor {
         let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
-        match ([&input, &weight, &bias].map(Values::new), conv_pass(&input, &weight, &options)) {
-            ([Some(x), Some(w), Some(b)], Some(pass)) => {
-                let affine = ChannelAffine { shift: Some(b.get()), ..ChannelAffine::default() };
-                tensor(pass.forward(x.get(), w.get(), affine), pass.output_shape())
-            }
-            _ => Self::conv2d(input, weight, Some(bias), options),
-        }
+        let shift = Values::new(&bias);
+        let affine = shift.as_ref().map(|b| ChannelAffine { shift: Some(b.get()), ..ChannelAffine::default() });
+        affine.and_then(|affine| conv(&input, &weight, &options, affine)).unwrap_or_else(|| {
+            let numbers = input.dtype();
+            Self::conv2d(input, cast(weight, numbers), Some(cast(bias, numbers)), options)
+        })
     }
 
     fn kernel_conv2d_affine(
@@ -157,13 +228,16 @@ impl KernelOps for Flex {
         options: ConvOptions<2>,
     ) -> FlexTensor {
         let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
-        match ([&input, &weight, &scale, &shift].map(Values::new), conv_pass(&input, &weight, &options)) {
-            ([Some(x), Some(w), Some(factor), Some(summand)], Some(pass)) => {
-                let affine = ChannelAffine { scale: Some(factor.get()), shift: Some(summand.get()), relu };
-                tensor(pass.forward(x.get(), w.get(), affine), pass.output_shape())
-            }
-            _ => Self::burn_affine(Self::conv2d(input, weight, None, options), scale, shift, relu),
-        }
+        let values = [&scale, &shift].map(Values::new);
+        let affine = match &values {
+            [Some(scale), Some(shift)] => Some(ChannelAffine { scale: Some(scale.get()), shift: Some(shift.get()), relu }),
+            _ => None,
+        };
+        affine.and_then(|affine| conv(&input, &weight, &options, affine)).unwrap_or_else(|| {
+            let numbers = input.dtype();
+            let output = Self::conv2d(input, cast(weight, numbers), None, options);
+            Self::burn_affine(output, cast(scale, numbers), cast(shift, numbers), relu)
+        })
     }
 
     fn kernel_batch_norm_train(
@@ -174,14 +248,20 @@ impl KernelOps for Flex {
         activation: Activation,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
         let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
-        let [Some(x), Some(factor), Some(summand)] = [&input, &scale, &shift].map(Values::new) else {
-            let (output, mean, variance) = Self::burn_batch_norm_train(input, scale, shift, epsilon);
-            return (Self::kernel_activated(output, activation), mean, variance);
-        };
         let pass = norm_pass(&input, epsilon, activation);
-        let (output, mean, variance) = pass.forward(x.get(), factor.get(), summand.get());
         let statistic = |values| tensor(values, [pass.channels]);
-        (tensor(output, input.shape()), statistic(mean), statistic(variance))
+        let parameters = [&scale, &shift].map(Values::new);
+        let normalized = match &parameters {
+            [Some(factor), Some(summand)] => with_numbers!(input, |N| Values::<N>::new(&input).map(|x| {
+                let (output, mean, variance) = pass.forward(x.get(), factor.get(), summand.get());
+                (tensor(output, input.shape()), statistic(mean), statistic(variance))
+            })),
+            _ => None,
+        };
+        normalized.unwrap_or_else(|| {
+            let (output, mean, variance) = Self::burn_batch_norm_train(input, scale, shift, epsilon);
+            (Self::kernel_activated(output, activation), mean, variance)
+        })
     }
 
     fn kernel_batch_norm(
@@ -194,24 +274,37 @@ impl KernelOps for Flex {
         activation: Activation,
     ) -> FlexTensor {
         let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
-        match [&input, &scale, &shift, &mean, &variance].map(Values::new) {
-            [Some(x), Some(a), Some(b), Some(m), Some(v)] => {
+        let pass = norm_pass(&input, epsilon, activation);
+        let values = [&scale, &shift, &mean, &variance].map(Values::new);
+        let normalized = match &values {
+            [Some(a), Some(b), Some(m), Some(v)] => with_numbers!(input, |N| Values::<N>::new(&input).map(|x| {
                 let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
-                tensor(norm_pass(&input, epsilon, activation).apply(x.get(), params), input.shape())
-            }
-            _ => {
-                let output = Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon });
-                Self::kernel_activated(output, activation)
-            }
-        }
+                tensor(pass.apply(x.get(), params), input.shape())
+            })),
+            _ => None,
+        };
+        normalized.unwrap_or_else(|| {
+            let output = Self::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon });
+            Self::kernel_activated(output, activation)
+        })
+    }
+
+    fn kernel_add(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::Forward, "sum", None);
+        let sum = with_numbers!(a, |N| match (Values::<N>::new(&a), Values::<N>::new(&b)) {
+            (Some(x), Some(y)) if a.shape() == b.shape() => Some(tensor(add(isa(), x.get(), y.get()), a.shape())),
+            _ => None,
+        });
+        sum.unwrap_or_else(|| Self::float_add(a, b))
     }
 
     fn kernel_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::Forward, "sum, ReLU", None);
-        match (Values::new(&a), Values::new(&b)) {
-            (Some(x), Some(y)) if a.shape() == b.shape() => tensor(add_relu(isa(), x.get(), y.get()), a.shape()),
-            _ => Self::burn_add_relu(a, b),
-        }
+        let sum = with_numbers!(a, |N| match (Values::<N>::new(&a), Values::<N>::new(&b)) {
+            (Some(x), Some(y)) if a.shape() == b.shape() => Some(tensor(add_relu(isa(), x.get(), y.get()), a.shape())),
+            _ => None,
+        });
+        sum.unwrap_or_else(|| Self::burn_add_relu(a, b))
     }
 
     fn kernel_max_pool2d(input: FlexTensor, options: MaxPoolOptions<2>) -> FlexTensor {
@@ -220,40 +313,47 @@ impl KernelOps for Flex {
 
     fn kernel_average_pool2d(input: FlexTensor, shape: PoolShape) -> FlexTensor {
         let _timer = timer(Part::Forward, "AvgPool2d", None);
-        match (Values::new(&input), average_pool_pass(&input.shape(), &shape)) {
-            (Some(x), Some(pass)) => {
+        match average_pool_pass(&input.shape(), &shape).filter(|_| has_numbers(&input)) {
+            Some(pass) => {
                 let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
-                tensor(pass.forward(x.get()), [batch, channels, height, width])
+                let output = pass.forward(Values::single(&input).get());
+                tensor_like(output, [batch, channels, height, width], &input)
             }
-            _ => Self::burn_average_pool2d(input, shape),
+            None => Self::burn_average_pool2d(input, shape),
         }
     }
 
     fn kernel_scale(input: FlexTensor, factors: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::Forward, "scale", Some(&factors));
         let (x, f) = (Values::single(&input), Values::single(&factors));
-        tensor(scale_pass(&input).forward(x.get(), f.get()), input.shape())
+        tensor_like(scale_pass(&input).forward(x.get(), f.get()), input.shape(), &input)
     }
 
     fn kernel_layer_norm(input: FlexTensor, scale: FlexTensor, shift: FlexTensor, epsilon: f64) -> FlexTensor {
         let _timer = timer(Part::Forward, "LayerNorm2d", Some(&scale));
         let [x, a, b] = [&input, &scale, &shift].map(Values::single);
-        tensor(layer_norm_pass(&input, epsilon).forward(x.get(), a.get(), b.get()), input.shape())
+        tensor_like(layer_norm_pass(&input, epsilon).forward(x.get(), a.get(), b.get()), input.shape(), &input)
     }
 
     fn kernel_activation(input: FlexTensor, function: Activation) -> FlexTensor {
         let _timer = timer(Part::Forward, function.kind(), None);
-        let x = Values::single(&input);
-        tensor(activation(isa(), function, x.get()), input.shape())
+        let output = with_numbers!(input, |N| {
+            Values::<N>::new(&input).map(|x| tensor(activation(isa(), function, x.get()), input.shape()))
+        });
+        output.unwrap_or_else(|| {
+            let x = Values::single(&input);
+            cast(tensor(activation(isa(), function, x.get()), input.shape()), input.dtype())
+        })
     }
 
     fn kernel_linear(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::Forward, "Linear", Some(&weight));
-        match [&input, &weight, &bias].map(Values::new) {
-            [Some(x), Some(w), Some(b)] => {
+        match [&weight, &bias].map(Values::new) {
+            [Some(w), Some(b)] if has_numbers(&input) => {
                 let ([batch, inputs], [outputs, _]) = (input.shape().dims(), weight.shape().dims());
                 let pass = LinearPass { isa: isa(), batch, inputs, outputs };
-                tensor(pass.forward(x.get(), w.get(), b.get()), [batch, outputs])
+                let output = pass.forward(Values::single(&input).get(), w.get(), b.get());
+                tensor_like(output, [batch, outputs], &input)
             }
             _ => Self::burn_linear(input, weight, bias),
         }
@@ -270,7 +370,7 @@ impl KernelOps for Flex {
         match Values::new(&gradient) {
             Some(g) if same && [&param, &velocity].iter().all(|tensor| tensor.dtype() == DType::F32) => {
                 let (mut param, mut velocity) = (whole(param), whole(velocity));
-                rule.step(isa(), values_mut(&mut param), values_mut(&mut velocity), g.get());
+                rule.step(isa(), f32::slice_mut(&mut param), f32::slice_mut(&mut velocity), g.get());
                 (param, velocity)
             }
             _ => Self::burn_sgd_step(param, velocity, gradient, rule),
@@ -286,10 +386,16 @@ impl KernelGradients for Flex {
         options: ConvOptions<2>,
     ) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "Conv2d", Some(&weight));
-        match (Values::new(&weight), Values::new(&gradient), conv_pass(&input, &weight, &options)) {
-            (Some(w), Some(g), Some(pass)) => tensor(pass.backward_input(g.get(), w.get()), input.shape()),
-            _ => Self::conv2d_x_backward(input, weight, gradient, options),
-        }
+        let of_input = match (Values::<f32>::new(&weight), conv_pass(&input, &weight, &options)) {
+            (Some(w), Some(pass)) => with_numbers!(gradient, |N| {
+                Values::<N>::new(&gradient).map(|g| tensor(pass.backward_input(g.get(), w.get()), input.shape()))
+            }),
+            _ => None,
+        };
+        of_input.unwrap_or_else(|| {
+            let numbers = input.dtype();
+            Self::conv2d_x_backward(input, cast(weight, numbers), gradient, options)
+        })
     }
 
     fn kernel_conv2d_weight_backward(
@@ -299,43 +405,51 @@ impl KernelGradients for Flex {
         options: ConvOptions<2>,
     ) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Conv2d", Some(&weight));
-        match (Values::new(&input), Values::new(&gradient), conv_pass(&input, &weight, &options)) {
-            (Some(x), Some(g), Some(pass)) => tensor(pass.backward_weight(x.get(), g.get()), weight.shape()),
-            _ => Self::conv2d_weight_backward(input, weight, gradient, options),
-        }
+        let of_weight = conv_pass(&input, &weight, &options).filter(|_| weight.dtype() == DType::F32).and_then(|pass| {
+            with_numbers!(gradient, |N| {
+                let (x, g) = (Values::<N>::new(&input)?, Values::<N>::new(&gradient)?);
+                Some(tensor(pass.backward_weight(x.get(), g.get()), weight.shape()))
+            })
+        });
+        of_weight.unwrap_or_else(|| {
+            let (numbers, of_weight) = (input.dtype(), weight.dtype());
+            cast(Self::conv2d_weight_backward(input, cast(weight, numbers), gradient, options), of_weight)
+        })
     }
 
     fn kernel_conv2d_bias_backward(input: FlexTensor, bias: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Conv2d", Some(&bias));
         let [_, channels, height, width] = gradient.shape().dims();
-        match Values::new(&gradient) {
-            Some(g) => tensor(channel_sums(isa(), g.get(), channels, height * width), bias.shape()),
-            None => Self::conv2d_bias_backward(input, bias, gradient),
+        if has_numbers(&gradient) && bias.dtype() == DType::F32 {
+            let g = Values::single(&gradient);
+            return tensor(channel_sums(isa(), g.get(), channels, height * width), bias.shape());
         }
+        let (numbers, of_bias) = (input.dtype(), bias.dtype());
+        cast(Self::conv2d_bias_backward(input, cast(bias, numbers), gradient), of_bias)
     }
 
     fn kernel_linear_x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "Linear", Some(&weight));
-        match (Values::new(&weight), Values::new(&gradient)) {
-            (Some(w), Some(g)) => {
+        match Values::new(&weight).filter(|_| has_numbers(&gradient)) {
+            Some(w) => {
                 let ([batch, outputs], [_, inputs]) = (gradient.shape().dims(), weight.shape().dims());
                 let pass = LinearPass { isa: isa(), batch, inputs, outputs };
-                tensor(pass.backward_input(g.get(), w.get()), [batch, inputs])
+                let of_input = pass.backward_input(Values::single(&gradient).get(), w.get());
+                tensor_like(of_input, [batch, inputs], &gradient)
             }
-            _ => Self::burn_linear_x_backward(weight, gradient),
+            None => Self::burn_linear_x_backward(weight, gradient),
         }
     }
 
     fn kernel_linear_weight_backward(input: FlexTensor, weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Linear", Some(&weight));
-        match (Values::new(&input), Values::new(&gradient)) {
-            (Some(x), Some(g)) => {
-                let ([batch, inputs], [_, outputs]) = (input.shape().dims(), gradient.shape().dims());
-                let pass = LinearPass { isa: isa(), batch, inputs, outputs };
-                tensor(pass.backward_weight(x.get(), g.get()), [outputs, inputs])
-            }
-            _ => Self::burn_linear_weight_backward(input, gradient),
+        if has_numbers(&input) && has_numbers(&gradient) {
+            let (x, g) = (Values::single(&input), Values::single(&gradient));
+            let ([batch, inputs], [_, outputs]) = (input.shape().dims(), gradient.shape().dims());
+            let pass = LinearPass { isa: isa(), batch, inputs, outputs };
+            return tensor(pass.backward_weight(x.get(), g.get()), [outputs, inputs]);
         }
+        Self::burn_linear_weight_backward(input, gradient)
     }
 
     fn kernel_batch_norm_backward(
@@ -345,47 +459,51 @@ impl KernelGradients for Flex {
         gradient: FlexTensor,
     ) -> [FlexTensor; 3] {
         let _timer = timer(Part::InputGradient, "BatchNorm2d", Some(&norm.scale));
-        let values = [&input, &norm.scale, &norm.shift, &norm.mean, &norm.variance].map(Values::new);
-        let (DType::F32, [Some(x), Some(a), Some(b), Some(m), Some(v)]) = (gradient.dtype(), values) else {
-            let gradient = match activation {
-                Activation::Identity => gradient,
-                function => {
-                    let output = Self::burn_batch_norm(input.clone(), norm.clone());
-                    let kept = if activation_keeps_output(function) {
-                        Self::kernel_activation(output, function)
-                    } else {
-                        output
-                    };
-                    Self::kernel_activation_backward(kept, function, gradient)
-                }
-            };
-            return Self::burn_batch_norm_backward(input, norm, gradient);
-        };
-        let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
-        let mut gradient = whole(gradient);
         let pass = norm_pass(&input, norm.epsilon, activation);
-        let result = pass.backward(x.get(), params, values_mut(&mut gradient));
-        [gradient, tensor(result.scale, norm.scale.shape()), tensor(result.shift, norm.shift.shape())]
+        let values = [&norm.scale, &norm.shift, &norm.mean, &norm.variance].map(Values::new);
+        if let [Some(a), Some(b), Some(m), Some(v)] = &values {
+            let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
+            let gradients = with_numbers!(gradient, |N| Values::<N>::new(&input).map(|x| {
+                let mut gradient = whole(gradient.clone());
+                let of = pass.backward(x.get(), params, N::slice_mut(&mut gradient));
+                [gradient, tensor(of.scale, norm.scale.shape()), tensor(of.shift, norm.shift.shape())]
+            }));
+            if let Some(gradients) = gradients {
+                return gradients;
+            }
+        }
+        let gradient = match activation {
+            Activation::Identity => gradient,
+            function => {
+                let output = Self::burn_batch_norm(input.clone(), norm.clone());
+                let kept =
+                    if activation_keeps_output(function) { Self::kernel_activation(output, function) } else { output };
+                Self::kernel_activation_backward(kept, function, gradient)
+            }
+        };
+        Self::burn_batch_norm_backward(input, norm, gradient)
     }
 
     fn kernel_add_relu_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "sum, ReLU", None);
-        match (Values::new(&output), Values::new(&gradient)) {
-            (Some(y), Some(g)) => tensor(add_relu_backward(isa(), y.get(), g.get()), output.shape()),
-            _ => Self::burn_add_relu_backward(output, gradient),
-        }
+        let of_summand = with_numbers!(output, |N| match (Values::<N>::new(&output), Values::<N>::new(&gradient)) {
+            (Some(y), Some(g)) => Some(tensor(add_relu_backward(isa(), y.get(), g.get()), output.shape())),
+            _ => None,
+        });
+        of_summand.unwrap_or_else(|| Self::burn_add_relu_backward(output, gradient))
     }
 
     fn kernel_max_pool2d_with_indices(input: FlexTensor, options: MaxPoolOptions<2>) -> (FlexTensor, FlexTensor) {
         let _timer = timer(Part::Forward, "MaxPool2d", None);
-        let (Some(x), Some(pass)) = (Values::new(&input), max_pool_pass(&input, &options)) else {
+        let Some(pass) = max_pool_pass(&input, &options).filter(|_| has_numbers(&input)) else {
             return Self::burn_max_pool2d_with_indices(input, options);
         };
+        let x = Values::single(&input);
         let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
         let shape = Shape::new([batch, channels, height, width]);
         let (output, indices) = pass.forward(x.get());
         let indices = FlexTensor::new(Bytes::from_elems(indices), Layout::contiguous(shape.clone()), DType::I32);
-        (tensor(output, shape), indices)
+        (tensor_like(output, shape, &input), indices)
     }
 
     fn kernel_max_pool2d_backward(
@@ -395,30 +513,33 @@ impl KernelGradients for Flex {
         gradient: FlexTensor,
     ) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "MaxPool2d", None);
-        match (Values::new(&gradient), indices.as_slice::<i32>(), max_pool_pass(&input, &options)) {
-            (Some(g), Some(places), Some(pass)) => tensor(pass.backward(places, g.get()), input.shape()),
+        match (indices.as_slice::<i32>(), max_pool_pass(&input, &options)) {
+            (Some(places), Some(pass)) if has_numbers(&gradient) => {
+                let of_input = pass.backward(places, Values::single(&gradient).get());
+                tensor_like(of_input, input.shape(), &gradient)
+            }
             _ => Self::burn_max_pool2d_backward(input, options, indices, gradient),
         }
     }
 
     fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "AvgPool2d", None);
-        match (Values::new(&gradient), average_pool_pass(&input, &shape)) {
-            (Some(g), Some(pass)) => tensor(pass.backward(g.get()), input),
-            _ => Self::burn_average_pool2d_backward(input, shape, gradient),
+        match average_pool_pass(&input, &shape).filter(|_| has_numbers(&gradient)) {
+            Some(pass) => tensor_like(pass.backward(Values::single(&gradient).get()), input, &gradient),
+            None => Self::burn_average_pool2d_backward(input, shape, gradient),
         }
     }
 
     fn kernel_scale_x_backward(factors: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "scale", Some(&factors));
         let (g, f) = (Values::single(&gradient), Values::single(&factors));
-        tensor(scale_pass(&gradient).forward(g.get(), f.get()), gradient.shape())
+        tensor_like(scale_pass(&gradient).forward(g.get(), f.get()), gradient.shape(), &gradient)
     }
 
     fn kernel_scale_factors_backward(input: FlexTensor, factors: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "scale", Some(&factors));
         let (x, g, shape) = (Values::single(&input), Values::single(&gradient), factors.shape());
-        tensor(scale_pass(&input).backward_factors(x.get(), g.get(), shape.num_elements()), shape)
+        tensor_like(scale_pass(&input).backward_factors(x.get(), g.get(), shape.num_elements()), shape, &factors)
     }
 
     fn kernel_layer_norm_backward(
@@ -431,12 +552,18 @@ impl KernelGradients for Flex {
         let [x, a, g] = [&input, &scale, &gradient].map(Values::single);
         let result = layer_norm_pass(&input, epsilon).backward(x.get(), a.get(), g.get());
         let of_channels = |values| tensor(values, scale.shape());
-        [tensor(result.input, input.shape()), of_channels(result.scale), of_channels(result.shift)]
+        [tensor_like(result.input, input.shape(), &input), of_channels(result.scale), of_channels(result.shift)]
     }
 
     fn kernel_activation_backward(kept: FlexTensor, function: Activation, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, function.kind(), None);
-        let (x, g) = (Values::single(&kept), Values::single(&gradient));
-        tensor(activation_backward(isa(), function, x.get(), g.get()), kept.shape())
+        let of_input = with_numbers!(kept, |N| match (Values::<N>::new(&kept), Values::<N>::new(&gradient)) {
+            (Some(x), Some(g)) => Some(tensor(activation_backward(isa(), function, x.get(), g.get()), kept.shape())),
+            _ => None,
+        });
+        of_input.unwrap_or_else(|| {
+            let (x, g) = (Values::single(&kept), Values::single(&gradient));
+            cast(tensor(activation_backward(isa(), function, x.get(), g.get()), kept.shape()), kept.dtype())
+        })
     }
 }

@@ -56,6 +56,13 @@ pub trait KernelOps: Backend {
         Self::kernel_activated(output, activation)
     }
 
+    fn kernel_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The same tensor twice.
+    fn kernel_fork(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        (input.clone(), input)
+    }
+
     fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn kernel_max_pool2d(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;

@@ -5,6 +5,11 @@
 //! `CONVZOO_KERNELS=off` in the environment, or [`choose`]`(`[`Kernels::Burn`]`)` before the first operation, gives Burn's own
 //! path everywhere.
 //!
+//! Mixed precision: where activations are bfloat16 or `f16` numbers, parameters stay `f32`. The kernels multiply such
+//! activations with the nearest bfloat16 numbers to the parameters, and add up in `f32`, in which all statistics and the
+//! parameters' gradients are; Burn's own operations are given parameters of the activations' numbers, and normalizations
+//! run in `f32`.
+//!
 //! The path of an operation: a function of this module → `kernel_ops` (a trait that Burn's dispatch knows) →
 //! `autodiff`, where it is differentiated → `flex`, which calls [`planar`](crate::planar). Whatever the kernels do not
 //! take goes to `burn_ops`, the same of Burn's own operations for every backend.
@@ -42,6 +47,7 @@ use {self::libtorch::LibtorchOps, burn::backend::DispatchDevice};
 /// Convolves `[batch, inputs, height, width]` with a weight `[outputs, inputs / groups, height, width]` and a bias
 /// `[outputs]`.
 pub fn conv2d(input: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<1>>, options: ConvOptions<2>) -> Tensor<4> {
+    let (weight, bias) = (for_input(weight, &input), bias.map(|bias| for_input(bias, &input)));
     #[cfg(feature = "flex")]
     if on_kernels(&input) {
         let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
@@ -75,6 +81,7 @@ pub struct Affine {
 /// [`conv2d`] and what follows it, in one pass.
 pub fn conv2d_affine(input: Tensor<4>, weight: Tensor<4>, affine: Affine, options: ConvOptions<2>) -> Tensor<4> {
     let Affine { scale, shift, relu } = affine;
+    let (weight, scale, shift) = (for_input(weight, &input), for_input(scale, &input), for_input(shift, &input));
     #[cfg(feature = "flex")]
     if on_kernels(&input) {
         let (input, weight) = (input.into_dispatch(), weight.into_dispatch());
@@ -105,8 +112,13 @@ pub fn batch_norm_train(
     epsilon: f64,
     function: Activation,
 ) -> BatchNormTrain {
+    let (numbers, wide) = (input.dtype(), scale.dtype());
+    if numbers != wide && !mixes(&input) {
+        let normalized = batch_norm_train(input.cast(wide), scale, shift, epsilon, function);
+        return BatchNormTrain { output: normalized.output.cast(numbers), ..normalized };
+    }
     #[cfg(feature = "flex")]
-    let (on_kernels, fused) = (on_kernels(&input), input.dtype() == DType::F32);
+    let (on_kernels, fused) = (on_kernels(&input), has_kernels(numbers));
     #[cfg(feature = "tch")]
     let on_libtorch = on_training_libtorch(&input);
     let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
@@ -133,8 +145,13 @@ pub fn batch_norm(
     epsilon: f64,
     function: Activation,
 ) -> Tensor<4> {
+    let (numbers, wide) = (input.dtype(), scale.dtype());
+    if numbers != wide && !mixes(&input) {
+        let parameters = ([scale, shift], [mean, variance]);
+        return batch_norm(input.cast(wide), parameters.0, parameters.1, epsilon, function).cast(numbers);
+    }
     #[cfg(feature = "flex")]
-    let (on_kernels, fused) = (on_kernels(&input), input.dtype() == DType::F32);
+    let (on_kernels, fused) = (on_kernels(&input), has_kernels(numbers));
     let [scale, shift, mean, variance] = [scale, shift, mean, variance].map(Tensor::into_dispatch);
     let input = input.into_dispatch();
     let (left, output) = match () {
@@ -146,6 +163,25 @@ pub fn batch_norm(
         () => (function, Dispatch::burn_batch_norm(input, BatchNorm { scale, shift, mean, variance, epsilon })),
     };
     activation(Tensor::from_dispatch(output), left)
+}
+
+/// a + b, of one shape.
+pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if mixes(&a) && a.dims() == b.dims() {
+        return Tensor::from_dispatch(Dispatch::kernel_add(a.into_dispatch(), b.into_dispatch()));
+    }
+    a + b
+}
+
+/// The tensor for two readers. Their gradients are added by a kernel, where Burn would add them.
+pub fn fork(input: Tensor<4>) -> [Tensor<4>; 2] {
+    #[cfg(feature = "flex")]
+    if mixes(&input) && input.device().is_autodiff() {
+        let (one, other) = Dispatch::kernel_fork(input.into_dispatch());
+        return [one, other].map(Tensor::from_dispatch);
+    }
+    [input.clone(), input]
 }
 
 /// max(0, a + b).
@@ -197,9 +233,13 @@ pub fn adaptive_average_pool2d(input: Tensor<4>, output: [usize; 2]) -> Tensor<4
 /// Normalizes each pixel of `[batch, channels, height, width]` over its channels, then scales and shifts by `[channels]`.
 pub fn layer_norm2d(input: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f64) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if on_kernels(&input) && [input.dtype(), scale.dtype(), shift.dtype()] == [DType::F32; 3] {
+    if on_kernels(&input) && has_kernels(input.dtype()) && [scale.dtype(), shift.dtype()] == [DType::F32; 2] {
         let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
         return Tensor::from_dispatch(Dispatch::kernel_layer_norm(input, scale, shift, epsilon));
+    }
+    let (numbers, wide) = (input.dtype(), scale.dtype());
+    if numbers != wide {
+        return layer_norm2d(input.cast(wide), scale, shift, epsilon).cast(numbers);
     }
     let of_channels = |values: Tensor<1>| values.unsqueeze_dims(&[0, 2, 3]);
     let distance = input.clone() - input.mean_dim(1);
@@ -210,7 +250,7 @@ pub fn layer_norm2d(input: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, epsilo
 /// Multiplies each channel of `[batch, channels, height, width]` by a gate, `[batch, channels, 1, 1]`.
 pub fn gate(input: Tensor<4>, gate: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if on_kernels(&input) && [input.dtype(), gate.dtype()] == [DType::F32; 2] {
+    if on_kernels(&input) && has_kernels(input.dtype()) && input.dtype() == gate.dtype() {
         let [batch, channels, ..] = input.dims();
         if gate.dims() == [batch, channels, 1, 1] {
             return Tensor::from_dispatch(Dispatch::kernel_scale(input.into_dispatch(), gate.into_dispatch()));
@@ -222,12 +262,13 @@ pub fn gate(input: Tensor<4>, gate: Tensor<4>) -> Tensor<4> {
 /// Multiplies each channel of `[batch, channels, height, width]` by a factor, `[channels, 1, 1]`.
 pub fn channel_scale(input: Tensor<4>, factors: Tensor<3>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if on_kernels(&input) && [input.dtype(), factors.dtype()] == [DType::F32; 2] {
+    if on_kernels(&input) && has_kernels(input.dtype()) && factors.dtype() == DType::F32 {
         let [_, channels, ..] = input.dims();
         if factors.dims() == [channels, 1, 1] {
             return Tensor::from_dispatch(Dispatch::kernel_scale(input.into_dispatch(), factors.into_dispatch()));
         }
     }
+    let factors = factors.cast(input.dtype());
     input * factors.unsqueeze::<4>()
 }
 
@@ -237,7 +278,7 @@ pub fn activation<const D: usize>(input: Tensor<D>, function: Activation) -> Ten
         return input;
     }
     #[cfg(feature = "flex")]
-    if on_kernels(&input) && input.dtype() == DType::F32 && function != Activation::Relu {
+    if mixes(&input) && (function != Activation::Relu || input.dtype() != DType::F32) {
         return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), function));
     }
     let hardsigmoid = |x: Tensor<D>| x.add_scalar(3.0).clamp(0.0, 6.0).mul_scalar(1.0 / 6.0);
@@ -261,6 +302,7 @@ pub fn activation<const D: usize>(input: Tensor<D>, function: Activation) -> Ten
 
 /// `[batch, inputs]` times a weight `[outputs, inputs]`, plus a bias `[outputs]`.
 pub fn linear(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<2> {
+    let (weight, bias) = (for_input(weight, &input), for_input(bias, &input));
     #[cfg(feature = "flex")]
     let on_kernels = on_kernels(&input);
     let (input, weight, bias) = (input.into_dispatch(), weight.into_dispatch(), bias.into_dispatch());
@@ -315,6 +357,31 @@ pub fn address<const D: usize>(tensor: Tensor<D>) -> Option<usize> {
         let _ = tensor;
         None
     }
+}
+
+/// A parameter in the numbers of what it is applied to, unless the kernels take it as it is.
+fn for_input<const D: usize, const N: usize>(parameter: Tensor<D>, input: &Tensor<N>) -> Tensor<D> {
+    let numbers = input.dtype();
+    if parameter.dtype() == numbers || mixes(input) { parameter } else { parameter.cast(numbers) }
+}
+
+/// Whether the kernels compute with such an input and with parameters of `f32`.
+fn mixes<const D: usize>(input: &Tensor<D>) -> bool {
+    #[cfg(feature = "flex")]
+    {
+        on_kernels(input) && has_kernels(input.dtype())
+    }
+    #[cfg(not(feature = "flex"))]
+    {
+        let _ = input;
+        false
+    }
+}
+
+/// Whether there are kernels for activations of such numbers.
+#[cfg(feature = "flex")]
+fn has_kernels(numbers: DType) -> bool {
+    matches!(numbers, DType::F32 | DType::BF16)
 }
 
 /// Whether this crate's kernels compute with the tensor.

@@ -177,7 +177,7 @@ unsafe fn with_blocks<S: Simd, I: Number, O: Number, const BLOCKS: usize, const 
     args: &ChannelTileArgs<O>,
 ) {
     // The steps are those of a stride of 1 or 2 over blocks or planes, and 4 over planes, and from one row of a packed window
-    // to the next. Planes and windows are of `f32`, and products of bfloat16 numbers in `f32` have a stride of 1. What is
+    // to the next. Planes are of `f32`, and products of bfloat16 numbers in `f32` have a stride of 1. What is
     // constant and false is not compiled.
     macro_rules! with {
         ($step:expr) => {
@@ -186,7 +186,7 @@ unsafe fn with_blocks<S: Simd, I: Number, O: Number, const BLOCKS: usize, const 
         };
     }
     match args.pixel_step {
-        ROW_STEP if const { I::PER_CELL == 1 && O::PER_CELL == 1 } => with!(ROW_STEP),
+        ROW_STEP if const { O::PER_CELL == 1 } => with!(ROW_STEP),
         4 if const { I::PER_CELL == 1 || S::LANES == 8 } => with!(4),
         8 if const { steps::<S, I, O>(8) } => with!(8),
         16 if const { steps::<S, I, O>(16) } => with!(16),

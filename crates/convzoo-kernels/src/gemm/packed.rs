@@ -1,10 +1,14 @@
 use std::ops::Range;
 
+use half::bf16;
+
 use super::WeightMatrix;
 use crate::memory::{Shared, take_packed};
+use crate::number::Number;
 use crate::parallel;
 
-/// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`.
+/// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`; of bfloat16 numbers in cells,
+/// `[pair of channels, tap][row]`, at the beginning of each tile's place.
 pub(crate) struct PackedMatrix {
     pub values: Vec<f32>,
     pub rows: usize,
@@ -17,13 +21,40 @@ pub(crate) struct PackedMatrix {
 
 impl PackedMatrix {
     /// Tiles of at most `tile` rows; `depth_channels` are summed at once.
-    pub fn new(matrix: &WeightMatrix, tile: usize, depth_channels: usize) -> Self {
+    pub fn new<N: Number>(matrix: &WeightMatrix, tile: usize, depth_channels: usize) -> Self {
         let (rows, channels, taps) = (matrix.rows, matrix.channels, matrix.taps.len());
         let tiles = rows.div_ceil(tile);
         let mut values = take_packed(rows * channels * taps);
         let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
         packed.fill(matrix, Shared(values.as_mut_ptr()));
+        if N::PER_CELL == 2 {
+            packed.join(Shared(values.as_mut_ptr()));
+        }
         Self { values, ..packed }
+    }
+
+    /// Rounds the weights to bfloat16 numbers and brings those of two channels into a cell, each tile in its place.
+    fn join(&self, to: Shared<*mut f32>) {
+        let join = |task: usize| {
+            let (depth, tile) = (task / self.tiles, task % self.tiles);
+            let (channels, rows) = (self.depth(depth).len(), parallel::piece(self.rows, self.tiles, tile));
+            let len = self.taps * rows.len();
+            // SAFETY: each tile of each depth has a part of the buffer to itself.
+            let values = unsafe { std::slice::from_raw_parts_mut(to.get().add(self.at(depth, tile)), channels * len) };
+            let bits = |value: f32| u32::from(bf16::of(value).to_bits());
+            for pair in 0..channels.div_ceil(2) {
+                // A pair goes where nothing is any more that is still to be read.
+                for i in 0..len {
+                    let [first, next] = [2 * pair, 2 * pair + 1].map(|channel| values.get(channel * len + i).copied());
+                    let cell = bits(first.unwrap_or(0.0)) | bits(next.unwrap_or(0.0)) << 16;
+                    values[pair * len + i] = f32::from_bits(cell);
+                }
+            }
+        };
+        match self.rows * self.channels * self.taps {
+            ..4096 => (0..self.depths() * self.tiles).for_each(join),
+            _ => parallel::for_each(self.depths() * self.tiles, join),
+        }
     }
 
     /// Writes the values in the order in which the weight lies in memory: with rows of 8 KiB, say, reads across them all

@@ -1,12 +1,15 @@
 //! The register tile whose vectors lie along pixels: weights are broadcast.
 
+use std::marker::PhantomData;
+
 use super::ChannelAffine;
+use crate::number::Number;
 use crate::simd::{Isa, Kernel, Simd};
 
-/// What a pixel tile works on: some rows of a weight, some neighboring vectors of pixels.
+/// What a pixel tile works on: some rows of a weight, some neighboring vectors of pixels, in cells ([`Number`]).
 #[derive(Clone, Copy)]
 pub(crate) struct PixelTileArgs<'a> {
-    /// Channels that are summed, and the step from the pixels of one to those of the next.
+    /// Channels, or pairs of them, that are summed, and the step from the pixels of one to those of the next.
     pub channels: usize,
     pub channel_step: usize,
     /// Where the pixels of each tap lie.
@@ -25,9 +28,9 @@ pub(crate) struct PixelTileArgs<'a> {
 }
 
 /// A tile of `ROWS` by `VECTORS`.
-struct PixelTile<'a, const ROWS: usize, const VECTORS: usize>(PixelTileArgs<'a>);
+struct PixelTile<'a, N, const ROWS: usize, const VECTORS: usize>(PixelTileArgs<'a>, PhantomData<N>);
 
-impl<const ROWS: usize, const VECTORS: usize> Kernel for PixelTile<'_, ROWS, VECTORS> {
+impl<N: Number, const ROWS: usize, const VECTORS: usize> Kernel for PixelTile<'_, N, ROWS, VECTORS> {
     type Output = ();
 
     #[inline(always)]
@@ -45,7 +48,7 @@ impl<const ROWS: usize, const VECTORS: usize> Kernel for PixelTile<'_, ROWS, VEC
                     for (r, totals) in totals.iter_mut().enumerate() {
                         let weight = S::splat(*weights.add(r));
                         for (total, value) in totals.iter_mut().zip(values) {
-                            *total = S::mul_add(weight, value, *total);
+                            *total = N::mul_add::<S>(weight, value, *total);
                         }
                     }
                     weights = weights.add(ROWS);
@@ -73,16 +76,16 @@ impl<const ROWS: usize, const VECTORS: usize> Kernel for PixelTile<'_, ROWS, VEC
 /// # Safety
 /// The processor has `S`'s instructions, and all that the arguments point to is there.
 #[inline(always)]
-pub(crate) unsafe fn pixel_tile<S: Simd>(rows: usize, vectors: usize, args: PixelTileArgs) {
+pub(crate) unsafe fn pixel_tile<S: Simd, N: Number>(rows: usize, vectors: usize, args: PixelTileArgs) {
     macro_rules! dispatch {
         ($($rows:literal)*) => {
             match (rows, vectors) {
                 // Tiles larger than the registers are never asked for, and so not compiled.
                 // SAFETY: the caller's promise.
                 $(
-                    ($rows, 1) if $rows <= (S::PIXELS / 2).max(1) => unsafe { S::call(PixelTile::<$rows, 1>(args)) },
-                    ($rows, 2) if $rows <= S::PIXELS => unsafe { S::call(PixelTile::<$rows, 2>(args)) },
-                    ($rows, 4) if $rows <= (S::PIXELS / 2).max(1) => unsafe { S::call(PixelTile::<$rows, 4>(args)) },
+                    ($rows, 1) if $rows <= (S::PIXELS / 2).max(1) => unsafe { S::call(PixelTile::<N, $rows, 1>(args, PhantomData)) },
+                    ($rows, 2) if $rows <= S::PIXELS => unsafe { S::call(PixelTile::<N, $rows, 2>(args, PhantomData)) },
+                    ($rows, 4) if $rows <= (S::PIXELS / 2).max(1) => unsafe { S::call(PixelTile::<N, $rows, 4>(args, PhantomData)) },
                 )*
                 _ => unreachable!("tiles have 1 to {} rows and 1, 2 or 4 vectors", S::PIXELS),
             }

@@ -1,5 +1,6 @@
 use super::add_relu::{combine, map};
 use crate::elementwise::{Activation, Apply};
+use crate::number::Number;
 use crate::simd::Isa;
 
 /// A loop for each function: `$loop` with the function as a constant.
@@ -20,7 +21,7 @@ macro_rules! for_each_function {
 pub(super) use for_each_function;
 
 /// A function of each element.
-pub fn activation(isa: Isa, function: Activation, input: &[f32]) -> Vec<f32> {
+pub fn activation<N: Number>(isa: Isa, function: Activation, input: &[N]) -> Vec<N> {
     for_each_function!(function, |FUNCTION| map(isa, input, |x| FUNCTION.of(x)))
 }
 
@@ -29,7 +30,7 @@ pub fn activation(isa: Isa, function: Activation, input: &[f32]) -> Vec<f32> {
 ///
 /// # Panics
 /// The slices differ in length.
-pub fn activation_backward(isa: Isa, function: Activation, kept: &[f32], gradient: &[f32]) -> Vec<f32> {
+pub fn activation_backward<N: Number>(isa: Isa, function: Activation, kept: &[N], gradient: &[N]) -> Vec<N> {
     for_each_function!(function, |FUNCTION| combine(isa, kept, gradient, |kept, gradient| {
         FUNCTION.backward(kept, gradient)
     }))

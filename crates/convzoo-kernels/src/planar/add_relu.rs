@@ -1,17 +1,23 @@
 #![allow(unsafe_code)]
 
 use crate::memory::{Shared, filled, part_mut};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Values that a task works on: a few pages.
 const CHUNK: usize = 1 << 14;
 
-/// max(0, a + b), element by element.
+/// a + b, element by element.
 ///
 /// # Panics
 /// The slices differ in length; so below.
-pub fn add_relu(isa: Isa, a: &[f32], b: &[f32]) -> Vec<f32> {
+pub fn add<N: Number>(isa: Isa, a: &[N], b: &[N]) -> Vec<N> {
+    combine(isa, a, b, |a, b| a + b)
+}
+
+/// max(0, a + b), element by element.
+pub fn add_relu<N: Number>(isa: Isa, a: &[N], b: &[N]) -> Vec<N> {
     combine(isa, a, b, |a, b| {
         let sum = a + b;
         if sum < 0.0 { 0.0 } else { sum }
@@ -19,17 +25,22 @@ pub fn add_relu(isa: Isa, a: &[f32], b: &[f32]) -> Vec<f32> {
 }
 
 /// The gradient of both of [`add_relu`]'s summands: that of its output where that is positive.
-pub fn add_relu_backward(isa: Isa, output: &[f32], gradient: &[f32]) -> Vec<f32> {
+pub fn add_relu_backward<N: Number>(isa: Isa, output: &[N], gradient: &[N]) -> Vec<N> {
     combine(isa, output, gradient, |output, gradient| if output > 0.0 { gradient } else { 0.0 })
 }
 
 /// A function of each element.
-pub(super) fn map(isa: Isa, input: &[f32], f: impl Fn(f32) -> f32 + Copy + Sync) -> Vec<f32> {
+pub(super) fn map<N: Number>(isa: Isa, input: &[N], f: impl Fn(f32) -> f32 + Copy + Sync) -> Vec<N> {
     combine(isa, input, input, move |x, _| f(x))
 }
 
 /// A function of two elements each.
-pub(super) fn combine(isa: Isa, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<f32> {
+pub(super) fn combine<N: Number>(
+    isa: Isa,
+    a: &[N],
+    b: &[N],
+    f: impl Fn(f32, f32) -> f32 + Copy + Sync,
+) -> Vec<N> {
     assert_eq!(a.len(), b.len(), "operands of one length");
     // SAFETY: every chunk is written by the task that has it.
     unsafe {
@@ -38,24 +49,24 @@ pub(super) fn combine(isa: Isa, a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f3
             parallel::for_each(a.len().div_ceil(CHUNK), |task| {
                 let range = task * CHUNK..a.len().min((task + 1) * CHUNK);
                 let to = part_mut(&to, range.start, range.len());
-                isa.call(Combine { a: &a[range.clone()], b: &b[range], to, f });
+                N::call(isa, Combine { a: &a[range.clone()], b: &b[range], to, f });
             });
         })
     }
 }
 
-struct Combine<'a, F> {
-    a: &'a [f32],
-    b: &'a [f32],
-    to: &'a mut [f32],
+struct Combine<'a, N, F> {
+    a: &'a [N],
+    b: &'a [N],
+    to: &'a mut [N],
     f: F,
 }
 
-impl<F: Fn(f32, f32) -> f32> Kernel for Combine<'_, F> {
+impl<N: Number, F: Fn(f32, f32) -> f32> Kernel for Combine<'_, N, F> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        self.to.iter_mut().zip(self.a).zip(self.b).for_each(|((to, &a), &b)| *to = (self.f)(a, b));
+        self.to.iter_mut().zip(self.a).zip(self.b).for_each(|((to, &a), &b)| *to = N::of((self.f)(a.value(), b.value())));
     }
 }

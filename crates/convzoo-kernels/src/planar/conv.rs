@@ -12,6 +12,7 @@ use crate::conv::ConvShape;
 use crate::cost;
 use crate::gemm::{ChannelAffine, WeightMatrix};
 use crate::memory::{Shared, filled, part_mut};
+use crate::number::{Number, Numbers};
 use crate::parallel;
 use crate::simd::Isa;
 use crate::winograd::WinogradTile;
@@ -29,6 +30,8 @@ pub struct ConvPass {
     output: [usize; 2],
     /// The tiles of Winograd's method, forward and of both gradients.
     tiles: [Option<WinogradTile>; 2],
+    /// Those of products of bfloat16 numbers: forward and of the gradient of the input.
+    narrow_tiles: [Option<WinogradTile>; 2],
 }
 
 impl ConvPass {
@@ -41,19 +44,32 @@ impl ConvPass {
         // Forward, rounding decides on which side of zero the input of a ReLU lies: the tile of four rounds more.
         let forward = cost::PLANAR.winograd(&[WinogradTile::Two], &shape, batch, output);
         let backward = cost::PLANAR.winograd(&[WinogradTile::Two, WinogradTile::Four], &shape, batch, input);
-        Ok(Self { isa, shape, batch, input, output, tiles: [forward, backward] }.suited())
+        // Rounded to 8 bits before they are multiplied, tiles of four would lose too much.
+        let narrow = |size| cost::PLANAR_BF16.winograd(&[WinogradTile::Two], &shape, batch, size);
+        let narrow_tiles = [narrow(output), narrow(input)];
+        Ok(Self { isa, shape, batch, input, output, tiles: [forward, backward], narrow_tiles }.suited())
     }
 
     /// The same with another tile of Winograd's method, or without it; a shape other than 3×3, stride 1, dilation 1,
     /// one group and padding up to 2 never uses it.
     pub fn with_tile(self, tile: Option<WinogradTile>) -> Self {
-        Self { tiles: [tile; 2], ..self }.suited()
+        Self { tiles: [tile; 2], narrow_tiles: [tile; 2], ..self }.suited()
     }
 
     /// Without Winograd's method, unless the shape suits it.
     fn suited(self) -> Self {
         let can = self.shape.suits_winograd() && self.shape.padding.iter().all(|&padding| padding < 3);
-        Self { tiles: self.tiles.map(|tile| tile.filter(|_| can)), ..self }
+        let [tiles, narrow_tiles] =
+            [self.tiles, self.narrow_tiles].map(|tiles| tiles.map(|tile| tile.filter(|_| can)));
+        Self { tiles, narrow_tiles, ..self }
+    }
+
+    /// The tiles of products of such numbers, forward and of the gradient of the input.
+    fn tiles_of<N: Number>(&self) -> [Option<WinogradTile>; 2] {
+        match N::NUMBERS {
+            Numbers::F32 => self.tiles,
+            Numbers::Bf16 => self.narrow_tiles,
+        }
     }
 
     /// `[batch, outputs, height, width]`.
@@ -66,8 +82,8 @@ impl ConvPass {
     ///
     /// # Panics
     /// A slice's length is not that of its shape; so below.
-    pub fn forward(&self, input: &[f32], weight: &[f32], affine: ChannelAffine) -> Vec<f32> {
-        self.check(Some(input), Some(weight), None);
+    pub fn forward<N: Number>(&self, input: &[N], weight: &[f32], affine: ChannelAffine) -> Vec<N> {
+        self.check(Some(input.len()), Some(weight.len()), None);
         for values in [affine.scale, affine.shift].into_iter().flatten() {
             assert_eq!(values.len(), self.shape.channels[1], "a value for every output");
         }
@@ -86,7 +102,7 @@ impl ConvPass {
             channel: taps.len(),
             taps: &taps,
         };
-        if let Some(tile) = self.tiles[0] {
+        if let Some(tile) = self.tiles_of::<N>()[0] {
             let (padding, size, grid, matrix) = (self.shape.padding, self.input, self.output, matrix(0));
             let winograd = WinogradPass { isa, tile, batch, source: input, size, grid, padding, matrix, affine };
             // SAFETY: every pixel lies in a tile.
@@ -95,7 +111,7 @@ impl ConvPass {
         let im2col = self.window(input);
         // SAFETY: the product writes every cell of every plane.
         unsafe {
-            filled(batch * outputs * planes, |output| {
+            filled(batch * outputs * planes, |output: *mut N| {
                 let output = Shared(output);
                 self.each_group(|group| {
                     let first = group * group_outputs;
@@ -116,15 +132,15 @@ impl ConvPass {
     }
 
     /// The gradient of the input from that of the output.
-    pub fn backward_input(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
-        self.check(None, Some(weight), Some(gradient));
+    pub fn backward_input<N: Number>(&self, gradient: &[N], weight: &[f32]) -> Vec<N> {
+        self.check(None, Some(weight.len()), Some(gradient.len()));
         if let Some(depthwise) = self.depthwise() {
             return depthwise.backward_input(gradient, weight);
         }
         let Self { isa, batch, .. } = *self;
         let ([inputs, outputs], kernel) = (self.shape.channels, self.shape.taps());
         let len = batch * inputs * self.input[0] * self.input[1];
-        if let Some(tile) = self.tiles[1] {
+        if let Some(tile) = self.tiles_of::<N>()[1] {
             // The same convolution, with the kernels rotated by 180°.
             let taps: Vec<usize> = (0..kernel).rev().collect();
             let (row, channel) = (kernel, inputs * kernel);
@@ -140,7 +156,7 @@ impl ConvPass {
         let covered: usize = phases.iter().map(|phase| phase.grid[0] * phase.grid[1]).sum();
         if covered < self.input[0] * self.input[1] {
             // Pixels that no tap reads have no gradient.
-            let mut output = vec![0.0; len];
+            let mut output = vec![N::of(0.0); len];
             write(output.as_mut_ptr());
             return output;
         }
@@ -149,7 +165,7 @@ impl ConvPass {
     }
 
     /// Writes the gradient of a phase's pixels of the input.
-    fn write_phase(&self, phase: &Phase, gradient: &[f32], weight: &[f32], output: *mut f32) {
+    fn write_phase<N: Number>(&self, phase: &Phase, gradient: &[N], weight: &[f32], output: *mut N) {
         let Self { isa, batch, .. } = *self;
         let ([inputs, outputs], [group_inputs, group_outputs]) = (self.shape.channels, self.shape.group_channels());
         let (planes, kernel) = (self.input[0] * self.input[1], self.shape.taps());
@@ -182,8 +198,8 @@ impl ConvPass {
     }
 
     /// The gradient of the weight from that of the output.
-    pub fn backward_weight(&self, input: &[f32], gradient: &[f32]) -> Vec<f32> {
-        self.check(Some(input), None, Some(gradient));
+    pub fn backward_weight<N: Number>(&self, input: &[N], gradient: &[N]) -> Vec<f32> {
+        self.check(Some(input.len()), None, Some(gradient.len()));
         if let Some(depthwise) = self.depthwise() {
             return depthwise.backward_weight(input, gradient);
         }
@@ -220,7 +236,7 @@ impl ConvPass {
 
     /// The gradient of the bias from that of the output.
     pub fn backward_bias(&self, gradient: &[f32]) -> Vec<f32> {
-        self.check(None, None, Some(gradient));
+        self.check(None, None, Some(gradient.len()));
         channel_sums(self.isa, gradient, self.shape.channels[1], self.output[0] * self.output[1])
     }
 
@@ -236,7 +252,7 @@ impl ConvPass {
     }
 
     /// The input as the output's cells read it.
-    fn window<'a>(&self, input: &'a [f32]) -> Im2col<'a> {
+    fn window<'a, N: Number>(&self, input: &'a [N]) -> Im2col<'a, N> {
         let ConvShape { kernel, dilation, padding, .. } = self.shape;
         let at = |i: usize, tap: usize| (tap * dilation[i]) as isize - padding[i] as isize;
         let taps = (0..kernel[0]).flat_map(|row| (0..kernel[1]).map(move |column| [at(0, row), at(1, column)]));
@@ -273,10 +289,10 @@ impl ConvPass {
         phases
     }
 
-    fn check(&self, input: Option<&[f32]>, weight: Option<&[f32]>, output: Option<&[f32]>) {
+    fn check(&self, input: Option<usize>, weight: Option<usize>, output: Option<usize>) {
         let [inputs, outputs] = self.shape.channels;
-        let expect = |what, values: Option<&[f32]>, expected: usize| {
-            assert!(values.is_none_or(|values| values.len() == expected), "{what} of {self:?}");
+        let expect = |what, len: Option<usize>, expected: usize| {
+            assert!(len.is_none_or(|len| len == expected), "{what} of {self:?}");
         };
         expect("input", input, self.batch * inputs * self.input[0] * self.input[1]);
         expect("weight", weight, self.shape.weights());
@@ -294,7 +310,7 @@ struct Phase {
 }
 
 /// Computes the product by the algorithm that suits it.
-fn multiply(gemm: ImplicitGemm) {
+fn multiply<N: Number>(gemm: ImplicitGemm<N>) {
     if !gemm.run_few_outputs() {
         gemm.run();
     }

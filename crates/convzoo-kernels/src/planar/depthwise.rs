@@ -9,6 +9,7 @@
 use crate::conv::ConvShape;
 use crate::gemm::ChannelAffine;
 use crate::memory::{Shared, filled, part_mut, with_scratch};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
@@ -60,36 +61,39 @@ impl Planes {
     /// Puts a plane of `size` among zeros: its first cell `first` rows and columns from the first, each next one `step`
     /// further. What lies beyond the last row or column is left out.
     #[inline(always)]
-    fn put(&self, plane: &[f32], size: [usize; 2], first: [usize; 2], step: [usize; 2], to: &mut [f32]) {
+    fn put<N: Number>(&self, plane: &[N], size: [usize; 2], first: [usize; 2], step: [usize; 2], to: &mut [f32]) {
         to.fill(0.0);
         let room = [self.rows * self.phases[0], self.columns * self.phases[1]];
         let [rows, columns] = [0, 1].map(|i| size[i].min(room[i].saturating_sub(first[i]).div_ceil(step[i])));
         for (y, from) in plane.chunks_exact(size[1]).enumerate().take(rows) {
             let row = first[0] + y * step[0];
             match (self.phases[1], step[1]) {
-                (1, 1) => to[self.at([row, first[1]])..][..columns].copy_from_slice(&from[..columns]),
+                (1, 1) => {
+                    let to = to[self.at([row, first[1]])..].iter_mut();
+                    to.zip(&from[..columns]).for_each(|(to, value)| *to = value.value());
+                }
                 // Strides of 2 in loops that become vectors: every other value to each phase,
                 (2, 1) => {
                     let (pairs, rest) = from[..columns].as_chunks::<2>();
                     let starts = [0, 1].map(|phase| self.at([row, first[1] + phase]));
                     for (phase, start) in starts.into_iter().enumerate() {
-                        to[start..].iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[phase]);
+                        to[start..].iter_mut().zip(pairs).for_each(|(to, pair)| *to = pair[phase].value());
                     }
                     if let [last] = rest {
-                        to[starts[0] + pairs.len()] = *last;
+                        to[starts[0] + pairs.len()] = last.value();
                     }
                 }
                 // and a zero after each value, one of them perhaps where the next row starts.
                 (1, 2) => {
                     let (pairs, _) = to[self.at([row, first[1]])..].as_chunks_mut::<2>();
-                    pairs.iter_mut().zip(&from[..columns]).for_each(|(pair, value)| *pair = [*value, 0.0]);
+                    pairs.iter_mut().zip(&from[..columns]).for_each(|(pair, value)| *pair = [value.value(), 0.0]);
                 }
                 (phases, step) => {
                     // Where each phase of the row starts.
                     for phase in 0..phases.min(columns) {
                         let mut at = self.at([row, first[1] + phase * step]);
                         for value in from[..columns].iter().skip(phase).step_by(phases) {
-                            to[at] = *value;
+                            to[at] = value.value();
                             at += step;
                         }
                     }
@@ -109,7 +113,7 @@ impl DepthwisePass {
     }
 
     /// The output.
-    pub fn forward(&self, input: &[f32], weight: &[f32], affine: ChannelAffine) -> Vec<f32> {
+    pub fn forward<N: Number>(&self, input: &[N], weight: &[f32], affine: ChannelAffine) -> Vec<N> {
         let ConvShape { kernel, stride, padding, .. } = self.shape;
         let planes = Planes::new(self.output, kernel, stride);
         let put = Put { planes, size: self.input, first: padding, step: [1, 1] };
@@ -117,7 +121,7 @@ impl DepthwisePass {
     }
 
     /// The gradient of the input from that of the output.
-    pub fn backward_input(&self, gradient: &[f32], weight: &[f32]) -> Vec<f32> {
+    pub fn backward_input<N: Number>(&self, gradient: &[N], weight: &[f32]) -> Vec<N> {
         let ConvShape { kernel, stride, padding, .. } = self.shape;
         let turned: Vec<f32> =
             weight.chunks_exact(self.shape.taps()).flat_map(|kernel| kernel.iter().rev().copied()).collect();
@@ -128,7 +132,14 @@ impl DepthwisePass {
     }
 
     /// Slides each channel's kernel over its planes.
-    fn correlate(&self, from: &[f32], weight: &[f32], put: Put, grid: [usize; 2], affine: ChannelAffine) -> Vec<f32> {
+    fn correlate<N: Number>(
+        &self,
+        from: &[N],
+        weight: &[f32],
+        put: Put,
+        grid: [usize; 2],
+        affine: ChannelAffine,
+    ) -> Vec<N> {
         let (channels, taps, kernel) = (self.shape.channels[0], self.shape.taps(), self.shape.kernel);
         let (size, cells) = (put.size[0] * put.size[1], grid[0] * grid[1]);
         let offsets: Vec<usize> = offsets(&put.planes, kernel);
@@ -143,7 +154,7 @@ impl DepthwisePass {
                         let channel = plane % channels;
                         let (from, weight) = (&from[plane * size..][..size], &weight[channel * taps..][..taps]);
                         let to = part_mut(&to, plane * cells, cells);
-                        self.isa.call(Slide { from, weight, put, grid, offsets: &offsets, affine, channel, to });
+                        N::call(self.isa, Slide { from, weight, put, grid, offsets: &offsets, affine, channel, to });
                     }
                 });
             })
@@ -151,7 +162,7 @@ impl DepthwisePass {
     }
 
     /// The gradient of the weight from that of the output.
-    pub fn backward_weight(&self, input: &[f32], gradient: &[f32]) -> Vec<f32> {
+    pub fn backward_weight<N: Number>(&self, input: &[N], gradient: &[N]) -> Vec<f32> {
         let (channels, taps, kernel) = (self.shape.channels[0], self.shape.taps(), self.shape.kernel);
         let planes = Planes::new(self.output, kernel, self.shape.stride);
         let offsets: Vec<usize> = offsets(&planes, kernel);
@@ -162,7 +173,7 @@ impl DepthwisePass {
                 parallel::for_each(channels, |channel| {
                     let to = part_mut(&to, channel * taps, taps);
                     let pass = self;
-                    self.isa.call(Gradient { pass, input, gradient, planes, offsets: &offsets, channel, to });
+                    N::call(self.isa, Gradient { pass, input, gradient, planes, offsets: &offsets, channel, to });
                 });
             })
         }
@@ -184,18 +195,18 @@ struct Put {
 }
 
 /// One plane under its kernel.
-struct Slide<'a> {
-    from: &'a [f32],
+struct Slide<'a, N> {
+    from: &'a [N],
     weight: &'a [f32],
     put: Put,
     grid: [usize; 2],
     offsets: &'a [usize],
     affine: ChannelAffine<'a>,
     channel: usize,
-    to: &'a mut [f32],
+    to: &'a mut [N],
 }
 
-impl Kernel for Slide<'_> {
+impl<N: Number> Kernel for Slide<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -222,24 +233,24 @@ impl Kernel for Slide<'_> {
                 }
             }
             for (to, sums) in to.chunks_exact_mut(grid[1]).zip(sums.chunks(planes.columns)) {
-                to.copy_from_slice(&sums[..grid[1]]);
+                to.iter_mut().zip(sums).for_each(|(to, sum)| *to = N::of(*sum));
             }
         });
     }
 }
 
 /// The gradient of one channel's kernel.
-struct Gradient<'a> {
+struct Gradient<'a, N> {
     pass: &'a DepthwisePass,
-    input: &'a [f32],
-    gradient: &'a [f32],
+    input: &'a [N],
+    gradient: &'a [N],
     planes: Planes,
     offsets: &'a [usize],
     channel: usize,
     to: &'a mut [f32],
 }
 
-impl Kernel for Gradient<'_> {
+impl<N: Number> Kernel for Gradient<'_, N> {
     type Output = ();
 
     #[inline(always)]

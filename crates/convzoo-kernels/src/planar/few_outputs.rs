@@ -3,12 +3,13 @@
 
 use std::ops::Range;
 
-use super::copy;
 use super::frame::Frame;
 use super::implicit_gemm::{ImplicitGemm, Target};
+use super::{copy, round};
 use crate::gemm::pixel_tile::{PixelTileArgs, pixel_tile, tile_rows};
 use crate::gemm::{ChannelAffine, PackedMatrix};
 use crate::memory::{leave_packed, with_scratch};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Kernel, Simd};
 
@@ -18,7 +19,7 @@ const PLANES: usize = 6 << 10;
 /// The most rows that are worth it: with more, a pixel brought to its place serves many.
 const ROWS: usize = 32;
 
-impl ImplicitGemm<'_> {
+impl<N: Number> ImplicitGemm<'_, N> {
     /// [`run`](Self::run) for few rows, with the pixels read where they lie: to bring each to every tap that reads it
     /// would take longer than to multiply it. Returns whether that suits; if not, nothing is done.
     pub fn run_few_outputs(&self) -> bool {
@@ -26,7 +27,7 @@ impl ImplicitGemm<'_> {
         let Some(frame) = Frame::new(im2col).filter(|_| batch > 0 && (1..=ROWS).contains(&matrix.rows)) else {
             return false;
         };
-        let packed = PackedMatrix::new(matrix, (tile_rows(isa) / 2).max(1), matrix.channels);
+        let packed = PackedMatrix::new::<f32>(matrix, (tile_rows(isa) / 2).max(1), matrix.channels);
         let offsets = frame.offsets(&im2col.taps);
         let height = target.grid[0];
         // Rows that share a task: as many as a cache has room for, and few enough that all threads have some.
@@ -37,7 +38,7 @@ impl ImplicitGemm<'_> {
             let (frame, packed, offsets, image) = (&frame, &packed, &offsets, task / bands);
             // SAFETY: the instruction set comes from detection; each task writes cells of its own, and the target has all
             // of them.
-            unsafe { isa.call(Band { frame, first, packed, offsets, affine, target, image, rows }) }
+            unsafe { N::call(isa, Band { frame, first, packed, offsets, affine, target, image, rows }) }
         });
         leave_packed(packed.values);
         true
@@ -45,18 +46,18 @@ impl ImplicitGemm<'_> {
 }
 
 /// Some rows of cells of one image.
-struct Band<'a> {
-    frame: &'a Frame<'a>,
+struct Band<'a, N> {
+    frame: &'a Frame<'a, N>,
     first: usize,
     packed: &'a PackedMatrix,
     offsets: &'a [usize],
     affine: ChannelAffine<'a>,
-    target: &'a Target,
+    target: &'a Target<N>,
     image: usize,
     rows: Range<usize>,
 }
 
-impl Kernel for Band<'_> {
+impl<N: Number> Kernel for Band<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -92,11 +93,11 @@ impl Kernel for Band<'_> {
                             add: false,
                             last: Some(affine.of(outputs.clone())),
                         };
-                        pixel_tile::<S>(outputs.len(), vectors, args);
+                        pixel_tile::<S, f32>(outputs.len(), vectors, args);
                         vector += vectors;
                     }
                     for (sums, output) in sums.chunks_exact(cells).zip(outputs) {
-                        write::<S>(target, image, output, rows.clone(), sums, frame.pitch);
+                        write::<S, N>(target, image, output, rows.clone(), sums, frame.pitch);
                     }
                 }
             }
@@ -109,7 +110,14 @@ impl Kernel for Band<'_> {
 /// # Safety
 /// The rows are the target's, and nothing else writes them meanwhile; after the sums there is a vector more.
 #[inline(always)]
-unsafe fn write<S: Simd>(target: &Target, image: usize, output: usize, rows: Range<usize>, sums: &[f32], pitch: usize) {
+unsafe fn write<S: Simd, N: Number>(
+    target: &Target<N>,
+    image: usize,
+    output: usize,
+    rows: Range<usize>,
+    sums: &[f32],
+    pitch: usize,
+) {
     let width = target.grid[1];
     let place = |y: usize| (target.first[0] + y * target.step[0]) * target.size[1] + target.first[1];
     // SAFETY: the caller's promise.
@@ -119,11 +127,15 @@ unsafe fn write<S: Simd>(target: &Target, image: usize, output: usize, rows: Ran
             let to = plane.add(place(y));
             match target.step {
                 // A vector beyond the end is overwritten by the rows that follow.
-                [1, 1] if target.dense() && width.next_multiple_of(S::LANES) <= (rows.end - y) * width => {
-                    copy::<S>(to, sums.as_ptr(), width);
+                [1, 1]
+                    if N::PER_CELL == 1
+                        && target.dense()
+                        && width.next_multiple_of(S::LANES) <= (rows.end - y) * width =>
+                {
+                    copy::<S, f32>(to.cast(), sums.as_ptr(), width);
                 }
-                [_, 1] => to.copy_from_nonoverlapping(sums.as_ptr(), width),
-                [_, step] => sums[..width].iter().enumerate().for_each(|(x, &sum)| to.add(x * step).write(sum)),
+                [_, 1] => round::<S, N>(to, &sums[..width]),
+                [_, step] => sums[..width].iter().enumerate().for_each(|(x, &sum)| to.add(x * step).write(N::of(sum))),
             }
         }
     }

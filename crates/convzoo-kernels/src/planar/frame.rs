@@ -4,15 +4,16 @@
 use std::ops::Range;
 
 use super::im2col::Im2col;
-use super::{clear, copy};
+use super::{clear, copy, widen};
+use crate::number::Number;
 use crate::simd::Simd;
 
 /// The zero-padded planes of a source that a window of stride 1 reads.
 ///
 /// Rows follow each other without a seam, so that a tap lies at one distance from all cells: vectors of cells run on over
 /// the ends of rows, and what they compute there is left out.
-pub(super) struct Frame<'a> {
-    pub source: &'a [f32],
+pub(super) struct Frame<'a, N> {
+    pub source: &'a [N],
     /// Channels, height and width of the source.
     pub size: [usize; 3],
     /// Where the frame's first row and column lie in the source, relative to the grid's first cell.
@@ -23,9 +24,9 @@ pub(super) struct Frame<'a> {
     pub pitch: usize,
 }
 
-impl<'a> Frame<'a> {
+impl<'a, N: Number> Frame<'a, N> {
     /// None where the window steps, or where it is the pixel itself.
-    pub fn new(im2col: &'a Im2col) -> Option<Self> {
+    pub fn new(im2col: &'a Im2col<N>) -> Option<Self> {
         if im2col.step != [1, 1] || im2col.taps() < 2 {
             return None;
         }
@@ -84,19 +85,19 @@ impl<'a> Frame<'a> {
                 for r in 0..rows {
                     let (to, y) = (to.add(r * self.pitch), (row + r) as isize + self.first[0]);
                     if y < 0 || y >= height as isize {
-                        clear::<S>(to, self.pitch);
+                        clear::<S, f32>(to, self.pitch);
                         continue;
                     }
                     let from = plane + y.unsigned_abs() * width + skipped;
-                    clear::<S>(to, front);
-                    if from + values + S::LANES <= self.source.len() {
-                        copy::<S>(to.add(front), self.source.as_ptr().add(from), values);
+                    clear::<S, f32>(to, front);
+                    if N::PER_CELL == 1 && from + values + S::LANES <= self.source.len() {
+                        copy::<S, f32>(to.add(front), self.source.as_ptr().add(from).cast(), values);
                     } else if values > 0 {
-                        to.add(front).copy_from_nonoverlapping(self.source.as_ptr().add(from), values);
+                        widen::<S, N>(to.add(front), self.source.as_ptr().add(from), values);
                     }
-                    clear::<S>(to.add(front + values), self.pitch - front - values);
+                    clear::<S, f32>(to.add(front + values), self.pitch - front - values);
                 }
-                clear::<S>(to.add(rows * self.pitch), len - rows * self.pitch);
+                clear::<S, f32>(to.add(rows * self.pitch), len - rows * self.pitch);
             }
         }
     }

@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use super::{clear, copy};
 use crate::memory::Shared;
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Kernel, Simd};
 
@@ -13,9 +14,9 @@ use crate::simd::{Kernel, Simd};
 ///
 /// Pixels are the cells of a grid, counted through all images. A tap at `[row, column]` reads, for the cell `[y, x]`,
 /// the pixel `[y · step + row, x · step + column]` of the source, and zero where there is none.
-pub(super) struct Im2col<'a> {
+pub(super) struct Im2col<'a, N: Number> {
     /// `[batch, channels, height, phases, phase]`: with a horizontal step, the columns that a tap reads side by side.
-    pub source: Cow<'a, [f32]>,
+    pub source: Cow<'a, [N]>,
     pub channels: usize,
     pub size: [usize; 2],
     phase: usize,
@@ -34,10 +35,10 @@ struct Run {
     back: usize,
 }
 
-impl<'a> Im2col<'a> {
+impl<'a, N: Number> Im2col<'a, N> {
     /// A window over `source`, `[batch, channels, height, width]`.
     pub fn new(
-        source: &'a [f32],
+        source: &'a [N],
         [channels, height, width]: [usize; 3],
         grid: [usize; 2],
         step: [usize; 2],
@@ -86,23 +87,39 @@ impl<'a> Im2col<'a> {
         channels: Range<usize>,
         pieces: impl Iterator<Item = (Range<usize>, usize)>,
         width: usize,
+        to: *mut N,
+    ) {
+        let runs = self.all_runs(pieces, width);
+        let rows = Rows { im2col: self, channels, runs: &runs, step: self.taps.len() * width };
+        // SAFETY: the caller's promise.
+        unsafe { S::call(Pack { rows, to }) }
+    }
+
+    /// The same in [cells](Number): of bfloat16 numbers, `[pairs of channels, taps, width]`.
+    ///
+    /// # Safety
+    /// As [`pack`](Self::pack).
+    #[inline(always)]
+    pub unsafe fn pack_cells<S: Simd>(
+        &self,
+        channels: Range<usize>,
+        pieces: impl Iterator<Item = (Range<usize>, usize)>,
+        width: usize,
         to: *mut f32,
     ) {
+        let runs = self.all_runs(pieces, width);
+        let rows = Rows { im2col: self, channels, runs: &runs, step: self.taps.len() * width };
+        // SAFETY: the caller's promise.
+        unsafe { S::call(PackCells { rows, to }) }
+    }
+
+    /// The runs of one channel of all pieces.
+    fn all_runs(&self, pieces: impl Iterator<Item = (Range<usize>, usize)>, width: usize) -> Vec<Run> {
         let mut runs = Vec::new();
         for (pixels, at) in pieces {
             self.runs(pixels, width, at, &mut runs);
         }
-        let pack = Pack {
-            source: &self.source,
-            first: channels.start * self.plane(),
-            plane: self.plane(),
-            channels: channels.len(),
-            runs: &runs,
-            to,
-            step: self.taps.len() * width,
-        };
-        // SAFETY: the caller's promise.
-        unsafe { S::call(pack) }
+        runs
     }
 
     /// Adds the runs of one channel that go to `at`, in ascending order; the channel's plane is to be added to `from`.
@@ -142,40 +159,84 @@ impl<'a> Im2col<'a> {
 }
 
 /// The same runs of some channels.
-struct Pack<'a> {
-    source: &'a [f32],
-    /// The first channel, and the step to the next.
-    first: usize,
-    plane: usize,
-    channels: usize,
+struct Rows<'a, N: Number> {
+    im2col: &'a Im2col<'a, N>,
+    channels: Range<usize>,
     runs: &'a [Run],
-    /// Where the first channel goes, and the step to the next.
-    to: *mut f32,
+    /// From where a channel goes to where the next does.
     step: usize,
 }
 
-impl Kernel for Pack<'_> {
+/// Rows as they are.
+struct Pack<'a, N: Number> {
+    rows: Rows<'a, N>,
+    /// Where the first channel goes.
+    to: *mut N,
+}
+
+impl<N: Number> Kernel for Pack<'_, N> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for channel in 0..self.channels {
-            let base = self.first + channel * self.plane;
+        let Rows { im2col, channels, runs, step } = self.rows;
+        let source = &im2col.source;
+        for (i, channel) in channels.enumerate() {
+            let base = channel * im2col.plane();
             // SAFETY: runs lie within the rows; what is written beyond the end of one is overwritten by the next, or lies
             // in the vector after the rows. Values are read from the source up to its end.
             unsafe {
-                let to = self.to.add(channel * self.step);
-                for run in self.runs {
+                let to = self.to.add(i * step);
+                for run in runs {
                     let to = to.add(run.to);
-                    clear::<S>(to, run.front);
+                    clear::<S, N>(to, run.front);
                     let from = base + run.from;
                     let values = to.add(run.front);
-                    if from + run.values + S::LANES <= self.source.len() {
-                        copy::<S>(values, self.source.as_ptr().add(from), run.values);
+                    if from + run.values + N::PER_CELL * S::LANES <= source.len() {
+                        copy::<S, N>(values, source.as_ptr().add(from), run.values);
                     } else if run.values > 0 {
-                        values.copy_from_nonoverlapping(self.source.as_ptr().add(from), run.values);
+                        values.copy_from_nonoverlapping(source.as_ptr().add(from), run.values);
                     }
-                    clear::<S>(values.add(run.values), run.back);
+                    clear::<S, N>(values.add(run.values), run.back);
+                }
+            }
+        }
+    }
+}
+
+/// Rows in cells.
+struct PackCells<'a, N: Number> {
+    rows: Rows<'a, N>,
+    /// Where the first channels go.
+    to: *mut f32,
+}
+
+impl<N: Number> Kernel for PackCells<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Rows { im2col, channels, runs, step } = self.rows;
+        if N::PER_CELL == 1 {
+            // SAFETY: a cell is a number.
+            return unsafe { Pack { rows: Rows { im2col, channels, runs, step }, to: self.to.cast::<N>() }.run::<S>() };
+        }
+        let (source, plane) = (&im2col.source, im2col.plane());
+        for (i, channel) in channels.clone().step_by(N::PER_CELL).enumerate() {
+            // SAFETY: as of rows; two channels are joined where there are two.
+            unsafe {
+                let first = source.as_ptr().add(channel * plane);
+                let next = if channel + 1 < channels.end { first.add(plane) } else { std::ptr::null() };
+                let to = self.to.add(i * step);
+                for run in runs {
+                    let to = to.add(run.to);
+                    clear::<S, f32>(to, run.front);
+                    let values = to.add(run.front);
+                    if run.values > 0 {
+                        let next = if next.is_null() { next } else { next.add(run.from) };
+                        N::join::<S>(values, [first.add(run.from), next], run.values);
+                    }
+                    clear::<S, f32>(values.add(run.values), run.back);
                 }
             }
         }
@@ -183,9 +244,9 @@ impl Kernel for Pack<'_> {
 }
 
 /// Rows of `width` columns, each reordered: first every `phases`-th column from the first, then from the second …
-fn deinterleave(source: &[f32], width: usize, phases: usize) -> Vec<f32> {
+fn deinterleave<N: Number>(source: &[N], width: usize, phases: usize) -> Vec<N> {
     let (rows, phase) = (source.len() / width.max(1), width.div_ceil(phases));
-    let mut split = vec![0.0; rows * phase * phases];
+    let mut split = vec![N::of(0.0); rows * phase * phases];
     let to = Shared(split.as_mut_ptr());
     let parts = (rows * width / 4096).clamp(1, 4 * parallel::threads());
     parallel::for_each(parts, |part| {

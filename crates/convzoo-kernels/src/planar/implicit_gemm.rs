@@ -4,16 +4,18 @@
 use std::ops::Range;
 
 use super::im2col::Im2col;
+use super::round;
 use crate::gemm::pixel_tile::{PixelTileArgs, pixel_tile, tile_rows};
 use crate::gemm::{ChannelAffine, PackedMatrix, WeightMatrix};
 use crate::memory::{Shared, leave_packed, with_scratch};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Where the product goes: `[batch, rows, height, width]`, on the cells of a grid.
-pub(super) struct Target {
+pub(super) struct Target<N> {
     /// The first row of the first image.
-    pub output: Shared<*mut f32>,
+    pub output: Shared<*mut N>,
     /// From one image to the next.
     pub image: usize,
     /// Height and width.
@@ -24,7 +26,7 @@ pub(super) struct Target {
     pub step: [usize; 2],
 }
 
-impl Target {
+impl<N> Target<N> {
     pub fn plane(&self) -> usize {
         self.size[0] * self.size[1]
     }
@@ -43,17 +45,17 @@ const DEPTH: usize = 384;
 const PANELS: usize = 6;
 
 /// A weight times the pixels that its taps read in the source's channels, from the `first`-th on.
-pub(super) struct ImplicitGemm<'a> {
+pub(super) struct ImplicitGemm<'a, N: Number> {
     pub isa: Isa,
     pub batch: usize,
-    pub im2col: &'a Im2col<'a>,
+    pub im2col: &'a Im2col<'a, N>,
     pub first: usize,
     pub matrix: WeightMatrix<'a>,
     pub affine: ChannelAffine<'a>,
-    pub target: Target,
+    pub target: Target<N>,
 }
 
-impl ImplicitGemm<'_> {
+impl<N: Number> ImplicitGemm<'_, N> {
     /// Writes the product to the target.
     pub fn run(&self) {
         let &Self { isa, batch, im2col, first, ref matrix, affine, ref target } = self;
@@ -61,7 +63,8 @@ impl ImplicitGemm<'_> {
         if pixels == 0 || matrix.rows == 0 {
             return;
         }
-        let packed = PackedMatrix::new(matrix, tile_rows(isa), (DEPTH / matrix.taps.len()).clamp(1, matrix.channels));
+        let depth = (DEPTH / matrix.taps.len()).max(1) * N::PER_CELL;
+        let packed = PackedMatrix::new::<N>(matrix, tile_rows(isa), depth.min(matrix.channels));
         let panel = 2 * isa.lanes();
         let panels = pixels.div_ceil(panel);
         let tasks = panels.div_ceil(PANELS).max(panels.min(6 * parallel::threads()));
@@ -70,32 +73,33 @@ impl ImplicitGemm<'_> {
             let panels = [panels.start, panels.end];
             let block = PanelBlock { im2col, first, packed: &packed, affine, target, pixels, panels };
             // SAFETY: the instruction set comes from detection; each task writes pixels of its own, and the target has all of them.
-            unsafe { isa.call(block) }
+            unsafe { N::call(isa, block) }
         });
         leave_packed(packed.values);
     }
 }
 
 /// All rows of some panels.
-struct PanelBlock<'a> {
-    im2col: &'a Im2col<'a>,
+struct PanelBlock<'a, N: Number> {
+    im2col: &'a Im2col<'a, N>,
     first: usize,
     packed: &'a PackedMatrix,
     affine: ChannelAffine<'a>,
-    target: &'a Target,
+    target: &'a Target<N>,
     pixels: usize,
     panels: [usize; 2],
 }
 
-impl Kernel for PanelBlock<'_> {
+impl<N: Number> Kernel for PanelBlock<'_, N> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { im2col, first, packed, affine, target, pixels, panels } = self;
         let (width, area) = (2 * S::LANES, im2col.area());
-        let dense = target.dense();
-        let depth = packed.depth_channels * packed.taps;
+        // Of other numbers than `f32`, sums are rounded when they are whole.
+        let dense = target.dense() && N::PER_CELL == 1;
+        let depth = packed.depth_channels.div_ceil(N::PER_CELL) * packed.taps;
         let (panel_len, tile_len) = ((depth + 1) * width, packed.rows * width);
         let count = panels[1] - panels[0];
         with_scratch(count * (panel_len + tile_len), |scratch| {
@@ -106,7 +110,7 @@ impl Kernel for PanelBlock<'_> {
                 let range = |panel: usize| panel * width..pixels.min((panel + 1) * width);
                 let pieces = (panels[0]..panels[1]).enumerate().map(|(i, panel)| (range(panel), i * panel_len));
                 // SAFETY: every pack has a row more than there are rows.
-                unsafe { im2col.pack::<S>(sources, pieces, width, packs.as_mut_ptr()) }
+                unsafe { im2col.pack_cells::<S>(sources, pieces, width, packs.as_mut_ptr()) }
                 for tile in 0..packed.tiles {
                     let rows = parallel::piece(packed.rows, packed.tiles, tile);
                     for (i, panel) in (panels[0]..panels[1]).enumerate() {
@@ -116,12 +120,12 @@ impl Kernel for PanelBlock<'_> {
                         // panel within one image, or the scratch tile.
                         unsafe {
                             let (c, step) = if dense && cell + width <= area {
-                                (target.output.get().add(n * target.image + cell), target.plane())
+                                (target.output.get().add(n * target.image + cell).cast::<f32>(), target.plane())
                             } else {
                                 (tiles.as_mut_ptr().add(i * tile_len), width)
                             };
                             let args = PixelTileArgs {
-                                channels: channels.len() * packed.taps,
+                                channels: channels.len().div_ceil(N::PER_CELL) * packed.taps,
                                 channel_step: width,
                                 taps: &[0],
                                 weights: packed.values.as_ptr().add(packed.at(depth, tile)),
@@ -131,7 +135,7 @@ impl Kernel for PanelBlock<'_> {
                                 add: depth > 0,
                                 last: (depth + 1 == packed.depths()).then(|| affine.of(rows.clone())),
                             };
-                            pixel_tile::<S>(rows.len(), 2, args);
+                            pixel_tile::<S, N>(rows.len(), 2, args);
                         }
                     }
                 }
@@ -140,7 +144,7 @@ impl Kernel for PanelBlock<'_> {
                 let range = panel * width..pixels.min((panel + 1) * width);
                 if !(dense && range.start % area + width <= area) {
                     // SAFETY: the cells of the range are the target's.
-                    unsafe { scatter(target, range, &tiles[i * tile_len..][..tile_len], width) }
+                    unsafe { scatter::<S, N>(target, range, &tiles[i * tile_len..][..tile_len], width) }
                 }
             }
         });
@@ -151,7 +155,8 @@ impl Kernel for PanelBlock<'_> {
 ///
 /// # Safety
 /// The pixels are the target's, and nothing else writes them meanwhile.
-unsafe fn scatter(target: &Target, pixels: Range<usize>, tile: &[f32], width: usize) {
+#[inline(always)]
+unsafe fn scatter<S: Simd, N: Number>(target: &Target<N>, pixels: Range<usize>, tile: &[f32], width: usize) {
     let [height, columns] = target.grid;
     let mut start = pixels.start;
     while start < pixels.end {
@@ -166,8 +171,8 @@ unsafe fn scatter(target: &Target, pixels: Range<usize>, tile: &[f32], width: us
             unsafe {
                 let to = target.output.get().add(first + row * target.plane());
                 match target.step[1] {
-                    1 => to.copy_from_nonoverlapping(from.as_ptr(), length),
-                    step => from.iter().enumerate().for_each(|(i, &value)| to.add(i * step).write(value)),
+                    1 => round::<S, N>(to, from),
+                    step => from.iter().enumerate().for_each(|(i, &value)| to.add(i * step).write(N::of(value))),
                 }
             }
         }

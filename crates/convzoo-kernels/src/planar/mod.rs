@@ -38,7 +38,7 @@ mod winograd;
 mod winograd_weight_grad;
 
 pub use activation::{activation, activation_backward, activation_keeps_output};
-pub use add_relu::{add_relu, add_relu_backward};
+pub use add_relu::{add, add_relu, add_relu_backward};
 pub use average_pool::AveragePoolPass;
 pub use conv::ConvPass;
 pub use layer_norm::{LayerNormGradients, LayerNormPass};
@@ -50,24 +50,51 @@ pub use sgd::SgdStep;
 
 pub use crate::gemm::ChannelAffine;
 use crate::memory::{Shared, filled};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
 /// Zeros, up to a vector too many.
 #[inline(always)]
-unsafe fn clear<S: Simd>(to: *mut f32, length: usize) {
-    for i in (0..length).step_by(S::LANES) {
+unsafe fn clear<S: Simd, N: Number>(to: *mut N, length: usize) {
+    for i in (0..length).step_by(N::PER_CELL * S::LANES) {
         // SAFETY: the caller has room for a vector more.
-        unsafe { S::store(to.add(i), S::splat(0.0)) }
+        unsafe { S::store(to.add(i).cast(), S::splat(0.0)) }
     }
 }
 
 /// Copies, up to a vector too many.
 #[inline(always)]
-unsafe fn copy<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
-    for i in (0..length).step_by(S::LANES) {
+unsafe fn copy<S: Simd, N: Number>(to: *mut N, from: *const N, length: usize) {
+    for i in (0..length).step_by(N::PER_CELL * S::LANES) {
         // SAFETY: the caller can read and has room for a vector more.
-        unsafe { S::store(to.add(i), S::load(from.add(i))) }
+        unsafe { S::store(to.add(i).cast(), S::load(from.add(i).cast())) }
+    }
+}
+
+/// Rounds values to numbers.
+#[inline(always)]
+unsafe fn round<S: Simd, N: Number>(to: *mut N, from: &[f32]) {
+    let whole = from.len() - from.len() % S::LANES;
+    // SAFETY: the caller has room for as many.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            N::store::<S>(to.add(i), S::load(from.as_ptr().add(i)));
+        }
+        from[whole..].iter().enumerate().for_each(|(i, value)| to.add(whole + i).write(N::of(*value)));
+    }
+}
+
+/// Widens numbers to values.
+#[inline(always)]
+unsafe fn widen<S: Simd, N: Number>(to: *mut f32, from: *const N, length: usize) {
+    let whole = length - length % S::LANES;
+    // SAFETY: the caller can read and has room for as many.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            S::store(to.add(i), N::load::<S>(from.add(i)));
+        }
+        (whole..length).for_each(|i| to.add(i).write((*from.add(i)).value()));
     }
 }
 
@@ -77,7 +104,7 @@ unsafe fn copy_exactly<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
     let whole = length - length % S::LANES;
     // SAFETY: the caller can read and has room for so many.
     unsafe {
-        copy::<S>(to, from, whole);
+        copy::<S, f32>(to, from, whole);
         for i in whole..length {
             to.add(i).write(from.add(i).read());
         }
@@ -100,7 +127,7 @@ pub(crate) fn channel_sums(isa: Isa, values: &[f32], channels: usize, plane: usi
     }
     // SAFETY: every channel is written by the task that has it.
     unsafe {
-        filled(channels, |to| {
+        filled(channels, |to: *mut f32| {
             let to = Shared(to);
             parallel::for_each(channels, |channel| {
                 let planes = values.chunks_exact(plane.max(1)).skip(channel).step_by(channels);

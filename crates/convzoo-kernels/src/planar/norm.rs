@@ -3,6 +3,7 @@
 use super::activation::for_each_function;
 use crate::elementwise::{Activation, Apply as _};
 use crate::memory::{Shared, filled, part_mut};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -75,18 +76,18 @@ impl BatchNormPass {
     ///
     /// # Panics
     /// A slice's length is not that of its shape; so below.
-    pub fn forward(&self, input: &[f32], scale: &[f32], shift: &[f32]) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    pub fn forward<N: Number>(&self, input: &[N], scale: &[f32], shift: &[f32]) -> (Vec<N>, Vec<f32>, Vec<f32>) {
         for_each_function!(self.activation, |FUNCTION| self.forward_with(input, scale, shift, |y| FUNCTION.of(y)))
     }
 
-    fn forward_with(
+    fn forward_with<N: Number>(
         &self,
-        input: &[f32],
+        input: &[N],
         scale: &[f32],
         shift: &[f32],
         function: impl Fn(f32) -> f32 + Copy + Sync,
-    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-        self.check(input, &[scale, shift]);
+    ) -> (Vec<N>, Vec<f32>, Vec<f32>) {
+        self.check(input.len(), &[scale, shift]);
         let (mut mean, mut variance) = (vec![0.0; self.channels], vec![0.0; self.channels]);
         let (to_mean, to_variance) = (Shared(mean.as_mut_ptr()), Shared(variance.as_mut_ptr()));
         // SAFETY: every channel is written by the task that has it.
@@ -106,18 +107,18 @@ impl BatchNormPass {
     }
 
     /// Normalizes by given statistics.
-    pub fn apply(&self, input: &[f32], params: BatchNormParams) -> Vec<f32> {
+    pub fn apply<N: Number>(&self, input: &[N], params: BatchNormParams) -> Vec<N> {
         for_each_function!(self.activation, |FUNCTION| self.apply_with(input, params, |y| FUNCTION.of(y)))
     }
 
-    fn apply_with(
+    fn apply_with<N: Number>(
         &self,
-        input: &[f32],
+        input: &[N],
         params: BatchNormParams,
         function: impl Fn(f32) -> f32 + Copy + Sync,
-    ) -> Vec<f32> {
+    ) -> Vec<N> {
         let BatchNormParams { scale, shift, mean, variance } = params;
-        self.check(input, &[scale, shift, mean, variance]);
+        self.check(input.len(), &[scale, shift, mean, variance]);
         // SAFETY: every channel is written by the task that has it.
         unsafe {
             filled(input.len(), |output| {
@@ -132,7 +133,12 @@ impl BatchNormPass {
 
     /// Makes the gradient of the input from that of the output, in its place, and returns those of the parameters; the
     /// statistics are those that [`forward`](Self::forward) returned.
-    pub fn backward(&self, input: &[f32], params: BatchNormParams, gradient: &mut [f32]) -> BatchNormGradients {
+    pub fn backward<N: Number>(
+        &self,
+        input: &[N],
+        params: BatchNormParams,
+        gradient: &mut [N],
+    ) -> BatchNormGradients {
         for_each_function!(self.activation, |FUNCTION| {
             let before = |y, gradient| {
                 let kept = if FUNCTION.keeps_output() { FUNCTION.of(y) } else { y };
@@ -141,24 +147,24 @@ impl BatchNormPass {
             match FUNCTION {
                 // What takes no longer than to write it and to read it again.
                 Activation::Identity | Activation::Relu | Activation::Relu6 => {
-                    self.backward_with::<false>(input, params, gradient, before)
+                    self.backward_with::<N, false>(input, params, gradient, before)
                 }
-                _ => self.backward_with::<true>(input, params, gradient, before),
+                _ => self.backward_with::<N, true>(input, params, gradient, before),
             }
         })
     }
 
     /// `before(y, gradient)` is the gradient before the activation, of the normalized y. With `KEEP` it is computed once,
     /// and kept in the gradient's place.
-    fn backward_with<const KEEP: bool>(
+    fn backward_with<N: Number, const KEEP: bool>(
         &self,
-        input: &[f32],
+        input: &[N],
         params: BatchNormParams,
-        gradient: &mut [f32],
+        gradient: &mut [N],
         before: impl Fn(f32, f32) -> f32 + Copy + Sync,
     ) -> BatchNormGradients {
         let BatchNormParams { scale, shift, mean, variance } = params;
-        self.check(input, &[scale, shift, mean, variance]);
+        self.check(input.len(), &[scale, shift, mean, variance]);
         assert_eq!(gradient.len(), input.len(), "gradient of {self:?}");
         let (mut of_scale, mut of_shift) = (vec![0.0; self.channels], vec![0.0; self.channels]);
         let (to_scale, to_shift) = (Shared(of_scale.as_mut_ptr()), Shared(of_shift.as_mut_ptr()));
@@ -172,7 +178,7 @@ impl BatchNormPass {
                 for n in 0..self.batch {
                     let at = self.at(n, channel);
                     let (x, g) = (&input[at..][..self.plane], part_mut(&gradient, at, self.plane));
-                    let sums = self.isa.call(GradientSums::<_, KEEP> { x, g, line, before });
+                    let sums = N::call(self.isa, GradientSums::<_, _, KEEP> { x, g, line, before });
                     (sum, product) = (sum + sums[0], product + sums[1]);
                 }
                 let inverse = 1.0 / (f64::from(variance) + self.epsilon).sqrt();
@@ -187,7 +193,7 @@ impl BatchNormPass {
                 for n in 0..self.batch {
                     let at = self.at(n, channel);
                     let (x, g) = (&input[at..][..self.plane], part_mut(&gradient, at, self.plane));
-                    self.isa.call(InputGradient::<_, KEEP> { x, g, slope, before });
+                    N::call(self.isa, InputGradient::<_, _, KEEP> { x, g, slope, before });
                 }
             }
         });
@@ -205,7 +211,7 @@ impl BatchNormPass {
     }
 
     /// Mean and biased variance of a channel, from those of its planes.
-    fn statistics(&self, input: &[f32], channel: usize) -> (f32, f32) {
+    fn statistics<N: Number>(&self, input: &[N], channel: usize) -> (f32, f32) {
         let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
         for n in 0..self.batch {
             let plane = &input[self.at(n, channel)..][..self.plane];
@@ -222,34 +228,34 @@ impl BatchNormPass {
 
     /// # Safety
     /// The output has the input's length, and nothing else writes the channel meanwhile.
-    unsafe fn normalize(
+    unsafe fn normalize<N: Number>(
         &self,
-        input: &[f32],
+        input: &[N],
         channel: usize,
         line: Line,
         function: impl Fn(f32) -> f32 + Copy,
-        output: &Shared<*mut f32>,
+        output: &Shared<*mut N>,
     ) {
         for n in 0..self.batch {
             let at = self.at(n, channel);
             // SAFETY: the caller's promise.
             unsafe {
                 let to = part_mut(output, at, self.plane);
-                self.isa.call(Normalize { x: &input[at..][..self.plane], to, line, function });
+                N::call(self.isa, Normalize { x: &input[at..][..self.plane], to, line, function });
             }
         }
     }
 
-    fn check(&self, input: &[f32], params: &[&[f32]]) {
-        assert_eq!(input.len(), self.batch * self.channels * self.plane, "input of {self:?}");
+    fn check(&self, input: usize, params: &[&[f32]]) {
+        assert_eq!(input, self.batch * self.channels * self.plane, "input of {self:?}");
         assert!(params.iter().all(|param| param.len() == self.channels), "parameters of {self:?}");
     }
 }
 
 /// Mean and summed squared distance from it.
-struct Moments<'a>(&'a [f32]);
+struct Moments<'a, N>(&'a [N]);
 
-impl Kernel for Moments<'_> {
+impl<N: Number> Kernel for Moments<'_, N> {
     type Output = [f64; 2];
 
     #[inline(always)]
@@ -264,16 +270,16 @@ impl Kernel for Moments<'_> {
 }
 
 #[inline(always)]
-fn reduce(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+fn reduce<N: Number>(values: &[N], f: impl Fn(f32) -> f32) -> f64 {
     let (mut sums, mut last_sums) = ([0.0f32; SUMS], [0.0f32; LAST_SUMS]);
     let chunks = values.chunks_exact(SUMS);
     let last = chunks.remainder().chunks_exact(LAST_SUMS);
-    let rest: f64 = last.remainder().iter().map(|&x| f64::from(f(x))).sum();
+    let rest: f64 = last.remainder().iter().map(|&x| f64::from(f(x.value()))).sum();
     for chunk in last {
-        last_sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
+        last_sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x.value()));
     }
     for chunk in chunks {
-        sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x));
+        sums.iter_mut().zip(chunk).for_each(|(sum, &x)| *sum += f(x.value()));
     }
     rest + total(sums) + total(last_sums)
 }
@@ -284,32 +290,32 @@ fn total<const N: usize>(sums: [f32; N]) -> f64 {
     sums.into_iter().map(f64::from).sum()
 }
 
-struct Normalize<'a, F> {
-    x: &'a [f32],
-    to: &'a mut [f32],
+struct Normalize<'a, N, F> {
+    x: &'a [N],
+    to: &'a mut [N],
     line: Line,
     function: F,
 }
 
-impl<F: Fn(f32) -> f32> Kernel for Normalize<'_, F> {
+impl<N: Number, F: Fn(f32) -> f32> Kernel for Normalize<'_, N, F> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { x, to, line, function } = self;
-        to.iter_mut().zip(x).for_each(|(to, &x)| *to = function(line.at(x)));
+        to.iter_mut().zip(x).for_each(|(to, &x)| *to = N::of(function(line.at(x.value()))));
     }
 }
 
 /// Sums of the gradient before the activation, and of it times the centered input.
-struct GradientSums<'a, F, const KEEP: bool> {
-    x: &'a [f32],
-    g: &'a mut [f32],
+struct GradientSums<'a, N, F, const KEEP: bool> {
+    x: &'a [N],
+    g: &'a mut [N],
     line: Line,
     before: F,
 }
 
-impl<F: Fn(f32, f32) -> f32, const KEEP: bool> Kernel for GradientSums<'_, F, KEEP> {
+impl<N: Number, F: Fn(f32, f32) -> f32, const KEEP: bool> Kernel for GradientSums<'_, N, F, KEEP> {
     type Output = [f64; 2];
 
     #[inline(always)]
@@ -317,10 +323,11 @@ impl<F: Fn(f32, f32) -> f32, const KEEP: bool> Kernel for GradientSums<'_, F, KE
         let Self { x, g, line, before } = self;
         let ([mut sums, mut products], [mut last_sums, mut last_products]) =
             ([[0.0f32; SUMS]; 2], [[0.0; LAST_SUMS]; 2]);
-        let term = |x: f32, g: &mut f32| {
-            let own = before(line.at(x), *g);
+        let term = |x: N, g: &mut N| {
+            let x = x.value();
+            let own = before(line.at(x), g.value());
             if KEEP {
-                *g = own;
+                *g = N::of(own);
             }
             [own, own * (x - line.mean)]
         };
@@ -359,23 +366,24 @@ struct Slope {
     projection: f32,
 }
 
-struct InputGradient<'a, F, const KEPT: bool> {
-    x: &'a [f32],
+struct InputGradient<'a, N, F, const KEPT: bool> {
+    x: &'a [N],
     /// The gradient of the output, or that before the activation where it was kept; it becomes the input's.
-    g: &'a mut [f32],
+    g: &'a mut [N],
     slope: Slope,
     before: F,
 }
 
-impl<F: Fn(f32, f32) -> f32, const KEPT: bool> Kernel for InputGradient<'_, F, KEPT> {
+impl<N: Number, F: Fn(f32, f32) -> f32, const KEPT: bool> Kernel for InputGradient<'_, N, F, KEPT> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { x, g, slope: Slope { line, gradient_mean, projection }, before } = self;
         for (g, &x) in g.iter_mut().zip(x) {
-            let own = if KEPT { *g } else { before(line.at(x), *g) };
-            *g = line.slope * (own - gradient_mean - (x - line.mean) * projection);
+            let x = x.value();
+            let own = if KEPT { g.value() } else { before(line.at(x), g.value()) };
+            *g = N::of(line.slope * (own - gradient_mean - (x - line.mean) * projection));
         }
     }
 }

@@ -47,7 +47,7 @@ impl ScalePass {
         self.check(gradient, count);
         // SAFETY: every factor is written by the task that has it; the instruction set comes from detection.
         unsafe {
-            filled(count, |to| {
+            filled(count, |to: *mut f32| {
                 let to = Shared(to);
                 let tasks = self.tasks(count);
                 parallel::for_each(tasks, |task| {

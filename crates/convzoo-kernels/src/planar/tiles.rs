@@ -1,14 +1,15 @@
 //! Tiles of Winograd's method, brought from tensors in NCHW order into blocks of channels and transformed.
 #![allow(unsafe_code)]
 
-use crate::simd::Simd;
+use crate::number::Number;
+use crate::simd::{MAX_LANES, Simd};
 use crate::winograd::pipeline::{Segment, pitch};
 use crate::winograd::transform::{MAX_INPUTS, Square, Transform, Way, to_elements};
 
 /// A tensor `[batch, channels, height, width]` that tiles are cut from, one at every `T::OUTPUTS`-th row and column.
 #[derive(Clone, Copy)]
-pub(super) struct PlanarTiles<'a> {
-    pub values: &'a [f32],
+pub(super) struct PlanarTiles<'a, N> {
+    pub values: &'a [N],
     pub channels: usize,
     pub size: [usize; 2],
     /// Rows and columns of zeros before the first.
@@ -17,7 +18,7 @@ pub(super) struct PlanarTiles<'a> {
     pub side: usize,
 }
 
-impl PlanarTiles<'_> {
+impl<N: Number> PlanarTiles<'_, N> {
     /// Brings the rows of a segment's tiles to `[row][column][lanes]`.
     ///
     /// # Safety
@@ -48,7 +49,17 @@ impl PlanarTiles<'_> {
                 if channels == S::LANES && from + (S::LANES - 1) * height * width + squares * S::LANES <= source.len() {
                     for square in 0..squares {
                         let from = source.as_ptr().add(from + square * S::LANES);
-                        S::transpose(from, height * width, values.add(square * S::LANES * S::LANES), S::LANES);
+                        let to = values.add(square * S::LANES * S::LANES);
+                        if N::PER_CELL == 1 {
+                            S::transpose(from.cast(), height * width, to, S::LANES);
+                            continue;
+                        }
+                        let mut wide = [0.0; MAX_LANES * MAX_LANES];
+                        for channel in 0..S::LANES {
+                            let from = N::load::<S>(from.add(channel * height * width));
+                            S::store(wide.as_mut_ptr().add(channel * S::LANES), from);
+                        }
+                        S::transpose(wide.as_ptr(), S::LANES, to, S::LANES);
                     }
                 } else {
                     if channels < S::LANES {
@@ -57,7 +68,7 @@ impl PlanarTiles<'_> {
                     for channel in 0..channels {
                         let from = source.as_ptr().add(from + channel * height * width);
                         for x in 0..valid {
-                            values.add(x * S::LANES + channel).write(from.add(x).read());
+                            values.add(x * S::LANES + channel).write((*from.add(x)).value());
                         }
                     }
                 }
@@ -72,13 +83,13 @@ impl PlanarTiles<'_> {
     /// # Safety
     /// As [`bring`](Self::bring), and `to` has room.
     #[inline(always)]
-    pub unsafe fn transform_by<S: Simd, T: Transform>(
+    pub unsafe fn transform_by<S: Simd, T: Transform, O: Number>(
         &self,
         way: Way<S, MAX_INPUTS>,
         segment: &Segment,
         block: usize,
         lines: *mut f32,
-        to: *mut f32,
+        to: *mut O,
         steps: [usize; 2],
     ) {
         // SAFETY: the caller's promise.
@@ -87,7 +98,7 @@ impl PlanarTiles<'_> {
             for tile in 0..segment.tiles {
                 let from = lines.add(tile * T::OUTPUTS * S::LANES);
                 let square = LineSquare { from, pitch: pitch::<T>(S::LANES), side: self.side };
-                to_elements::<S, T, f32>(way, self.side, &square, to.add(tile * steps[0]), steps[1]);
+                to_elements::<S, T, O>(way, self.side, &square, to.add(tile * steps[0]), steps[1]);
             }
         }
     }

@@ -8,11 +8,12 @@ use super::im2col::Im2col;
 use super::weight_grad_few::weight_grad_few;
 use crate::gemm::channel_tile::{ChannelTileArgs, ROW_STEP, channel_tile};
 use crate::memory::{Shared, with_scratch};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
-/// Pixels summed at once: with two vectors of outputs for each, half of a first-level cache.
-const PIXELS: usize = ROW_STEP - MAX_LANES;
+/// Cells of pixels summed at once: with two vectors of outputs for each, half of a first-level cache.
+const CELLS: usize = ROW_STEP - MAX_LANES;
 
 /// What a task works on, in floats: three quarters of a second-level cache.
 const CACHE: usize = 180 << 10;
@@ -24,11 +25,11 @@ const OUTPUTS: usize = 256;
 ///
 /// `gradient` reads `outputs` of its channels, `window` reads `channels` of the input. Vectors lie along
 /// the outputs: for that the gradient is transposed, a few pixels at a time.
-pub(super) fn weight_grad(
+pub(super) fn weight_grad<N: Number>(
     isa: Isa,
     batch: usize,
-    (gradient, outputs): (&Im2col, Range<usize>),
-    (window, channels): (&Im2col, Range<usize>),
+    (gradient, outputs): (&Im2col<N>, Range<usize>),
+    (window, channels): (&Im2col<N>, Range<usize>),
     into: &mut [f32],
 ) {
     if weight_grad_few(isa, batch, (gradient, outputs.clone()), (window, channels.clone()), into) {
@@ -38,12 +39,12 @@ pub(super) fn weight_grad(
     let depth = channels.len() * window.taps();
     let columns = outputs.len().div_ceil(OUTPUTS).max(1);
     let wide = outputs.len().div_ceil(columns).next_multiple_of(isa.lanes());
-    let rows = CACHE.saturating_sub(wide * PIXELS) / (ROW_STEP + wide);
+    let rows = CACHE.saturating_sub(wide * CELLS) / (ROW_STEP + wide);
     let step = (rows / window.taps()).clamp(1, channels.len().max(1));
     let blocks = channels.len().div_ceil(step);
     // Where there are few rows, threads share out the pixels, and each sums for itself.
     let (tasks, wanted) = (blocks * columns, 4 * parallel::threads());
-    let parts = if tasks >= wanted { 1 } else { wanted.div_ceil(tasks.max(1)).min(pixels.div_ceil(PIXELS)).max(1) };
+    let parts = if tasks >= wanted { 1 } else { wanted.div_ceil(tasks.max(1)).min(pixels.div_ceil(N::PER_CELL * CELLS)).max(1) };
     let mut others = vec![0.0; (parts - 1) * into.len()];
     let (first, rest) = (Shared(into.as_mut_ptr()), Shared(others.as_mut_ptr()));
     let len = into.len();
@@ -54,7 +55,7 @@ pub(super) fn weight_grad(
         // SAFETY: every part has its sums to itself, and in them every block its columns of its rows.
         unsafe {
             let sums = if part == 0 { first.get() } else { rest.get().add((part - 1) * len) };
-            isa.call(WeightBlock {
+            N::call(isa, WeightBlock {
                 gradient,
                 outputs: outputs.start + block_outputs.start..outputs.start + block_outputs.end,
                 window,
@@ -71,10 +72,10 @@ pub(super) fn weight_grad(
 }
 
 /// Some columns of the gradient of a weight, summed over some pixels.
-struct WeightBlock<'a> {
-    gradient: &'a Im2col<'a>,
+struct WeightBlock<'a, N: Number> {
+    gradient: &'a Im2col<'a, N>,
     outputs: Range<usize>,
-    window: &'a Im2col<'a>,
+    window: &'a Im2col<'a, N>,
     channels: Range<usize>,
     pixels: Range<usize>,
     /// The first column; rows are `depth` apart.
@@ -82,7 +83,7 @@ struct WeightBlock<'a> {
     depth: usize,
 }
 
-impl Kernel for WeightBlock<'_> {
+impl<N: Number> Kernel for WeightBlock<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -90,22 +91,23 @@ impl Kernel for WeightBlock<'_> {
         let rows = self.channels.len() * self.window.taps();
         let outputs = self.outputs.len().div_ceil(S::LANES);
         let block_len = rows.next_multiple_of(S::LANES) * S::LANES;
-        let lengths = [outputs * S::LANES * PIXELS, outputs * block_len, S::LANES * ROW_STEP];
+        let lengths = [outputs * S::LANES * CELLS, outputs * block_len, S::LANES * ROW_STEP];
         with_scratch(lengths.iter().sum::<usize>() + rows * ROW_STEP + S::LANES, |scratch| {
-            // `[pair of output blocks][pixel][block][lanes]`, `[output block][row][lanes]`, `[lanes][pixel]`, `[row][pixel]`.
+            // `[pair of output blocks][cell][block][lanes]`, `[output block][row][lanes]`, `[lanes][cell]`, `[row][cell]`.
             let (gradients, scratch) = scratch.split_at_mut(lengths[0]);
             let (sums, scratch) = scratch.split_at_mut(lengths[1]);
             let (lines, windows) = scratch.split_at_mut(lengths[2]);
-            let chunks = self.pixels.len().div_ceil(PIXELS);
+            let chunks = self.pixels.len().div_ceil(N::PER_CELL * CELLS);
             for chunk in 0..chunks {
                 let piece = parallel::piece(self.pixels.len(), chunks, chunk);
                 let pixels = self.pixels.start + piece.start..self.pixels.start + piece.end;
-                let count = pixels.len();
+                let count = pixels.len().div_ceil(N::PER_CELL);
                 // SAFETY: what lies after the rows that are packed is packed later, or spare.
                 unsafe {
                     self.transpose::<S>(pixels.clone(), lines, gradients);
                     let pixels = std::iter::once((pixels, 0));
-                    self.window.pack::<S>(self.channels.clone(), pixels, ROW_STEP, windows.as_mut_ptr());
+                    let to = windows.as_mut_ptr().cast();
+                    self.window.pack::<S>(self.channels.clone(), pixels, N::PER_CELL * ROW_STEP, to);
                     for first in (0..outputs).step_by(2) {
                         let tiles = rows.div_ceil(S::PIXELS);
                         for part in 0..tiles {
@@ -113,7 +115,7 @@ impl Kernel for WeightBlock<'_> {
                             let to = sums.as_mut_ptr().add(first * block_len + rows.start * S::LANES);
                             let args = ChannelTileArgs {
                                 input: windows.as_ptr().add(rows.start * ROW_STEP),
-                                weights: gradients.as_ptr().add(first * S::LANES * PIXELS),
+                                weights: gradients.as_ptr().add(first * S::LANES * CELLS),
                                 sum: if chunk > 0 { to } else { ptr::null() },
                                 output: to,
                                 sum_block: block_len,
@@ -123,7 +125,7 @@ impl Kernel for WeightBlock<'_> {
                                 pixel_step: ROW_STEP,
                                 ..ChannelTileArgs::PRODUCT
                             };
-                            channel_tile::<S, f32, f32>(rows.len(), (outputs - first).min(2), &args);
+                            channel_tile::<S, N, f32>(rows.len(), (outputs - first).min(2), &args);
                         }
                     }
                 }
@@ -134,14 +136,14 @@ impl Kernel for WeightBlock<'_> {
     }
 }
 
-impl WeightBlock<'_> {
-    /// Brings the gradient's pixels to `[pair of output blocks][pixel][block][lanes]`.
+impl<N: Number> WeightBlock<'_, N> {
+    /// Brings the gradient's pixels to `[pair of output blocks][cell][block][lanes]`.
     ///
     /// # Safety
     /// After the lines there is room for a vector.
     #[inline(always)]
     unsafe fn transpose<S: Simd>(&self, pixels: Range<usize>, lines: &mut [f32], gradients: &mut [f32]) {
-        let count = pixels.len();
+        let count = pixels.len().div_ceil(N::PER_CELL);
         let blocks = self.outputs.len().div_ceil(S::LANES);
         for block in 0..blocks {
             let start = self.outputs.start + block * S::LANES;
@@ -152,8 +154,8 @@ impl WeightBlock<'_> {
             // SAFETY: the lines are as wide as the squares of the pixels.
             unsafe {
                 let pixels = std::iter::once((pixels.clone(), 0));
-                self.gradient.pack::<S>(channels, pixels, ROW_STEP, lines.as_mut_ptr());
-                let to = gradients.as_mut_ptr().add(first * S::LANES * PIXELS + (block - first) * S::LANES);
+                self.gradient.pack::<S>(channels, pixels, N::PER_CELL * ROW_STEP, lines.as_mut_ptr().cast());
+                let to = gradients.as_mut_ptr().add(first * S::LANES * CELLS + (block - first) * S::LANES);
                 let (from, squares) = (lines.as_ptr(), count.div_ceil(S::LANES));
                 S::call(Transpose { from, from_step: ROW_STEP, to, to_step: step, squares });
             }

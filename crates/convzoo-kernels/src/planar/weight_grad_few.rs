@@ -7,6 +7,7 @@ use super::frame::Frame;
 use super::im2col::Im2col;
 use crate::gemm::dot_tile::{DotTileArgs, dot_tile};
 use crate::memory::{Shared, part_mut, with_scratch};
+use crate::number::Number;
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -21,11 +22,11 @@ const VECTORS: usize = 32;
 
 /// The gradient of a weight of few outputs, `[outputs, channels · taps]`: dot products of planes, read where they lie.
 /// Returns whether that suits; if not, nothing is done.
-pub(super) fn weight_grad_few(
+pub(super) fn weight_grad_few<N: Number>(
     isa: Isa,
     batch: usize,
-    (gradient, outputs): (&Im2col, Range<usize>),
-    (window, channels): (&Im2col, Range<usize>),
+    (gradient, outputs): (&Im2col<N>, Range<usize>),
+    (window, channels): (&Im2col<N>, Range<usize>),
     into: &mut [f32],
 ) -> bool {
     let Some(input) = Frame::new(window) else { return false };
@@ -51,7 +52,7 @@ pub(super) fn weight_grad_few(
     parallel::for_each(parts, |part| {
         // SAFETY: every part has its sums to itself; the instruction set comes from detection.
         unsafe {
-            isa.call(Part {
+            N::call(isa, Part {
                 input: &input,
                 gradient: &gradient,
                 outputs: outputs.clone(),
@@ -72,9 +73,9 @@ pub(super) fn weight_grad_few(
 }
 
 /// The sums over some pieces.
-struct Part<'a> {
-    input: &'a Frame<'a>,
-    gradient: &'a Frame<'a>,
+struct Part<'a, N> {
+    input: &'a Frame<'a, N>,
+    gradient: &'a Frame<'a, N>,
     outputs: Range<usize>,
     channels: Range<usize>,
     /// The input of the first cell at each tap of each channel.
@@ -86,7 +87,7 @@ struct Part<'a> {
     to: &'a mut [f32],
 }
 
-impl Kernel for Part<'_> {
+impl<N: Number> Kernel for Part<'_, N> {
     type Output = ();
 
     #[inline(always)]

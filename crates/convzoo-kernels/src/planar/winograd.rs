@@ -4,23 +4,25 @@
 //! between is [`winograd::pipeline`](crate::winograd).
 #![allow(unsafe_code)]
 
+use super::round;
 use super::tiles::PlanarTiles;
 use crate::gemm::{ChannelAffine, WeightMatrix};
 use crate::memory::{Shared, leave_packed, pad_channels, take_packed};
+use crate::number::Number;
 use crate::parallel::{self, piece};
 use crate::simd::{Isa, Simd};
 use crate::winograd::WinogradTile;
 use crate::winograd::pipeline::{Pipeline, Segment, Sink, Source, pitch};
 use crate::winograd::transform::{MAX_OUTPUTS, PutRow, Transform, from_elements};
-use crate::winograd::weights::{transform_weights, transformed_len};
+use crate::winograd::weights::{pair_weights, transform_weights, transformed_len};
 
 /// A 3×3 convolution of stride 1 by [Winograd's method](crate::winograd).
-pub(super) struct WinogradPass<'a> {
+pub(super) struct WinogradPass<'a, N> {
     pub isa: Isa,
     pub tile: WinogradTile,
     pub batch: usize,
     /// `[batch, channels, height, width]`.
-    pub source: &'a [f32],
+    pub source: &'a [N],
     /// Height and width of the source and of the output.
     pub size: [usize; 2],
     pub grid: [usize; 2],
@@ -33,12 +35,12 @@ pub(super) struct WinogradPass<'a> {
 /// Tiles of a task, at most. More would read the weights less often, and what becomes of the tiles leave the cache.
 const TILES: usize = 112;
 
-impl WinogradPass<'_> {
+impl<N: Number> WinogradPass<'_, N> {
     /// Writes `[batch, outputs, height, width]`.
     ///
     /// # Safety
     /// `output` has room for it.
-    pub unsafe fn run(&self, output: *mut f32) {
+    pub unsafe fn run(&self, output: *mut N) {
         let Self { isa, tile, ref matrix, .. } = *self;
         let (channels, lanes) = ([matrix.channels, matrix.rows], isa.lanes());
         let tiles = self.grid.map(|side| side.div_ceil(tile.outputs()));
@@ -46,6 +48,11 @@ impl WinogradPass<'_> {
         let chunks = total.div_ceil(TILES).next_multiple_of(parallel::threads());
         let mut weights = take_packed(transformed_len(isa, tile, channels));
         transform_weights(isa, tile, matrix, &mut weights);
+        if N::PER_CELL == 2 {
+            let mut pairs = vec![0.0; transformed_len(isa, tile, [matrix.channels.div_ceil(2), matrix.rows])];
+            pair_weights(isa, tile, channels, &weights, &mut pairs);
+            leave_packed(std::mem::replace(&mut weights, pairs));
+        }
         let (size, padding) = (self.size, self.padding);
         let source = PlanarTiles { values: self.source, channels: matrix.channels, size, padding, side: tile.inputs() };
         let sink = PlanarSink {
@@ -66,8 +73,8 @@ impl WinogradPass<'_> {
     }
 }
 
-impl Source for PlanarTiles<'_> {
-    type Number = f32;
+impl<N: Number> Source for PlanarTiles<'_, N> {
+    type Number = N;
     const BY_BLOCK: bool = false;
 
     #[inline(always)]
@@ -76,18 +83,18 @@ impl Source for PlanarTiles<'_> {
         segment: &Segment,
         block: usize,
         lines: *mut f32,
-        to: *mut f32,
+        to: *mut N,
         element: usize,
     ) {
         let tiles = Self { side: T::INPUTS, ..*self };
         // SAFETY: the caller's promise.
-        unsafe { tiles.transform_by::<S, T>(T::input::<S>, segment, block, lines, to, [S::LANES, element]) }
+        unsafe { tiles.transform_by::<S, T, N>(T::input::<S>, segment, block, lines, to, [S::LANES, element]) }
     }
 }
 
 /// Where tiles of outputs go in planes, and what follows the convolution.
-struct PlanarSink<'a> {
-    output: Shared<*mut f32>,
+struct PlanarSink<'a, N> {
+    output: Shared<*mut N>,
     channels: usize,
     /// Height and width.
     size: [usize; 2],
@@ -97,7 +104,7 @@ struct PlanarSink<'a> {
     relu: bool,
 }
 
-impl Sink for PlanarSink<'_> {
+impl<N: Number> Sink for PlanarSink<'_, N> {
     #[inline(always)]
     unsafe fn write<S: Simd, T: Transform>(
         &self,
@@ -149,7 +156,7 @@ impl PutRow<MAX_OUTPUTS> for LineOutputs {
     }
 }
 
-impl PlanarSink<'_> {
+impl<N: Number> PlanarSink<'_, N> {
     /// Brings a segment's rows to their place in the output.
     #[inline(always)]
     unsafe fn write_rows<S: Simd, T: Transform>(&self, segment: &Segment, block: usize, lines: *mut f32) {
@@ -164,12 +171,12 @@ impl PlanarSink<'_> {
                 let from = lines.add(row * pitch::<T>(S::LANES) * S::LANES);
                 let at = (segment.image * rows + block * S::LANES) * plane + (top + row) * width + left;
                 let to = self.output.get().add(at);
-                if channels == S::LANES && columns >= S::LANES {
+                if N::PER_CELL == 1 && channels == S::LANES && columns >= S::LANES {
                     let mut column = 0;
                     while column < columns {
                         // The last square may overlap the one before it.
                         column = column.min(columns - S::LANES);
-                        S::transpose(from.add(column * S::LANES), S::LANES, to.add(column), plane);
+                        S::transpose(from.add(column * S::LANES), S::LANES, to.add(column).cast(), plane);
                         column += S::LANES;
                     }
                     continue;
@@ -179,8 +186,8 @@ impl PlanarSink<'_> {
                     S::transpose(from.add(column * S::LANES), S::LANES, square, S::LANES);
                     let count = S::LANES.min(columns - column);
                     for channel in 0..channels {
-                        let from = square.add(channel * S::LANES);
-                        to.add(channel * plane + column).copy_from_nonoverlapping(from, count);
+                        let from = std::slice::from_raw_parts(square.add(channel * S::LANES), count);
+                        round::<S, N>(to.add(channel * plane + column), from);
                     }
                 }
             }

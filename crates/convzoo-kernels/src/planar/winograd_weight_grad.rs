@@ -8,6 +8,7 @@ use std::ptr;
 use super::tiles::PlanarTiles;
 use crate::gemm::channel_tile::{ChannelTileArgs, channel_tile};
 use crate::memory::{Shared, leave_packed, take_packed, with_scratch};
+use crate::number::Number;
 use crate::parallel::{self, piece};
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 use crate::winograd::WinogradTile;
@@ -17,16 +18,16 @@ use crate::winograd::transform::{Four, PutRow, Transform, Two, from_elements};
 /// The gradient of a 3×3 weight by Winograd's method, each of whose steps is transposed: the input's tiles are transformed
 /// as ever, the gradient's as their outputs are made, their products summed over all tiles, for each element of the square,
 /// and the sums brought back to nine taps.
-pub(super) struct WinogradWeightGrad<'a> {
+pub(super) struct WinogradWeightGrad<'a, N> {
     pub isa: Isa,
     pub tile: WinogradTile,
     pub batch: usize,
     /// `[batch, inputs, height, width]`, padded before the first.
-    pub input: &'a [f32],
+    pub input: &'a [N],
     pub size: [usize; 2],
     pub padding: [usize; 2],
     /// `[batch, outputs, height, width]`.
-    pub gradient: &'a [f32],
+    pub gradient: &'a [N],
     pub grid: [usize; 2],
     /// Inputs and outputs.
     pub channels: [usize; 2],
@@ -38,7 +39,7 @@ const CACHE: usize = 4 << 20;
 /// Tiles whose products are summed at once, at least: sums are read and written as often.
 const TILES: usize = 192;
 
-impl WinogradWeightGrad<'_> {
+impl<N: Number> WinogradWeightGrad<'_, N> {
     /// `[outputs, inputs, 3, 3]`.
     pub fn run(&self, into: &mut [f32]) {
         match self.tile {
@@ -106,8 +107,8 @@ impl WinogradWeightGrad<'_> {
 }
 
 /// A group of tiles.
-struct Work<'a, T> {
-    pass: &'a WinogradWeightGrad<'a>,
+struct Work<'a, T, N> {
+    pass: &'a WinogradWeightGrad<'a, N>,
     /// Tiles of an image, down and across.
     tiles: [usize; 2],
     group: Range<usize>,
@@ -125,13 +126,13 @@ struct Work<'a, T> {
 }
 
 /// A run of a group's tiles, transformed.
-struct TransformTiles<'a, T> {
-    work: &'a Work<'a, T>,
+struct TransformTiles<'a, T, N> {
+    work: &'a Work<'a, T, N>,
     run: Range<usize>,
     lines: *mut f32,
 }
 
-impl<T: Transform> Kernel for TransformTiles<'_, T> {
+impl<T: Transform, N: Number> Kernel for TransformTiles<'_, T, N> {
     type Output = ();
 
     #[inline(always)]
@@ -152,14 +153,14 @@ impl<T: Transform> Kernel for TransformTiles<'_, T> {
                 for block in 0..blocks[0] {
                     let to = self.work.inputs.get().add((block * group.len() + first) * S::LANES);
                     let steps = [S::LANES, steps[0]];
-                    inputs.transform_by::<S, T>(T::input::<S>, &segment, block, self.lines, to, steps);
+                    inputs.transform_by::<S, T, f32>(T::input::<S>, &segment, block, self.lines, to, steps);
                 }
                 for block in 0..blocks[1] {
                     let pair = Pair::of(block, blocks[1]);
                     let at = pair.first * group.len() + first * pair.blocks + block - pair.first;
                     let to = self.work.gradients.get().add(at * S::LANES);
                     let steps = [pair.blocks * S::LANES, steps[1]];
-                    outputs.transform_by::<S, T>(T::gradient::<S>, &segment, block, self.lines, to, steps);
+                    outputs.transform_by::<S, T, f32>(T::gradient::<S>, &segment, block, self.lines, to, steps);
                 }
             }
         }
@@ -167,13 +168,13 @@ impl<T: Transform> Kernel for TransformTiles<'_, T> {
 }
 
 /// The sums of an element, for some pairs of output blocks.
-struct Multiply<'a, T> {
-    work: &'a Work<'a, T>,
+struct Multiply<'a, T, N> {
+    work: &'a Work<'a, T, N>,
     element: usize,
     pairs: Range<usize>,
 }
 
-impl<T: Transform> Kernel for Multiply<'_, T> {
+impl<T: Transform, N: Number> Kernel for Multiply<'_, T, N> {
     type Output = ();
 
     #[inline(always)]
@@ -213,14 +214,14 @@ impl<T: Transform> Kernel for Multiply<'_, T> {
 }
 
 /// The weights of a block of inputs and a block of outputs, from their sums.
-struct WriteWeights<'a, T> {
-    work: &'a Work<'a, T>,
+struct WriteWeights<'a, T, N> {
+    work: &'a Work<'a, T, N>,
     input: usize,
     output: usize,
     to: *mut f32,
 }
 
-impl<T: Transform> Kernel for WriteWeights<'_, T> {
+impl<T: Transform, N: Number> Kernel for WriteWeights<'_, T, N> {
     type Output = ();
 
     #[inline(always)]

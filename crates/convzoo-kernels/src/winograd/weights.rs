@@ -3,11 +3,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use half::bf16;
+
 use super::WinogradTile;
 use super::pipeline::Pair;
 use super::transform::{Four, MAX_INPUTS, Square, Transform, Two, to_elements};
 use crate::gemm::WeightMatrix;
-use crate::memory::Shared;
+use crate::memory::{Shared, part_mut};
+use crate::number::Number;
 use crate::parallel::{self, piece};
 use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
@@ -31,6 +34,42 @@ pub(crate) fn transform_weights(isa: Isa, tile: WinogradTile, matrix: &WeightMat
         WinogradTile::Two => with::<Two>(isa, matrix, to),
         WinogradTile::Four => with::<Four>(isa, matrix, to),
     }
+}
+
+/// Rounds transformed weights to bfloat16 numbers, those of neighboring inputs in one cell.
+///
+/// # Panics
+/// `to` has no room.
+pub(crate) fn pair_weights(
+    isa: Isa,
+    tile: WinogradTile,
+    [inputs, outputs]: [usize; 2],
+    weights: &[f32],
+    to: &mut [f32],
+) {
+    let lanes = isa.lanes();
+    let (elements, blocks, pairs) = (tile.inputs().pow(2), outputs.div_ceil(lanes), inputs.div_ceil(2));
+    let bits = |value: f32| u32::from(bf16::of(value).to_bits());
+    let (len, paired) = (inputs * blocks * lanes, pairs * blocks * lanes);
+    assert!(to.len() >= elements * paired, "room for pairs of weights");
+    let to = Shared(to.as_mut_ptr());
+    parallel::for_each(elements, |element| {
+        // SAFETY: each element has a part to itself.
+        let to = unsafe { part_mut(&to, element * paired, paired) };
+        let from = &weights[element * len..][..len];
+        for first in (0..blocks).step_by(2) {
+            let width = (blocks - first).min(2) * lanes;
+            let from = from[first * inputs * lanes..][..inputs * width].chunks(2 * width);
+            let to = to[first * pairs * lanes..][..pairs * width].chunks_exact_mut(width);
+            for (to, from) in to.zip(from) {
+                let (low, high) = from.split_at(width);
+                let high = high.iter().copied().chain(std::iter::repeat(0.0));
+                for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
+                    *to = f32::from_bits(bits(*low) | bits(high) << 16);
+                }
+            }
+        }
+    });
 }
 
 fn with<T: Transform>(isa: Isa, matrix: &WeightMatrix, to: &mut [f32]) {

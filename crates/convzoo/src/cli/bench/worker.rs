@@ -132,8 +132,19 @@ fn open(job: &Job) -> Result<Device> {
     if !device.supports_dtype(precision) {
         return Err(anyhow!("'{}' does not compute in {}", job.device, job.precision.name()));
     }
-    device.configure(precision)?;
+    if mixed(job).is_none() {
+        device.configure(precision)?;
+    }
     Ok(device)
+}
+
+/// The numbers of activations in training, where parameters are `f32`: as `convzoo train` has them.
+fn mixed(job: &Job) -> Option<FloatDType> {
+    match (job.mode, job.precision) {
+        (Mode::Train, Precision::F16) => Some(FloatDType::F16),
+        (Mode::Train, Precision::Bf16) => Some(FloatDType::BF16),
+        _ => None,
+    }
 }
 
 /// The precision of the compiled network, where inference in the job's is one.
@@ -163,6 +174,8 @@ enum Form {
 }
 
 struct Training {
+    /// The numbers of activations, where they are not the parameters'.
+    activations: Option<FloatDType>,
     targets: Tensor<1, Int>,
     loss: CrossEntropyLoss,
     auxiliary_weight: f64,
@@ -396,6 +409,7 @@ impl Training {
         let recipe = Recipe::default();
         let targets: Vec<_> = (0..job.batch).map(|image| (image % job.classes) as i64).collect();
         Self {
+            activations: mixed(job),
             targets: Tensor::from_data(targets.as_slice(), device),
             loss: CrossEntropyLossConfig::new().init(device),
             auxiliary_weight: recipe.auxiliary_weight,
@@ -404,11 +418,17 @@ impl Training {
     }
 
     fn step(&mut self, network: Network, images: Tensor<4>) -> (Network, Tensor<1>) {
-        let outputs = network.forward_train(images);
-        let main = self.loss.forward(outputs.logits, self.targets.clone());
-        let loss = outputs.auxiliary.into_iter().fold(main, |loss, logits| {
-            loss + self.loss.forward(logits, self.targets.clone()).mul_scalar(self.auxiliary_weight)
+        let outputs = network.forward_train(match self.activations {
+            Some(numbers) => images.cast(numbers),
+            None => images,
         });
+        let loss = |logits: Tensor<2>| {
+            let logits = if self.activations.is_some() { logits.cast(FloatDType::F32) } else { logits };
+            self.loss.forward(logits, self.targets.clone())
+        };
+        let main = loss(outputs.logits);
+        let auxiliary = outputs.auxiliary.into_iter().map(|logits| loss(logits).mul_scalar(self.auxiliary_weight));
+        let loss = auxiliary.fold(main, |sum, loss| sum + loss);
         let gradients = GradientsParams::from_grads(loss.backward(), &network);
         (self.optimizer.step(LEARNING_RATE, network, gradients), loss)
     }

@@ -38,6 +38,10 @@ pub struct Overrides {
     /// Weight of each auxiliary classifier's loss
     #[arg(long, value_name = "W", allow_negative_numbers = true, help_heading = RECIPE)]
     auxiliary_weight: Option<f64>,
+    /// Numbers in which activations and their gradients are kept and multiplied: f32, bf16 or f16; weights, optimizer and
+    /// statistics stay in f32
+    #[arg(long, value_name = "NUMBERS", help_heading = RECIPE)]
+    precision: Option<String>,
     /// Freeze the weights up to this layer or block, named as `convzoo summary` names it, or `backbone` for all
     /// before the head
     #[arg(long, value_name = "LAYER", help_heading = RECIPE)]
@@ -91,6 +95,7 @@ impl Overrides {
             ("weight_decay", text(&self.weight_decay)),
             ("label_smoothing", text(&self.label_smoothing)),
             ("auxiliary_weight", text(&self.auxiliary_weight)),
+            ("precision", self.precision.clone()),
             ("transfer.freeze", self.freeze.clone()),
             ("dropout", text(&network.dropout)),
             ("drop_path", text(&network.drop_path)),
