@@ -140,7 +140,7 @@ impl FeatureMap for Tensor<4> {
     }
 
     fn concat(maps: Vec<Self>) -> Self {
-        Tensor::cat(maps, 1)
+        extension::concat(maps)
     }
 
     fn flatten(self) -> Tensor<2> {

@@ -499,7 +499,14 @@ fn close_in_bf16(what: &str, found: &[bf16], expected: &[f64]) -> Result<(), Tes
     let norm = (expected.iter().map(|value| value * value).sum::<f64>() / expected.len() as f64).sqrt();
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         let error = (f64::from(found.to_f32()) - expected).abs();
-        prop_assert!(error <= expected.abs() / 200.0 + norm / 50.0, "{}: {} at {}, expected {}", what, found, i, expected);
+        prop_assert!(
+            error <= expected.abs() / 200.0 + norm / 50.0,
+            "{}: {} at {}, expected {}",
+            what,
+            found,
+            i,
+            expected
+        );
     }
     Ok(())
 }

@@ -12,8 +12,8 @@ use burn::backend::autodiff::grads;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Backend, TensorMetadata};
-use burn::tensor::{DType, Shape};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
+use burn::tensor::{DType, Shape};
 
 use super::burn_ops::BatchNorm;
 use super::kernel_ops::{KernelGradients, KernelOps};
@@ -72,6 +72,37 @@ impl<B: Backend> TrackedBatchNorm<B> {
         let Self { input, scale, shift, mean, variance, epsilon, .. } = self;
         let (input, scale, shift) = (output(input), output(scale), output(shift));
         (input, BatchNorm { scale, shift, mean, variance, epsilon })
+    }
+}
+
+/// The concatenation along channels.
+fn concat<B: KernelGradients, C: CheckpointStrategy, const N: usize>(
+    maps: [FloatTensor<Autodiff<B, C>>; N],
+) -> FloatTensor<Autodiff<B, C>> {
+    #[derive(Debug)]
+    struct Concat;
+
+    impl<B: KernelGradients, const N: usize> Backward<B, N> for Concat {
+        /// The parts' channels.
+        type State = [usize; N];
+
+        fn backward(self, ops: Ops<Self::State, N>, grads: &mut grads::Gradients, _: &mut Checkpointer) {
+            let gradient = grads.consume::<B>(&ops.node);
+            let mut before = 0;
+            for (node, channels) in ops.parents.into_iter().zip(ops.state) {
+                if let Some(node) = node {
+                    grads.register::<B>(node.id, B::kernel_concat_backward(gradient.clone(), before, channels));
+                }
+                before += channels;
+            }
+        }
+    }
+
+    let (nodes, channels) = (maps.each_ref().map(|map| map.node()), maps.each_ref().map(|map| map.shape()[1]));
+    let maps = maps.into_iter().map(|map| map.into_primitive()).collect();
+    match Backward::<B, N>::prepare::<C>(Concat, nodes).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(channels, B::kernel_concat(maps)),
+        OpsKind::UnTracked(prep) => prep.finish(B::kernel_concat(maps)),
     }
 }
 
@@ -232,6 +263,23 @@ impl<B: KernelGradients, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             OpsKind::Tracked(prep) => prep.finish((), B::kernel_add(a.into_primitive(), b.into_primitive())),
             OpsKind::UnTracked(prep) => prep.finish(B::kernel_add(a.into_primitive(), b.into_primitive())),
         }
+    }
+
+    fn kernel_concat2(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        concat::<B, C, 2>([a, b])
+    }
+
+    fn kernel_concat3(a: FloatTensor<Self>, b: FloatTensor<Self>, c: FloatTensor<Self>) -> FloatTensor<Self> {
+        concat::<B, C, 3>([a, b, c])
+    }
+
+    fn kernel_concat4(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        concat::<B, C, 4>([a, b, c, d])
     }
 
     fn kernel_fork(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use burn::backend::ops::{FloatTensorOps, ModuleOps};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
-use burn::tensor::{Bytes, DType, Element, FloatDType, Shape};
+use burn::tensor::{Bytes, DType, Element, FloatDType, Shape, Slice};
 use burn_flex::{FlexTensor, Layout};
 use half::bf16;
 
@@ -20,7 +20,7 @@ use crate::number::Number;
 use crate::planar::{
     AveragePoolPass, BatchNormParams, BatchNormPass, ChannelAffine, ConvPass, LayerNormPass, LinearPass, MaxPoolPass,
     ScalePass, SgdStep, activation, activation_backward, activation_keeps_output, add, add_relu, add_relu_backward,
-    channel_sums,
+    channel_sums, concat, split,
 };
 use crate::pool::{PoolKind, PoolShape};
 
@@ -187,7 +187,12 @@ fn average_pool_pass(input: &Shape, shape: &PoolShape) -> Option<AveragePoolPass
 }
 
 /// A convolution with the kernels, where they take it.
-fn conv(input: &FlexTensor, weight: &FlexTensor, options: &ConvOptions<2>, affine: ChannelAffine) -> Option<FlexTensor> {
+fn conv(
+    input: &FlexTensor,
+    weight: &FlexTensor,
+    options: &ConvOptions<2>,
+    affine: ChannelAffine,
+) -> Option<FlexTensor> {
     let (w, pass) = (Values::<f32>::new(weight)?, conv_pass(input, weight, options)?);
     with_numbers!(input, |N| {
         let x = Values::<N>::new(input)?;
@@ -230,7 +235,9 @@ impl KernelOps for Flex {
         let _timer = timer(Part::Forward, "Conv2d", Some(&weight));
         let values = [&scale, &shift].map(Values::new);
         let affine = match &values {
-            [Some(scale), Some(shift)] => Some(ChannelAffine { scale: Some(scale.get()), shift: Some(shift.get()), relu }),
+            [Some(scale), Some(shift)] => {
+                Some(ChannelAffine { scale: Some(scale.get()), shift: Some(shift.get()), relu })
+            }
             _ => None,
         };
         affine.and_then(|affine| conv(&input, &weight, &options, affine)).unwrap_or_else(|| {
@@ -296,6 +303,18 @@ impl KernelOps for Flex {
             _ => None,
         });
         sum.unwrap_or_else(|| Self::float_add(a, b))
+    }
+
+    fn kernel_concat2(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        Self::kernel_concat(vec![a, b])
+    }
+
+    fn kernel_concat3(a: FlexTensor, b: FlexTensor, c: FlexTensor) -> FlexTensor {
+        Self::kernel_concat(vec![a, b, c])
+    }
+
+    fn kernel_concat4(a: FlexTensor, b: FlexTensor, c: FlexTensor, d: FlexTensor) -> FlexTensor {
+        Self::kernel_concat(vec![a, b, c, d])
     }
 
     fn kernel_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
@@ -405,12 +424,13 @@ impl KernelGradients for Flex {
         options: ConvOptions<2>,
     ) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Conv2d", Some(&weight));
-        let of_weight = conv_pass(&input, &weight, &options).filter(|_| weight.dtype() == DType::F32).and_then(|pass| {
-            with_numbers!(gradient, |N| {
-                let (x, g) = (Values::<N>::new(&input)?, Values::<N>::new(&gradient)?);
-                Some(tensor(pass.backward_weight(x.get(), g.get()), weight.shape()))
-            })
-        });
+        let of_weight =
+            conv_pass(&input, &weight, &options).filter(|_| weight.dtype() == DType::F32).and_then(|pass| {
+                with_numbers!(gradient, |N| {
+                    let (x, g) = (Values::<N>::new(&input)?, Values::<N>::new(&gradient)?);
+                    Some(tensor(pass.backward_weight(x.get(), g.get()), weight.shape()))
+                })
+            });
         of_weight.unwrap_or_else(|| {
             let (numbers, of_weight) = (input.dtype(), weight.dtype());
             cast(Self::conv2d_weight_backward(input, cast(weight, numbers), gradient, options), of_weight)
@@ -482,6 +502,34 @@ impl KernelGradients for Flex {
             }
         };
         Self::burn_batch_norm_backward(input, norm, gradient)
+    }
+
+    fn kernel_concat(maps: Vec<FlexTensor>) -> FlexTensor {
+        let _timer = timer(Part::Forward, "concatenation", None);
+        let [batch, _, height, width] = maps[0].shape().dims();
+        let channels = maps.iter().map(|map| map.shape().dims::<4>()[1]).sum();
+        let joined = with_numbers!(maps[0], |N| {
+            let values: Option<Vec<_>> = maps.iter().map(Values::<N>::new).collect();
+            values.map(|values| {
+                let parts: Vec<&[N]> = values.iter().map(Values::get).collect();
+                tensor(concat(batch, &parts), [batch, channels, height, width])
+            })
+        });
+        joined.unwrap_or_else(|| Self::float_cat(maps, 1))
+    }
+
+    fn kernel_concat_backward(gradient: FlexTensor, before: usize, channels: usize) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "concatenation", None);
+        let [batch, _, height, width] = gradient.shape().dims();
+        let part = with_numbers!(gradient, |N| Values::<N>::new(&gradient).map(|g| {
+            let [before, length] = [before, channels].map(|channels| channels * height * width);
+            tensor(split(batch, g.get(), before, length), [batch, channels, height, width])
+        }));
+        part.unwrap_or_else(|| {
+            let whole = |size: usize| Slice::from(0..size);
+            let channels = Slice::from(before..before + channels);
+            Self::float_slice(gradient, &[whole(batch), channels, whole(height), whole(width)])
+        })
     }
 
     fn kernel_add_relu_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {

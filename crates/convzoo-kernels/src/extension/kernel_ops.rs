@@ -58,6 +58,18 @@ pub trait KernelOps: Backend {
 
     fn kernel_add(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
+    /// The concatenation along channels, of `f32` or bfloat16. Burn's dispatch knows no lists of tensors.
+    fn kernel_concat2(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn kernel_concat3(a: FloatTensor<Self>, b: FloatTensor<Self>, c: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn kernel_concat4(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+    ) -> FloatTensor<Self>;
+
     /// The same tensor twice.
     fn kernel_fork(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         (input.clone(), input)
@@ -160,6 +172,12 @@ pub trait KernelGradients: KernelOps {
         epsilon: f64,
         gradient: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];
+
+    /// The same of any number.
+    fn kernel_concat(maps: Vec<FloatTensor<Self>>) -> FloatTensor<Self>;
+
+    /// The gradient of a part of `channels` channels after `before` others.
+    fn kernel_concat_backward(gradient: FloatTensor<Self>, before: usize, channels: usize) -> FloatTensor<Self>;
 
     /// The gradient of either summand.
     fn kernel_add_relu_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;

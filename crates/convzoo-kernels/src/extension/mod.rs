@@ -174,6 +174,21 @@ pub fn add(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     a + b
 }
 
+/// The concatenation along channels of `[batch, channels, height, width]`.
+pub fn concat(maps: Vec<Tensor<4>>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if maps.iter().all(|map| mixes(map) && map.dtype() == maps[0].dtype()) && (2..=4).contains(&maps.len()) {
+        let mut maps = maps.into_iter().map(Tensor::into_dispatch);
+        let (Some(a), Some(b)) = (maps.next(), maps.next()) else { unreachable!("two feature maps or more") };
+        return Tensor::from_dispatch(match (maps.next(), maps.next()) {
+            (Some(c), Some(d)) => Dispatch::kernel_concat4(a, b, c, d),
+            (Some(c), None) => Dispatch::kernel_concat3(a, b, c),
+            _ => Dispatch::kernel_concat2(a, b),
+        });
+    }
+    Tensor::cat(maps, 1)
+}
+
 /// The tensor for two readers. Their gradients are added by a kernel, where Burn would add them.
 pub fn fork(input: Tensor<4>) -> [Tensor<4>; 2] {
     #[cfg(feature = "flex")]
@@ -278,7 +293,7 @@ pub fn activation<const D: usize>(input: Tensor<D>, function: Activation) -> Ten
         return input;
     }
     #[cfg(feature = "flex")]
-    if mixes(&input) && (function != Activation::Relu || input.dtype() != DType::F32) {
+    if mixes(&input) {
         return Tensor::from_dispatch(Dispatch::kernel_activation(input.into_dispatch(), function));
     }
     let hardsigmoid = |x: Tensor<D>| x.add_scalar(3.0).clamp(0.0, 6.0).mul_scalar(1.0 / 6.0);

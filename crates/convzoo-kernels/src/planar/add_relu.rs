@@ -35,12 +35,7 @@ pub(super) fn map<N: Number>(isa: Isa, input: &[N], f: impl Fn(f32) -> f32 + Cop
 }
 
 /// A function of two elements each.
-pub(super) fn combine<N: Number>(
-    isa: Isa,
-    a: &[N],
-    b: &[N],
-    f: impl Fn(f32, f32) -> f32 + Copy + Sync,
-) -> Vec<N> {
+pub(super) fn combine<N: Number>(isa: Isa, a: &[N], b: &[N], f: impl Fn(f32, f32) -> f32 + Copy + Sync) -> Vec<N> {
     assert_eq!(a.len(), b.len(), "operands of one length");
     // SAFETY: every chunk is written by the task that has it.
     unsafe {
@@ -67,6 +62,10 @@ impl<N: Number, F: Fn(f32, f32) -> f32> Kernel for Combine<'_, N, F> {
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        self.to.iter_mut().zip(self.a).zip(self.b).for_each(|((to, &a), &b)| *to = N::of((self.f)(a.value(), b.value())));
+        self.to
+            .iter_mut()
+            .zip(self.a)
+            .zip(self.b)
+            .for_each(|((to, &a), &b)| *to = N::of((self.f)(a.value(), b.value())));
     }
 }

@@ -59,8 +59,7 @@ impl ConvPass {
     /// Without Winograd's method, unless the shape suits it.
     fn suited(self) -> Self {
         let can = self.shape.suits_winograd() && self.shape.padding.iter().all(|&padding| padding < 3);
-        let [tiles, narrow_tiles] =
-            [self.tiles, self.narrow_tiles].map(|tiles| tiles.map(|tile| tile.filter(|_| can)));
+        let [tiles, narrow_tiles] = [self.tiles, self.narrow_tiles].map(|tiles| tiles.map(|tile| tile.filter(|_| can)));
         Self { tiles, narrow_tiles, ..self }
     }
 

@@ -102,6 +102,9 @@ impl Kernel for PoolPlane<'_> {
         let length = ((columns - 1) * stride[1] + kernel[1]).max(padding[1] + width);
         let mut largest = vec![f32::NEG_INFINITY; length];
         let mut places = vec![i32::MAX; length];
+        // The same of windows at all columns, of which every so many is one of the output's.
+        let (mut widest, mut widest_places) = (vec![0.0; length], vec![0; length]);
+        let windows = (columns - 1) * stride[1] + 1;
         let rows = self.values.chunks_exact_mut(columns).zip(self.indices.chunks_exact_mut(columns));
         for (row, (values, indices)) in rows.enumerate() {
             let top = row * stride[0];
@@ -109,26 +112,32 @@ impl Kernel for PoolPlane<'_> {
             let inner = padding[1]..padding[1] + width;
             let (inner, inner_places) = (&mut largest[inner.clone()], &mut places[inner]);
             inner.copy_from_slice(&self.plane[window.start * width..][..width]);
-            let first = window.start * width;
-            inner_places.iter_mut().enumerate().for_each(|(x, place)| *place = (first + x) as i32);
+            let first = (window.start * width) as i32;
+            inner_places.iter_mut().zip(first..).for_each(|(place, at)| *place = at);
             for y in window.skip(1) {
-                let line = self.plane[y * width..][..width].iter().enumerate();
-                for ((largest, place), (x, &pixel)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
+                let line = self.plane[y * width..][..width].iter().zip((y * width) as i32..);
+                for ((largest, place), (&pixel, at)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
                     // NaN stays NaN.
                     let larger = (pixel > *largest) | pixel.is_nan();
                     *largest = if larger { pixel } else { *largest };
-                    *place = if larger { (y * width + x) as i32 } else { *place };
+                    *place = if larger { at } else { *place };
                 }
             }
-            for (cell, (value, index)) in values.iter_mut().zip(indices).enumerate() {
-                let window = cell * stride[1]..cell * stride[1] + kernel[1];
-                (*value, *index) = (largest[window.start], places[window.start]);
-                for (&pixel, &place) in largest[window.clone()].iter().zip(&places[window]).skip(1) {
+            let (widest, widest_places) = (&mut widest[..windows], &mut widest_places[..windows]);
+            widest.copy_from_slice(&largest[..windows]);
+            widest_places.copy_from_slice(&places[..windows]);
+            for next in 1..kernel[1] {
+                let nexts = largest[next..].iter().zip(&places[next..]);
+                for ((value, index), (&pixel, &place)) in widest.iter_mut().zip(widest_places.iter_mut()).zip(nexts) {
                     let earlier = (pixel == *value) & (place < *index);
-                    if (pixel > *value) | pixel.is_nan() | earlier {
-                        (*value, *index) = (pixel, place);
-                    }
+                    let larger = (pixel > *value) | pixel.is_nan() | earlier;
+                    *value = if larger { pixel } else { *value };
+                    *index = if larger { place } else { *index };
                 }
+            }
+            let of_output = widest.iter().zip(widest_places.iter()).step_by(stride[1]);
+            for ((value, index), (&widest, &place)) in values.iter_mut().zip(indices).zip(of_output) {
+                (*value, *index) = (widest, place);
             }
         }
     }

@@ -12,13 +12,14 @@
 //!   - [`depthwise`]: those of each channel with a kernel of its own.
 //!   - [`few_outputs`], [`weight_grad_few`]: the same two where there are few outputs, with the pixels read where they lie
 //!     ([`frame`]).
-//! - [`norm`], [`layer_norm`], [`scale`], [`add_relu`](mod@add_relu), [`activation`], [`max_pool`], [`average_pool`], [`linear`]: the other layers.
+//! - [`norm`], [`layer_norm`], [`scale`], [`add_relu`](mod@add_relu), [`concat`](mod@concat), [`activation`], [`max_pool`], [`average_pool`], [`linear`]: the other layers.
 //! - [`sgd`]: the step of the optimizer.
 #![allow(unsafe_code)]
 
 mod activation;
 mod add_relu;
 mod average_pool;
+mod concat;
 mod conv;
 mod depthwise;
 mod few_outputs;
@@ -40,6 +41,7 @@ mod winograd_weight_grad;
 pub use activation::{activation, activation_backward, activation_keeps_output};
 pub use add_relu::{add, add_relu, add_relu_backward};
 pub use average_pool::AveragePoolPass;
+pub use concat::{concat, split};
 pub use conv::ConvPass;
 pub use layer_norm::{LayerNormGradients, LayerNormPass};
 pub use linear::LinearPass;

@@ -133,12 +133,7 @@ impl BatchNormPass {
 
     /// Makes the gradient of the input from that of the output, in its place, and returns those of the parameters; the
     /// statistics are those that [`forward`](Self::forward) returned.
-    pub fn backward<N: Number>(
-        &self,
-        input: &[N],
-        params: BatchNormParams,
-        gradient: &mut [N],
-    ) -> BatchNormGradients {
+    pub fn backward<N: Number>(&self, input: &[N], params: BatchNormParams, gradient: &mut [N]) -> BatchNormGradients {
         for_each_function!(self.activation, |FUNCTION| {
             let before = |y, gradient| {
                 let kept = if FUNCTION.keeps_output() { FUNCTION.of(y) } else { y };

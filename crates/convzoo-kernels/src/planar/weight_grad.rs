@@ -44,7 +44,11 @@ pub(super) fn weight_grad<N: Number>(
     let blocks = channels.len().div_ceil(step);
     // Where there are few rows, threads share out the pixels, and each sums for itself.
     let (tasks, wanted) = (blocks * columns, 4 * parallel::threads());
-    let parts = if tasks >= wanted { 1 } else { wanted.div_ceil(tasks.max(1)).min(pixels.div_ceil(N::PER_CELL * CELLS)).max(1) };
+    let parts = if tasks >= wanted {
+        1
+    } else {
+        wanted.div_ceil(tasks.max(1)).min(pixels.div_ceil(N::PER_CELL * CELLS)).max(1)
+    };
     let mut others = vec![0.0; (parts - 1) * into.len()];
     let (first, rest) = (Shared(into.as_mut_ptr()), Shared(others.as_mut_ptr()));
     let len = into.len();
@@ -55,15 +59,18 @@ pub(super) fn weight_grad<N: Number>(
         // SAFETY: every part has its sums to itself, and in them every block its columns of its rows.
         unsafe {
             let sums = if part == 0 { first.get() } else { rest.get().add((part - 1) * len) };
-            N::call(isa, WeightBlock {
-                gradient,
-                outputs: outputs.start + block_outputs.start..outputs.start + block_outputs.end,
-                window,
-                channels: channels.start + block_channels.start..channels.start + block_channels.end,
-                pixels: parallel::piece(pixels, parts, part),
-                sums: sums.add(block_outputs.start * depth + block_channels.start * window.taps()),
-                depth,
-            });
+            N::call(
+                isa,
+                WeightBlock {
+                    gradient,
+                    outputs: outputs.start + block_outputs.start..outputs.start + block_outputs.end,
+                    window,
+                    channels: channels.start + block_channels.start..channels.start + block_channels.end,
+                    pixels: parallel::piece(pixels, parts, part),
+                    sums: sums.add(block_outputs.start * depth + block_channels.start * window.taps()),
+                    depth,
+                },
+            );
         }
     });
     for other in others.chunks_exact(len.max(1)) {

@@ -52,17 +52,20 @@ pub(super) fn weight_grad_few<N: Number>(
     parallel::for_each(parts, |part| {
         // SAFETY: every part has its sums to itself; the instruction set comes from detection.
         unsafe {
-            N::call(isa, Part {
-                input: &input,
-                gradient: &gradient,
-                outputs: outputs.clone(),
-                channels: channels.clone(),
-                places: &places,
-                rows,
-                bands,
-                pieces: parallel::piece(pieces, parts, part),
-                to: part_mut(&to, part * len, len),
-            });
+            N::call(
+                isa,
+                Part {
+                    input: &input,
+                    gradient: &gradient,
+                    outputs: outputs.clone(),
+                    channels: channels.clone(),
+                    places: &places,
+                    rows,
+                    bands,
+                    pieces: parallel::piece(pieces, parts, part),
+                    to: part_mut(&to, part * len, len),
+                },
+            );
         }
     });
     into.copy_from_slice(&sums[..len]);
