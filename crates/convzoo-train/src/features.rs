@@ -4,7 +4,7 @@ use burn::data::dataloader::DataLoader;
 use burn::tensor::TensorReadError;
 use convzoo_models::Classifier;
 
-use crate::{Loader, TrainError};
+use crate::{Loader, Precision, TrainError};
 
 /// The features of each image of a data set, computed once by the layers before a network's head: all that training the
 /// head alone needs.
@@ -16,21 +16,22 @@ pub(crate) struct Features {
 }
 
 impl Features {
-    /// Those of the images of two loaders, which do not shuffle; nothing where together they are more than `bytes`, or
-    /// where `continues`, which is told the images done, says no.
+    /// Those of the images of two loaders, which do not shuffle, to train on, in `precision`, and to test on; nothing where
+    /// together they are more than `bytes`, or where `continues`, which is told the images done, says no.
     pub fn of_both<N: Classifier>(
         network: &N,
         loaders: [&Loader; 2],
+        precision: Precision,
         bytes: usize,
         mut continues: impl FnMut(usize) -> bool,
     ) -> Result<Option<[Arc<Self>; 2]>, TrainError> {
         let images: usize = loaders.iter().map(|loader| loader.num_items()).sum();
         let mut both = [0; 2].map(|_| Self { shape: [0; 3], values: Vec::new(), labels: Vec::new() });
         let mut done = 0;
-        for (features, loader) in both.iter_mut().zip(loaders) {
+        for ((features, loader), precision) in both.iter_mut().zip(loaders).zip([precision, Precision::F32]) {
             for batch in loader.iter() {
                 let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
-                let maps = network.forward_features(batch.images);
+                let maps = network.forward_features(precision.of(batch.images));
                 let [count, shape @ ..] = maps.dims();
                 features.shape = shape;
                 if features.len().saturating_mul(images) > bytes / size_of::<f32>() {

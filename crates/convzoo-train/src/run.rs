@@ -269,7 +269,8 @@ impl Job {
             report(Event::Backbone(images, total));
             !self.interrupter.should_stop()
         };
-        Features::of_both(&state.model.valid().network, loaders, self.resources.cache, continues)
+        let (precision, cache) = (self.recipe.precision, self.resources.cache);
+        Features::of_both(&state.model.valid().network, loaders, precision, cache, continues)
     }
 
     /// Writes down how a run ended, and its report where it has done all its epochs.

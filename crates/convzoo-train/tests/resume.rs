@@ -313,7 +313,7 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     let _alone = alone();
     /// What it is, the changes of the recipe, and the bytes of the cache.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
-    let cases: [Case; 13] = [
+    let cases: [Case; 16] = [
         ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
         ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
         ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),
@@ -338,6 +338,9 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
             &[("quantization.weight_bits", "4"), ("quantization.keep", "[\"conv1\"]"), ("ema", "0.9")],
             0,
         ),
+        ("bfloat16", &[("precision", "bf16"), ("ema", "0.9")], 0),
+        ("f16, its loss scaled", &[("precision", "f16"), ("clip_norm", "1")], 0),
+        ("a frozen backbone in bfloat16", &[("precision", "bf16"), ("transfer.freeze", "backbone")], 1 << 20),
         (
             "all at once",
             &[
