@@ -37,6 +37,9 @@ pub struct Augment {
     pub random_crop: Option<usize>,
     /// Probability of a horizontal flip.
     pub random_horizontal_flip: f64,
+    /// Flips each image horizontally in every other epoch, those of [`View::odd_turn`], in place of flips by chance: two
+    /// epochs in a row show each image both ways ([Jordan, 2024](https://arxiv.org/abs/2404.00498), section 3.6).
+    pub alternating_flip: bool,
     /// Rotates by up to this many degrees either way.
     pub random_rotation: f64,
     /// One of fourteen operations at a strength, both by chance
@@ -52,6 +55,21 @@ pub struct Augment {
     /// Probability of erasing a rectangle of 2 to 33% of the input, to the mean colour
     /// ([Zhong et al., 2017](https://arxiv.org/abs/1708.04896)).
     pub random_erasing: f64,
+}
+
+/// Which of an image's views is meant; a seed alone is a view of an even turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// What the view's random numbers begin with.
+    pub seed: u64,
+    /// Whether the image has its odd turn, in which [`Augment::alternating_flip`] flips it.
+    pub odd_turn: bool,
+}
+
+impl From<u64> for View {
+    fn from(seed: u64) -> Self {
+        Self { seed, odd_turn: false }
+    }
 }
 
 /// How many operations, and how strong.
@@ -131,21 +149,27 @@ impl Augment {
         ] {
             between(field, value, 0.0, most)?;
         }
+        if self.alternating_flip && self.random_horizontal_flip > 0.0 {
+            let expected = "false where random_horizontal_flip is above 0: images flip one way or the other".to_owned();
+            return Err(DataError::Augment { field: "alternating_flip", value: true.to_string(), expected });
+        }
         Ok(())
     }
 
-    /// The network's input, `[channels, height, width]`, for one view of `image`. A seed always gives the same view.
-    pub fn view(&self, image: &Image, preprocess: &Preprocess, seed: u64) -> Vec<f32> {
+    /// The network's input, `[channels, height, width]`, for one view of `image`: always the same one for a seed and a
+    /// turn.
+    pub fn view(&self, image: &Image, preprocess: &Preprocess, view: impl Into<View>) -> Vec<f32> {
         let mut input = Vec::with_capacity(preprocess.len());
-        self.append(image, preprocess, seed, &mut input);
+        self.append(image, preprocess, view, &mut input);
         input
     }
 
     /// Appends a [`view`](Self::view) to a batch.
-    pub fn append(&self, image: &Image, preprocess: &Preprocess, seed: u64, batch: &mut Vec<f32>) {
+    pub fn append(&self, image: &Image, preprocess: &Preprocess, view: impl Into<View>, batch: &mut Vec<f32>) {
+        let View { seed, odd_turn } = view.into();
         let chance = &mut Chance(ChaCha8Rng::seed_from_u64(seed));
         let start = batch.len();
-        let (image, mirrored) = self.bytes(image, preprocess, chance);
+        let (image, mirrored) = self.bytes(image, preprocess, odd_turn, chance);
         preprocess.normalize_mirrored(&image, mirrored, batch);
         if chance.happens(self.random_erasing) {
             erase(&mut batch[start..], preprocess, chance);
@@ -162,7 +186,13 @@ impl Augment {
     }
 
     /// The image at the input's size, augmented as far as bytes are, and whether its mirror image is meant.
-    fn bytes<'a>(&self, image: &'a Image, preprocess: &Preprocess, chance: &mut Chance) -> (Cow<'a, Image>, bool) {
+    fn bytes<'a>(
+        &self,
+        image: &'a Image,
+        preprocess: &Preprocess,
+        odd_turn: bool,
+        chance: &mut Chance,
+    ) -> (Cow<'a, Image>, bool) {
         let mut image = match (self.random_resized_crop, self.random_crop) {
             (Some(least), _) => match preprocess.coloured(image) {
                 Cow::Borrowed(image) => Cow::Owned(random_resized_crop(image, least, preprocess, chance)),
@@ -171,7 +201,7 @@ impl Augment {
             (None, Some(padding)) => Cow::Owned(random_crop(&preprocess.roomy(image), padding, preprocess, chance)),
             (None, None) => preprocess.at_size(image),
         };
-        let mirrored = chance.happens(self.random_horizontal_flip);
+        let mirrored = chance.happens(self.random_horizontal_flip) || self.alternating_flip && odd_turn;
         if self.keeps_places() {
             return (image, mirrored);
         }

@@ -32,7 +32,7 @@ mod shown;
 mod source;
 mod split;
 
-pub use augment::{Augment, ColorJitter, RandAugment};
+pub use augment::{Augment, ColorJitter, RandAugment, View};
 pub use dataset::{Cached, Dataset, ForTraining, InMemory, Relabelled, Sample, Splits, Subset, evenly_spaced};
 pub use decode::{
     EXTENSIONS, Orientation, decode, decode_for_training, decode_oriented, load_image, load_image_oriented,

@@ -5,7 +5,7 @@
 mod common;
 
 use common::Noise;
-use convzoo_data::{Augment, ColorJitter, Fit, Image, Operation, Preprocess, RandAugment};
+use convzoo_data::{Augment, ColorJitter, Fit, Image, Operation, Preprocess, RandAugment, View};
 
 /// The image that `operations.py` makes.
 fn image(width: usize, height: usize, channels: usize) -> Image {
@@ -75,6 +75,7 @@ fn all() -> Augment {
         random_resized_crop: None,
         random_crop: Some(2),
         random_horizontal_flip: 0.5,
+        alternating_flip: false,
         random_rotation: 15.0,
         trivial_augment: true,
         rand_augment: Some(RandAugment::default()),
@@ -145,6 +146,27 @@ fn a_mirrored_view_is_that_of_the_mirror_image() {
 }
 
 #[test]
+fn alternating_flips_mirror_the_views_of_odd_turns_and_no_others() {
+    let alternating = Augment { alternating_flip: true, random_crop: Some(2), ..Augment::default() };
+    // In bytes, too, where something follows that changes them.
+    let in_bytes = Augment { pca_lighting: 1e-9, ..alternating.clone() };
+    let image = noise(13, 9, 3);
+    let preprocess = Preprocess::new(3, 9, 13, Fit::Resize);
+    let mirrored = |view: Vec<f32>| -> Vec<f32> { view.chunks(13).flat_map(|row| row.iter().rev()).copied().collect() };
+    for augment in [alternating, in_bytes] {
+        augment.check().unwrap();
+        for seed in 0..20 {
+            let turn = |odd_turn| augment.view(&image, &preprocess, View { seed, odd_turn });
+            assert_eq!(turn(false), augment.view(&image, &preprocess, seed));
+            assert_eq!(turn(true), mirrored(turn(false)), "seed {seed}");
+        }
+    }
+    // Without it turns change nothing.
+    let view = |odd_turn| all().view(&image, &preprocess, View { seed: 3, odd_turn });
+    assert_eq!(view(true), view(false));
+}
+
+#[test]
 fn flips_and_erasures_come_as_often_as_asked() {
     let preprocess = Preprocess::new(1, 16, 16, Fit::Resize).normalized([0.5; 3], [0.5; 3]);
     let image = image(16, 16, 1);
@@ -178,6 +200,7 @@ fn strengths_that_make_no_sense_are_refused_by_name() {
     };
     all().check().unwrap();
     refused(Augment { random_horizontal_flip: 1.5, ..all() }, "random_horizontal_flip must be from 0 to 1, not 1.5");
+    refused(Augment { alternating_flip: true, ..all() }, "alternating_flip must be false where random_horizontal_flip");
     refused(Augment { random_rotation: f64::NAN, ..all() }, "random_rotation");
     refused(Augment { random_resized_crop: Some(0.0), ..all() }, "random_resized_crop");
     refused(Augment { random_crop: Some(usize::MAX), ..all() }, "random_crop");

@@ -7,7 +7,7 @@ use std::time::Instant;
 use burn::data::dataloader::{DataLoader, DataLoaderIterator, Progress};
 use burn::data::dataset::DatasetError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use convzoo_data::{Augment, Cached, DataError, Dataset, ForTraining, Preprocess};
+use convzoo_data::{Augment, Cached, DataError, Dataset, ForTraining, Preprocess, View};
 use rand::SeedableRng;
 use rand::rngs::ChaCha8Rng;
 use rand::seq::SliceRandom;
@@ -143,11 +143,12 @@ impl Loader {
     /// The coming epoch.
     fn plan(&self) -> Plan {
         let mut order: Vec<usize> = (0..self.data.len()).collect();
-        let seed = self.shuffle.map(|seed| {
-            let seed = seeds::of_epoch(seed, self.epoch.fetch_add(1, Ordering::Relaxed));
+        let epoch = self.shuffle.map(|run| {
+            let number = self.epoch.fetch_add(1, Ordering::Relaxed);
+            let seed = seeds::of_epoch(run, number);
             order.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
             self.device.seed(seed);
-            seed
+            Epoch { run, number, seed }
         });
         let steps = order.chunks(self.batch_size).enumerate().map(|(step, whole)| {
             // Rounded down on both sides, the parts of several devices make up the whole.
@@ -155,7 +156,7 @@ impl Loader {
             Step { number: step, indices: whole[start..end].to_vec() }
         });
         let steps = steps.filter(|step| !step.indices.is_empty()).collect();
-        Plan { steps, seed, loader: self.clone() }
+        Plan { steps, epoch, loader: self.clone() }
     }
 }
 
@@ -164,7 +165,25 @@ struct Plan {
     loader: Loader,
     steps: Vec<Step>,
     /// What the epoch's augmentation is drawn from; none without shuffling.
-    seed: Option<u64>,
+    epoch: Option<Epoch>,
+}
+
+/// An epoch of a shuffled run.
+#[derive(Clone, Copy)]
+struct Epoch {
+    /// The run's seed.
+    run: u64,
+    /// Counted from 1.
+    number: usize,
+    /// Its own seed.
+    seed: u64,
+}
+
+impl Epoch {
+    /// How an image is seen in it.
+    fn view(&self, index: usize) -> View {
+        View { seed: seeds::of_image(self.seed, index), odd_turn: seeds::odd_turn(self.run, self.number, index) }
+    }
 }
 
 /// The images of one batch.
@@ -197,15 +216,15 @@ impl Plan {
                 DataError::Image { .. } => TrainError::Corrupt(error),
                 error => error.into(),
             })?;
-            match self.seed {
+            match self.epoch {
                 _ if *ten_crops => images.extend(preprocess.ten_crops(&sample.image).into_iter().flatten()),
-                Some(seed) => augment.append(&sample.image, preprocess, seeds::of_image(seed, index), &mut images),
+                Some(epoch) => augment.append(&sample.image, preprocess, epoch.view(index), &mut images),
                 None => preprocess.append(&sample.image, &mut images),
             }
             targets.push(sample.label as i64);
         }
-        let mixed = self.seed.filter(|_| !mix.is_none()).map(|seed| {
-            let mut chance = ChaCha8Rng::seed_from_u64(seeds::of_mix(seed, step.number));
+        let mixed = self.epoch.filter(|_| !mix.is_none()).map(|epoch| {
+            let mut chance = ChaCha8Rng::seed_from_u64(seeds::of_mix(epoch.seed, step.number));
             mix.apply(&mut images, &mut targets, [preprocess.height, preprocess.width], &mut chance)
         });
         Ok(HostBatch { images, targets, mixed })

@@ -80,6 +80,43 @@ fn every_image_comes_once_an_epoch() {
 }
 
 #[test]
+fn images_are_mirrored_in_every_other_epoch_half_of_them_in_the_first() {
+    // Two pixels and an own class tell an image from its mirror image and from the others.
+    let count = 200;
+    let classes = (0..count).map(|class| class.to_string()).collect();
+    let data = InMemory::new((2, 1, 1), [0, 255].repeat(count), (0..count as u8).collect(), classes);
+    let data: Arc<dyn Dataset> = Arc::new(data.unwrap());
+    let flips = Augment { alternating_flip: true, ..Augment::default() };
+    let from = |seed, epoch| {
+        let loader = Loader::new(Arc::clone(&data), Preprocess::new(1, 1, 2, Fit::Resize), 64, &Device::flex());
+        loader.shuffled(seed, epoch).augmented(flips.clone(), Mix::default())
+    };
+    // Of each image in its own order, whether it comes mirrored.
+    let mirrored = |loader: &Loader| {
+        let mut mirrored = vec![None; count];
+        for batch in loader.iter() {
+            let batch = batch.unwrap();
+            let images = batch.images.try_into_vec_as::<f32>().unwrap();
+            let targets = batch.targets.try_into_vec_as::<i64>().unwrap();
+            for (pixels, target) in images.chunks(2).zip(targets) {
+                mirrored[target as usize] = Some(pixels == [1.0, 0.0]);
+            }
+        }
+        mirrored.into_iter().collect::<Option<Vec<bool>>>().unwrap()
+    };
+    let loader = from(1, 1);
+    let epochs: Vec<_> = (0..4).map(|_| mirrored(&loader)).collect();
+    let half = epochs[0].iter().filter(|&&mirrored| mirrored).count();
+    assert!((70..130).contains(&half), "{half} of {count} are mirrored in the first epoch");
+    let other: Vec<_> = epochs[0].iter().map(|mirrored| !mirrored).collect();
+    assert_eq!(epochs[1], other, "not every image is seen the other way in the second epoch");
+    assert_eq!([&epochs[2], &epochs[3]], [&epochs[0], &epochs[1]]);
+    assert_eq!(mirrored(&from(1, 2)), epochs[1], "a run that resumes in the second epoch has other flips");
+    assert_eq!(mirrored(&from(1, 1).with_workers(7)), epochs[0], "threads decide about flips");
+    assert_ne!(mirrored(&from(2, 1)), epochs[0], "another seed gives the same flips");
+}
+
+#[test]
 fn parts_for_several_devices_make_up_the_batches_of_one() {
     let device = Device::flex();
     let data = digits();
