@@ -58,18 +58,52 @@ class PreActivation(nn.Module):
 
 
 class WideResNet(nn.Module):
-    """Zagoruyko, Komodakis, 2016: 28 layers, ten times as wide."""
+    """Zagoruyko, Komodakis, 2016: three stages of `blocks` blocks, `factor` times as wide as a ResNet's, initialized by
+    He's normal distribution."""
 
-    def __init__(self, classes=10):
+    def __init__(self, blocks, factor, classes=10):
         super().__init__()
-        widths = [16] + [160] * 4 + [320] * 4 + [640] * 4
-        strides = [1] * 4 + [2, 1, 1, 1] * 2
-        blocks = (PreActivation(a, b, stride) for a, b, stride in zip(widths, widths[1:], strides))
-        self.features = nn.Sequential(conv(3, 16), *blocks, nn.BatchNorm2d(640), nn.ReLU(inplace=True))
-        self.linear = nn.Linear(640, classes)
+        first = 16 * factor
+        widths = [16] + [first] * blocks + [2 * first] * blocks + [4 * first] * blocks
+        strides = [1] * blocks + ([2] + [1] * (blocks - 1)) * 2
+        layers = (PreActivation(a, b, stride) for a, b, stride in zip(widths, widths[1:], strides))
+        self.features = nn.Sequential(conv(3, 16), *layers, nn.BatchNorm2d(4 * first), nn.ReLU(inplace=True))
+        self.linear = nn.Linear(4 * first, classes)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, x):
         return self.linear(self.features(x).mean((2, 3)))
+
+
+class AirbenchBlock(nn.Module):
+    """Two 3×3 convolutions whose first outputs pass their inputs on, a pooling after the first; batch norm and GELU."""
+
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv1, self.norm1 = conv(inputs, outputs), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = conv(outputs, outputs), nn.BatchNorm2d(outputs)
+        for layer in (self.conv1, self.conv2):
+            nn.init.dirac_(layer.weight.data[: layer.in_channels])
+
+    def forward(self, x):
+        x = F.gelu(self.norm1(F.max_pool2d(self.conv1(x), 2)))
+        return F.gelu(self.norm2(self.conv2(x)))
+
+
+class Airbench(nn.Module):
+    """Jordan, 2024, its first convolution trained like the others."""
+
+    def __init__(self, classes=10):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 24, 2)
+        self.blocks = nn.Sequential(AirbenchBlock(24, 64), AirbenchBlock(64, 256), AirbenchBlock(256, 256))
+        self.linear = nn.Linear(256, classes)
+
+    def forward(self, x):
+        return self.linear(self.blocks(F.gelu(self.stem(x))).amax((2, 3)) / 9)
 
 
 class Dense(nn.Module):
@@ -122,7 +156,9 @@ def nin(classes=10):
 NETWORKS = {
     "resnet20_cifar": lambda classes: ResNet(3, classes),
     "resnet56_cifar": lambda classes: ResNet(9, classes),
-    "wide_resnet28_10": WideResNet,
+    "wide_resnet16_4": lambda classes: WideResNet(2, 4, classes),
+    "wide_resnet28_10": lambda classes: WideResNet(4, 10, classes),
+    "airbench94": Airbench,
     "densenet40_k12": DenseNet,
     "nin_cifar": nin,
 }

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""ResNet-20 in PyTorch by a recipe of `convzoo train`, to compare the two.
+"""CIFAR's networks (cifar.py) in PyTorch by a recipe of `convzoo train`, to compare the two.
 
     tar xzf cifar10-jpeg.tar.gz -C cifar10
-    python xtask/torch_train.py cifar10 --recipe crates/convzoo-train/recipes/cifar10.toml --epochs 3 --seed 0 --out runs/pytorch-0
-    convzoo train resnet20_cifar --data cifar10 --data-dir cifar10 --recipe cifar10 --epochs 3 --seed 0 --out runs/convzoo-0
+    python xtask/torch_train.py cifar10 --recipe crates/convzoo-train/recipes/cifar10_fast.toml --epochs 3 --seed 0 --out runs/pytorch-0
+    convzoo train resnet20_cifar --data cifar10 --data-dir cifar10 --recipe cifar10_fast --epochs 3 --seed 0 --out runs/convzoo-0
     convzoo runs --compare runs/pytorch-0 runs/convzoo-0 --chart both.svg
 
-Leaves a `run.json` as convzoo's, which `convzoo runs` reads, and prints its epochs, a line of JSON each. Of a recipe it knows SGD, the schedules
-constant, multi-step, cosine and one-cycle, weight decay, label smoothing, crops with padding and mirror images, and
-refuses whatever else is set.
+Leaves a `run.json` as convzoo's, which `convzoo runs` reads, and prints its epochs, a line of JSON each. After each epoch it
+leaves a checkpoint, from which the same command goes on. Of a recipe it knows SGD, the schedules constant, multi-step,
+cosine and one-cycle, weight decay, label smoothing, averaged weights, crops with padding and mirror images, by chance and
+alternating, and refuses whatever else is set.
 """
 import argparse
 import copy
@@ -22,7 +23,7 @@ import torch
 import torchvision
 from torch.nn import functional as F
 
-from cifar import ResNet
+from cifar import NETWORKS
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -39,15 +40,12 @@ def normalize(pixels):
     return (pixels.float() / 255 - mean) / std
 
 
-def augment(pixels, padding, flip, generator):
-    padded = F.pad(pixels, [padding] * 4)
-    views = torch.empty_like(pixels)
-    places = torch.randint(0, 2 * padding + 1, (len(pixels), 2), generator=generator).tolist()
-    mirrored = (torch.rand(len(pixels), generator=generator) < flip).tolist()
-    for i, ((top, left), mirror) in enumerate(zip(places, mirrored)):
-        view = padded[i, :, top : top + 32, left : left + 32]
-        views[i] = view.flip(2) if mirror else view
-    return views
+def augment(pixels, padding, mirrored, generator):
+    """Each image cropped anywhere from itself with a black border, and mirrored where `mirrored`, `[batch]`, says so."""
+    windows = F.pad(pixels, [padding] * 4).unfold(2, 32, 1).unfold(3, 32, 1)
+    top, left = torch.randint(0, 2 * padding + 1, (2, len(pixels)), generator=generator)
+    views = windows[torch.arange(len(pixels)), :, top, left]
+    return torch.where(mirrored.view(-1, 1, 1, 1), views.flip(3), views)
 
 
 def take(recipe, key, default=None):
@@ -78,17 +76,18 @@ def kind_and_options(value):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=pathlib.Path, help="the folder with train/CLASS and test/CLASS")
+    parser.add_argument("--model", choices=NETWORKS, default="resnet20_cifar")
     parser.add_argument("--recipe", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, help="instead of the recipe's")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder for the run")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="a new folder for the run, or that of one to go on with")
     arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
 
     recipe = tomllib.loads(arguments.recipe.read_text())
     epochs = arguments.epochs or recipe["epochs"]
     run = {
-        "command": sys.argv, "setup": {"model": "resnet20_cifar", "data": "cifar10"},
+        "command": sys.argv, "setup": {"model": arguments.model, "data": "cifar10"},
         "recipe_name": str(arguments.recipe), "recipe": {**copy.deepcopy(recipe), "epochs": epochs},
         "seed": arguments.seed, "device": "PyTorch", "versions": {"torch": torch.__version__},
         "started": int(time.time()), "status": "running", "epochs": [], "best_epoch": None,
@@ -101,10 +100,11 @@ def main():
     schedule_kind, schedule_options = kind_and_options(take(recipe, "schedule"))
     views = take(recipe, "augment", {})
     padding, flip = take(views, "random_crop", 0), take(views, "random_horizontal_flip", 0.0)
+    alternating, most_decay = take(views, "alternating_flip", False), take(recipe, "ema")
 
     torch.manual_seed(arguments.seed)
     generator = torch.Generator().manual_seed(arguments.seed)
-    network = ResNet(3)
+    network = NETWORKS[arguments.model](10)
     if optimizer_kind != "sgd":
         raise SystemExit(f"this script does not know the optimizer {optimizer_kind}")
     spared = [p for p in network.parameters() if p.dim() == 1 and not decay_all]
@@ -119,17 +119,38 @@ def main():
     unknown = recipe | views | optimizer_options | schedule_options
     if unknown:
         raise SystemExit(f"this script does not know {', '.join(unknown)}")
+    # Weights and running statistics, averaged; what is tested is the network that has the averages as its tensors.
+    averaged = copy.deepcopy(network) if most_decay else network
+    floats = [[t for t in n.state_dict().values() if t.is_floating_point()] for n in (averaged, network)]
+    first_mirrored = torch.rand(len(train), generator=generator) < 0.5
+    steps = 0
 
-    for epoch in range(1, epochs + 1):
+    checkpoint = arguments.out / "checkpoint.pt"
+    parts = {"network": network, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
+    if checkpoint.exists():
+        saved = torch.load(checkpoint, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved[name])
+        generator.set_state(saved["generator"])
+        first_mirrored, steps, run["epochs"] = saved["first_mirrored"], saved["steps"], json.loads(saved["epochs"])
+
+    for epoch in range(len(run["epochs"]) + 1, epochs + 1):
         start = time.perf_counter()
         network.train()
         loss_sum = correct = 0
         for batch in torch.randperm(len(train), generator=generator).split(size):
-            logits = network(normalize(augment(train[batch], padding, flip, generator)))
+            by_chance = torch.rand(len(batch), generator=generator) < flip
+            mirrored = first_mirrored[batch] ^ (epoch % 2 == 0) if alternating else by_chance
+            logits = network(normalize(augment(train[batch], padding, mirrored, generator)))
             loss = F.cross_entropy(logits, targets[batch], label_smoothing=smoothing)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            steps += 1
+            if most_decay:
+                average_decay = min(most_decay, (1 + steps) / (10 + steps))
+                with torch.no_grad():
+                    torch._foreach_lerp_(*floats, 1 - average_decay)
             last_rate = optimizer.param_groups[0]["lr"]
             if not by_epoch:
                 schedule.step()
@@ -140,11 +161,11 @@ def main():
         images_per_second = len(train) / (time.perf_counter() - start)
         trained = {"loss": loss_sum / len(train), "accuracy": correct / len(train)}
 
-        network.eval()
+        averaged.eval()
         loss_sum = correct = 0
         with torch.no_grad():
             for pixels, classes in zip(test.split(500), test_targets.split(500)):
-                logits = network(normalize(pixels))
+                logits = averaged(normalize(pixels))
                 loss_sum += F.cross_entropy(logits, classes, reduction="sum").item()
                 correct += (logits.argmax(1) == classes).sum().item()
         tested = {"loss": loss_sum / len(test), "accuracy": correct / len(test)}
@@ -153,9 +174,16 @@ def main():
             "seconds": time.perf_counter() - start, "images_per_second": images_per_second,
         })
         print(json.dumps(run["epochs"][-1]), flush=True)
+        saved = {name: part.state_dict() for name, part in parts.items()}
+        saved |= {"generator": generator.get_state(), "first_mirrored": first_mirrored, "steps": steps}
+        unfinished = checkpoint.with_suffix(".part")
+        torch.save(saved | {"epochs": json.dumps(run["epochs"])}, unfinished)
+        unfinished.replace(checkpoint)
         run["best_epoch"] = max(run["epochs"], key=lambda epoch: epoch["test"]["accuracy"])["epoch"]
         run["status"] = "finished" if epoch == epochs else "running"
-        (arguments.out / "run.json").write_text(json.dumps(run, indent=2))
+        unfinished = arguments.out / "run.part"
+        unfinished.write_text(json.dumps(run, indent=2))
+        unfinished.replace(arguments.out / "run.json")
 
 
 if __name__ == "__main__":

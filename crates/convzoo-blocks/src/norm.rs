@@ -122,7 +122,7 @@ impl Norm {
     }
 
     /// [`forward`](Self::forward) and the activation after it, fused where possible.
-    pub(crate) fn forward_activated<M: FeatureMap>(&self, input: M, activation: Activation) -> M {
+    pub fn forward_activated<M: FeatureMap>(&self, input: M, activation: Activation) -> M {
         match self {
             Self::Batch(norm) => input.composite(&NormActivation { norm, activation }),
             _ => self.forward(input).activation(activation),

@@ -7,6 +7,7 @@ use convzoo_blocks::FeatureMap;
 use crate::registry::{Spec, Variant};
 use crate::{Classifier, Outputs, Preprocessing};
 
+pub mod airbench;
 pub mod alexnet;
 pub mod alexnet_2012;
 pub mod bn_inception;
@@ -122,4 +123,5 @@ families! {
     efficientnet::{EfficientNet, EfficientNetConfig},
     regnet::{RegNet, RegNetConfig},
     convnext::{ConvNext, ConvNextConfig},
+    airbench::{Airbench, AirbenchConfig},
 }

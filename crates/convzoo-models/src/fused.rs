@@ -309,6 +309,7 @@ mod tests {
             ("mobilenet_v3_small", 64),
             ("shufflenet_v2_x0_5", 64),
             ("convnext_tiny", 64),
+            ("airbench94", 32),
         ] {
             let error = distance(name, side, Precision::F32);
             assert!(error < 1e-4, "{name}: fused logits differ by {error:.1e} relative");

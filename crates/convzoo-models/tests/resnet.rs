@@ -92,8 +92,10 @@ fn depths_are_in_the_names() {
         assert_eq!(depth(name), layers, "{name}");
     }
     // Wide networks are named after all their convolutions, shortcuts included.
-    let wide = summary("wide_resnet28_10");
-    assert_eq!(wide.layers.iter().filter(|layer| layer.kind == "Conv2d").count(), 28);
+    for (name, layers) in [("wide_resnet16_4", 16), ("wide_resnet28_10", 28)] {
+        let convolutions = summary(name).layers.iter().filter(|layer| layer.kind == "Conv2d").count();
+        assert_eq!(convolutions, layers, "{name}");
+    }
 }
 
 #[test]
@@ -107,6 +109,7 @@ fn stages_have_the_papers_maps() {
     assert_eq!(last("resnet20_cifar", "layer2"), [32, 16, 16]);
     assert_eq!(last("resnet20_cifar", "layer3"), [64, 8, 8]);
     assert_eq!(last("preact_resnet164_cifar", "layer3"), [256, 8, 8]);
+    assert_eq!(last("wide_resnet16_4", "layer3"), [256, 8, 8]);
     assert_eq!(last("wide_resnet28_10", "layer3"), [640, 8, 8]);
     assert_eq!(last("resnext29_8x64d", "layer3.2"), [1024, 8, 8]);
     assert_eq!(last("resnet50", "layer4.2"), [2048, 7, 7]);

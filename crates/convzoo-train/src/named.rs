@@ -11,9 +11,10 @@ macro_rules! recipes {
 }
 
 recipes! {
+    "airbench",
     "alexnet",
     "bn_inception",
-    "cifar10",
+    "cifar10_fast",
     "convnext",
     "densenet",
     "densenet_cifar",
@@ -51,13 +52,17 @@ recipes! {
     "zfnet",
 }
 
+/// What recipes were once called, and what they are called now.
+const RENAMED: &[(&str, &str)] = &[("cifar10", "cifar10_fast")];
+
 /// The names of the recipes that come with the crate.
 pub fn recipe_names() -> impl Iterator<Item = &'static str> {
     RECIPES.iter().map(|(name, _)| *name)
 }
 
-/// The file of the recipe of this name that comes with the crate, comments and all.
+/// The file of the recipe of this name, or once of this name, that comes with the crate, comments and all.
 pub fn recipe_text(name: &str) -> Option<&'static str> {
+    let name = RENAMED.iter().find(|(old, _)| *old == name).map_or(name, |(_, new)| new);
     RECIPES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text)
 }
 
@@ -115,6 +120,14 @@ mod tests {
         assert_eq!(name("resnet20_cifar"), Some("resnet_cifar"));
         assert_eq!(name("resnet50"), Some("resnet"));
         assert_eq!(name("lenet5"), Some("lenet"));
+    }
+
+    #[test]
+    fn old_names_stand_for_recipes_that_have_others_now() {
+        for (old, new) in RENAMED {
+            assert_eq!(Recipe::named(old).unwrap(), Recipe::named(new).unwrap());
+            assert!(recipe_names().any(|name| name == *new) && recipe_names().all(|name| name != *old), "{old}");
+        }
     }
 
     #[test]

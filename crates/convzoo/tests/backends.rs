@@ -251,5 +251,5 @@ networks! {
     fractalnet20(32, 2)
     densenet121(64, 4)
     mobilenet_v2(64, 4) mnasnet0_5(64, 4) efficientnet_b0(64, 4) efficientnet_v2_s(64, 2)
-    regnet_y_400mf(64, 4) convnext_tiny(64, 4)
+    regnet_y_400mf(64, 4) convnext_tiny(64, 4) airbench94(32, 4)
 }

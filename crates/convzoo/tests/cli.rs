@@ -88,7 +88,7 @@ fn recipes_are_listed_and_printed_so_that_they_can_be_trained_by() {
     assert!(text.contains("transfer_head") && text.contains("SqueezeNet"), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
     let names = json(folder.path(), &["recipes", "--json"]);
-    assert!(names.as_array().unwrap().iter().any(|recipe| recipe["name"] == "cifar10"));
+    assert!(names.as_array().unwrap().iter().any(|recipe| recipe["name"] == "cifar10_fast"));
     let printed = convzoo(folder.path(), &["recipes", "lenet"]).stdout;
     fs::write(folder.path().join("own.toml"), printed).unwrap();
     let run = json(folder.path(), &["train", "--recipe", "own.toml", "--epochs", "1", "--json", "--out", "own"]);

@@ -57,6 +57,11 @@ const fn preact(name: &'static str, config: fn() -> CifarResNetConfig) -> Varian
     descendant(name, "preact_resnet", "https://arxiv.org/abs/1603.05027", config)
 }
 
+const fn wide(name: &'static str, config: fn() -> CifarResNetConfig) -> Variant {
+    let variant = descendant(name, "wide_resnet", "https://arxiv.org/abs/1605.07146", config);
+    Variant { takes: &[Opt::Dropout, Opt::DropPath], ..variant }
+}
+
 pub(crate) const VARIANTS: &[Variant] = &[
     resnet("resnet20_cifar", || CifarResNetConfig::new(3, CifarBlock::Basic)),
     resnet("resnet32_cifar", || CifarResNetConfig::new(5, CifarBlock::Basic)),
@@ -74,12 +79,8 @@ pub(crate) const VARIANTS: &[Variant] = &[
     preact("preact_resnet1001_cifar", || {
         CifarResNetConfig::new(111, CifarBlock::PreActBottleneck).with_widths([16, 64])
     }),
-    Variant {
-        takes: &[Opt::Dropout, Opt::DropPath],
-        ..descendant("wide_resnet28_10", "wide_resnet", "https://arxiv.org/abs/1605.07146", || {
-            CifarResNetConfig::new(4, CifarBlock::Wide).with_widths([16, 160])
-        })
-    },
+    wide("wide_resnet16_4", || CifarResNetConfig::new(2, CifarBlock::Wide).with_widths([16, 64])),
+    wide("wide_resnet28_10", || CifarResNetConfig::new(4, CifarBlock::Wide).with_widths([16, 160])),
     descendant("resnext29_8x64d", "resnext", "https://arxiv.org/abs/1611.05431", || {
         CifarResNetConfig::new(3, CifarBlock::ResNeXt { groups: 8, width: 64 }).with_widths([64, 256])
     }),

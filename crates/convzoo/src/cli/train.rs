@@ -106,7 +106,7 @@ pub struct Args {
 
 pub const EXAMPLES: &str = "Examples:
   convzoo train                                            LeNet-5 on the digits of the program
-  convzoo train resnet20_cifar --data cifar10 --recipe cifar10
+  convzoo train resnet20_cifar --data cifar10 --recipe cifar10_fast
   convzoo train lenet5 --data folder --data-dir photos     a folder for each class
   convzoo train squeezenet1_1 --weights imagenet1k_v1 --data folder --data-dir photos
                                                            fine-tune: a new head on a trained network
