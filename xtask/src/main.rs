@@ -1,5 +1,6 @@
 //! The project's chores, as `cargo xtask NAME`.
 
+mod accuracy;
 mod backends;
 mod bench;
 mod ci;
@@ -77,6 +78,8 @@ enum Chore {
     Backends(backends::Args),
     /// Measure speed: `convzoo bench` with the same arguments, in release mode, or all peers
     Bench(bench::Args),
+    /// Measure time to accuracy on CIFAR-10, in convzoo and PyTorch, and write docs/src/time-to-accuracy.md
+    Accuracy(accuracy::Args),
     /// Measure networks on flex beside the machine's peak, and write docs/src/kernels.md
     Roofline(roofline::Args),
     /// Run the kernels' tests under the address sanitizer, or in Miri
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Chore::VisualizeCheck { write, shared, binary } => visualize_check::run(&shared, write, binary),
         Chore::Backends(args) => backends::run(&args),
         Chore::Bench(args) => bench::run(&args),
+        Chore::Accuracy(args) => accuracy::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Roofline(args) => roofline::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Sanitize(args) => sanitize::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Kill(args) => kill::run(&args),
