@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Activation, Operation, Parameter, Window};
 use convzoo_kernels::extension::{Affine, conv2d, conv2d_affine};
 
-use crate::checkpointing::keeping;
-use crate::features::{Composite, FeatureMap, Features, Layer, weight};
+use crate::features::{Composite, FeatureMap, Features, Layer, Segment, weight};
+use crate::strategy::keeping;
 use crate::{Init, Norm, NormConfig, ReplaceError};
 
 /// Configures a [`ConvUnit`] or a [`PreActUnit`].
@@ -126,7 +126,11 @@ pub struct ConvUnit {
 impl ConvUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        input.composite(self)
+        match self.norm {
+            Some(_) => input.segment(self),
+            // Of a convolution and an activation nothing is kept but the input and the output.
+            None => input.composite(self),
+        }
     }
 
     /// A new 1×1 unit of `outputs` channels for the same inputs, its weights initialized as this one's were: for a unit
@@ -171,6 +175,12 @@ impl ConvUnit {
             (None, None) | (Some(Norm::LocalResponse(_) | Norm::Group(_) | Norm::PixelLayer(_)), _) => return None,
         };
         Some(Affine { scale, shift, relu: self.activation == Activation::Relu })
+    }
+}
+
+impl Segment for ConvUnit {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
+        input.composite(self)
     }
 }
 

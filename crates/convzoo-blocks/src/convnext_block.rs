@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{
     Activation, ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, LayerScale, Linear, LinearConfig, NormConfig,
 };
@@ -57,6 +57,12 @@ impl ConvNextBlockConfig {
 impl ConvNextBlock {
     /// Keeps the shape, `[batch, channels, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for ConvNextBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let x = self.expand.forward(self.depthwise.forward(input)).activation(Activation::Gelu);
         let branch = self.layer_scale.forward(self.project.forward(x));

@@ -4,8 +4,8 @@ use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Tensor};
 use convzoo_kernels::extension::batch_norm_train;
 
-use crate::checkpointing::{keeping, like, recomputing};
-use crate::features::{Composite, FeatureMap, Features};
+use crate::features::{Composite, FeatureMap, Features, Segment};
+use crate::strategy::{keeping, like, recomputing};
 use crate::{Activation, BatchNorm2d, ConvUnitConfig, Init, Norm, Pool, PoolConfig, PreActUnit};
 
 /// Configures a [`DenseLayer`].
@@ -56,11 +56,7 @@ impl DenseLayerConfig {
 impl DenseLayer {
     /// `[batch, inputs, height, width]` to the new features `[batch, growth_rate, height, width]`.
     pub fn forward<M: FeatureMap>(&self, features: M) -> M {
-        let features = match &self.bottleneck {
-            Some(bottleneck) => bottleneck.forward(features),
-            None => features,
-        };
-        self.conv.forward(features).dropout(&self.dropout)
+        features.segment(self)
     }
 
     /// [`forward`](Self::forward) of the features in parts, recomputing in the backward pass.
@@ -72,13 +68,23 @@ impl DenseLayer {
             }
             None => unit_of_parts(&self.conv, features),
         };
-        self.dropout.forward(new)
+        new.dropout(&self.dropout)
     }
 
     /// Whether all norms use batch statistics.
     fn trains(&self) -> bool {
         let units = self.bottleneck.iter().chain([&self.conv]);
         units.map(batch_norm).all(|norm| norm.is_some_and(|norm| norm.training.is_enabled()))
+    }
+}
+
+impl Segment for DenseLayer {
+    fn pass<M: FeatureMap>(&self, features: M) -> M {
+        let features = match &self.bottleneck {
+            Some(bottleneck) => bottleneck.forward(features),
+            None => features,
+        };
+        self.conv.forward(features).dropout(&self.dropout)
     }
 }
 
@@ -145,7 +151,8 @@ impl DenseBlockConfig {
 impl DenseBlock {
     /// `[batch, inputs, height, width]` to `[batch, inputs + layers · growth_rate, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        input.composite(self)
+        // In the memory-saving form a block is one segment; else each layer is.
+        if self.memory_efficient { input.segment(self) } else { self.compose(input) }
     }
 
     fn forward_recomputing(&self, input: Tensor<4>) -> Tensor<4> {
@@ -173,6 +180,12 @@ impl Composite for DenseBlock {
             true => self.forward_recomputing(input),
             false => self.compose(input),
         }
+    }
+}
+
+impl Segment for DenseBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
+        input.composite(self)
     }
 }
 
@@ -254,6 +267,12 @@ impl TransitionConfig {
 impl Transition {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for Transition {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         self.pool.forward(self.unit.forward(input))
     }
 }

@@ -3,6 +3,7 @@ use burn::module::{Flag, Module, Param};
 use burn::tensor::{Distribution, Tensor};
 use convzoo_graph::Operation;
 
+use crate::checkpointing::drawn;
 use crate::features::{Features, Layer};
 
 /// Configures a [`DropPath`].
@@ -57,7 +58,8 @@ impl<const D: usize> Layer<D> for DropPath {
         let survival = 1.0 - self.rate;
         let mut per_image = [1; D];
         per_image[0] = input.dims()[0];
-        let survives = Tensor::random(per_image, Distribution::Bernoulli(survival), (&input.device(), input.dtype()));
+        let alike = (&input.device(), input.dtype());
+        let survives = drawn(|| Tensor::random(per_image, Distribution::Bernoulli(survival), alike));
         input * survives.div_scalar(survival)
     }
 }

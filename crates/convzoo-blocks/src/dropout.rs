@@ -1,7 +1,8 @@
 use burn::nn::Dropout;
-use burn::tensor::Tensor;
+use burn::tensor::{Distribution, Tensor};
 use convzoo_graph::Operation;
 
+use crate::checkpointing::drawn;
 use crate::features::Layer;
 
 /// Burn's dropout: the identity outside of training.
@@ -10,7 +11,13 @@ impl<const D: usize> Layer<D> for Dropout {
         Operation::Dropout { probability: self.prob }
     }
 
+    /// [`Dropout::forward`], which drops the same when a segment is computed again.
     fn compute(&self, input: Tensor<D>) -> Tensor<D> {
-        self.forward(input)
+        if self.prob == 0.0 || !self.training.is_enabled() || !input.device().is_autodiff() {
+            return input;
+        }
+        let kept = 1.0 - self.prob;
+        let mask = drawn(|| input.random_like(Distribution::Bernoulli(kept)));
+        input * mask * (1.0 / kept)
     }
 }

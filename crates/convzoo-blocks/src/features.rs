@@ -5,6 +5,7 @@
 //! | feature map | what a forward pass does |
 //! |---|---|
 //! | Burn's `Tensor<4>` | computes, blocks in their fastest form |
+//! | [`Checkpointed`](crate::Checkpointed) | computes, and keeps for the backward pass only where [segments](Segment) begin |
 //! | [`Symbol`](crate::Symbol) | records the network's [`Graph`](convzoo_graph::Graph); nothing is computed |
 //! | [`Observed`](crate::Observed) | computes layer by layer, and shows an [`Observer`](crate::Observer) each input and output |
 //!
@@ -50,6 +51,13 @@ pub trait Composite {
     fn compute(&self, input: Tensor<4>) -> Tensor<4> {
         self.compose(input)
     }
+}
+
+/// A part of a network that gradient checkpointing computes twice: in the forward pass, of which only the input is kept, and
+/// again in the backward pass. A block's `forward` is [`FeatureMap::segment`] of itself.
+pub trait Segment: Module + 'static {
+    /// The layers of the segment.
+    fn pass<M: FeatureMap>(&self, input: M) -> M;
 }
 
 /// Feature maps, `D` = 4, `[batch, channels, height, width]`, or feature vectors, `D` = 2, `[batch, features]`.
@@ -111,6 +119,11 @@ pub trait FeatureMap: Features<4> {
     /// a + b of one shape.
     fn add_shortcut(self, other: Self) -> Self {
         self + other
+    }
+
+    /// Runs a part of the network that may be computed twice. In a segment, others are a part of it.
+    fn segment(self, segment: &impl Segment) -> Self {
+        segment.pass(self)
     }
 
     /// max(0, a + b).

@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
 /// Configures a [`Fire`] module.
@@ -43,6 +43,12 @@ impl FireConfig {
 impl Fire {
     /// `[batch, inputs, height, width]` to `[batch, 2 · expand, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for Fire {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [one, other] = self.squeeze.forward(input).fork();
         M::concat(vec![self.expand1x1.forward(one), self.expand3x3.forward(other)])
     }

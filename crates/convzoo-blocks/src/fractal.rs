@@ -3,6 +3,7 @@ use burn::module::{Flag, Module, Param};
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 
+use crate::checkpointing::drawn;
 use crate::features::FeatureMap;
 use crate::{ConvUnit, ConvUnitConfig, Init, Scale};
 
@@ -49,7 +50,7 @@ impl Paths {
 
 /// Numbers in [0, 1) from the device's generator, so that the device's seed decides them.
 fn uniform<const N: usize>(device: &Device) -> [f64; N] {
-    let draws = Tensor::<1>::random([N], Distribution::Uniform(0.0, 1.0), device).into_data();
+    let draws = drawn(|| Tensor::<1>::random([N], Distribution::Uniform(0.0, 1.0), device)).into_data();
     let mut draws = draws.iter::<f64>();
     // A draw in f32 may round up to 1.
     std::array::from_fn(|_| draws.next().unwrap_or(0.0).min(1.0 - f64::EPSILON))

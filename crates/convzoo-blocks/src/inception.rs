@@ -13,7 +13,7 @@ use burn::tensor::Device;
 
 pub use residual::{InceptionResidual, InceptionResidualConfig};
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ConvUnit, ConvUnitConfig, Init, NormConfig, Pool, PoolConfig};
 
 /// Configures one branch of an [`Inception`] module, from its input on.
@@ -165,6 +165,12 @@ pub struct Inception {
 impl Inception {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height', width']`, halved by the reductions.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for Inception {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         side_by_side(&self.branches, input, Branch::forward)
     }
 }

@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{
     Activation, ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, NormConfig, SqueezeExcitation,
     SqueezeExcitationConfig,
@@ -91,6 +91,18 @@ pub struct InvertedResidual {
 impl InvertedResidual {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+
+    /// The place of a part, by its field's name, among those that the block has.
+    pub fn place(&self, part: &str) -> usize {
+        let parts = [("expand", self.expand.is_some()), ("depthwise", true), ("se", self.se.is_some())];
+        parts.iter().take_while(|(name, _)| *name != part).filter(|(_, there)| *there).count()
+    }
+}
+
+impl Segment for InvertedResidual {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let x = match &self.expand {
             Some(expand) => expand.forward(input),
@@ -102,12 +114,6 @@ impl InvertedResidual {
             None => x,
         };
         join(self.project.forward(x), &self.shortcut, start)
-    }
-
-    /// The place of a part, by its field's name, among those that the block has.
-    pub fn place(&self, part: &str) -> usize {
-        let parts = [("expand", self.expand.is_some()), ("depthwise", true), ("se", self.se.is_some())];
-        parts.iter().take_while(|(name, _)| *name != part).filter(|(_, there)| *there).count()
     }
 }
 
@@ -123,6 +129,12 @@ pub struct FusedMbConv {
 impl FusedMbConv {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for FusedMbConv {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let x = self.expand.forward(input);
         let x = match &self.project {

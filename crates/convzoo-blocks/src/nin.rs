@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ConvUnit, ConvUnitConfig, Init};
 
 /// Configures a [`NinBlock`].
@@ -50,12 +50,18 @@ impl NinBlockConfig {
 impl NinBlock {
     /// `[batch, inputs, height, width]` to `[batch, widths[2], height', width']`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
-        self.cccp2.forward(self.cccp1.forward(self.conv.forward(input)))
+        input.segment(self)
     }
 
     /// Replaces the last 1×1 convolution with a new one of `outputs` channels, for a block that ends in class scores.
     pub fn replace_outputs(self, outputs: usize) -> Self {
         let last = self.cccp2.replace_outputs(outputs).expect("the block's last unit is a plain 1×1 convolution");
         Self { cccp2: last, ..self }
+    }
+}
+
+impl Segment for NinBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
+        self.cccp2.forward(self.cccp1.forward(self.conv.forward(input)))
     }
 }

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use convzoo_graph::{Activation, Operation, Parameter};
 use convzoo_kernels::extension::{batch_norm, batch_norm_train};
 
+use crate::checkpointing::is_second_pass;
 use crate::features::{Composite, FeatureMap, Features, Layer, statistic, weight};
 use crate::layer_norm::{LayerNorm2d, LayerNorm2dConfig};
 
@@ -235,8 +236,11 @@ impl BatchNorm2d {
     }
 
     /// Blends the mean and the biased variance, `[channels]`, of a batch with `count` values in each channel into the
-    /// running statistics.
+    /// running statistics, once for each pass.
     pub(crate) fn remember(&self, mean: Tensor<1>, variance: Tensor<1>, count: usize) {
+        if is_second_pass() {
+            return;
+        }
         let blend = |running: &RunningState<Tensor<1>>, batch: Tensor<1>| {
             // `value()` would miss the last update: it is only folded in by `value_sync()`.
             let old = running.value_sync().to_device(&batch.device());

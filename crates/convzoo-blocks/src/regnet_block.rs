@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ConvUnit, ConvUnitConfig, Init, SqueezeExcitation, SqueezeExcitationConfig};
 
 /// Configures a [`RegNetBlock`].
@@ -57,6 +57,12 @@ impl RegNetBlockConfig {
 impl RegNetBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for RegNetBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let shortcut = match &self.proj {
             Some(proj) => proj.forward(start),

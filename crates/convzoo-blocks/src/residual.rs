@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor};
 use convzoo_graph::Operation;
 use convzoo_kernels::extension::average_pool2d;
 
-use crate::features::{FeatureMap, Layer};
+use crate::features::{FeatureMap, Layer, Segment};
 use crate::{ConvUnit, ConvUnitConfig, DropPath, DropPathConfig, Init, Norm, NormConfig, PreActUnit};
 
 /// How a shortcut changes the shape with its block, by the letters of
@@ -285,6 +285,12 @@ pub struct BasicBlock {
 impl BasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for BasicBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let x = self.conv1.forward(input).dropout(&self.dropout);
         let residual = self.drop_path.forward(self.conv2.forward(x));
@@ -303,6 +309,12 @@ pub struct PlainBlock {
 impl PlainBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for PlainBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         self.conv2.forward(self.conv1.forward(input))
     }
 }
@@ -322,6 +334,12 @@ pub struct Bottleneck {
 impl Bottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for Bottleneck {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [input, start] = input.fork();
         let x = self.conv2.forward(self.conv1.forward(input));
         let residual = self.drop_path.forward(self.conv3.forward(x));
@@ -345,6 +363,12 @@ pub struct PreActBasicBlock {
 impl PreActBasicBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for PreActBasicBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [activated, start] = match self.shared_activation {
             true => self.conv1.activate(input).fork(),
             false => {
@@ -372,6 +396,12 @@ pub struct PreActBottleneck {
 impl PreActBottleneck {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for PreActBottleneck {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [activated, start] = match self.shortcut {
             Some(_) => self.conv1.activate(input).fork(),
             None => {

@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ChannelShuffle, ConvUnit, ConvUnitConfig, Init};
 
 /// Configures a [`ShuffleUnit`].
@@ -72,6 +72,12 @@ impl ShuffleUnitConfig {
 impl ShuffleUnit {
     /// `[batch, inputs, height, width]` to `[batch, outputs, ⌈height / stride⌉, ⌈width / stride⌉]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for ShuffleUnit {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let [first, second] = match &self.branch1 {
             Some(branch) => {
                 let [input, other] = input.fork();

@@ -1,11 +1,11 @@
-use std::cell::RefCell;
-use std::ops::Add;
+use std::cell::{Cell, RefCell};
+use std::ops::{Add, Range};
 use std::rc::Rc;
 
 use burn::tensor::Device;
 use convzoo_graph::{Builder, Graph, GraphError, Operation};
 
-use crate::features::{FeatureMap, FeatureVector, Features, Layer};
+use crate::features::{FeatureMap, FeatureVector, Features, Layer, Segment};
 
 /// A feature map (`D` = 4) or vector (`D` = 2) of which only the node in the graph is known: operations on it are
 /// recorded, and nothing is computed.
@@ -23,7 +23,16 @@ use crate::features::{FeatureMap, FeatureVector, Features, Layer};
 #[derive(Clone)]
 pub struct Symbol<const D: usize> {
     graph: Rc<RefCell<Builder>>,
+    segments: Rc<Segments>,
     node: usize,
+}
+
+/// The segments of a pass.
+#[derive(Default)]
+struct Segments {
+    /// Whether one is under way.
+    inside: Cell<bool>,
+    done: RefCell<Vec<Range<usize>>>,
 }
 
 impl Symbol<4> {
@@ -35,17 +44,28 @@ impl Symbol<4> {
         input: [usize; 3],
         pass: impl FnOnce(Symbol<4>) -> Symbol<D>,
     ) -> Result<Graph, GraphError> {
-        let graph = Rc::new(RefCell::new(Builder::new(input)));
-        let Symbol { graph, node } = pass(Self { graph, node: 0 });
+        Ok(Self::record_segments(input, pass)?.0)
+    }
+
+    /// The graph of `pass`, and the nodes of each [`Segment`] that is not a part of another, in the order of the pass.
+    ///
+    /// # Errors
+    /// An operation does not take its inputs: the images are too small, say.
+    pub fn record_segments<const D: usize>(
+        input: [usize; 3],
+        pass: impl FnOnce(Symbol<4>) -> Symbol<D>,
+    ) -> Result<(Graph, Vec<Range<usize>>), GraphError> {
+        let (graph, segments) = (Rc::new(RefCell::new(Builder::new(input))), Rc::default());
+        let Symbol { graph, segments, node } = pass(Self { graph, segments, node: 0 });
         let graph = graph.replace(Builder::new(input));
-        graph.finish(node)
+        Ok((graph.finish(node)?, segments.done.take()))
     }
 }
 
 impl<const D: usize> Symbol<D> {
     fn add<const O: usize>(&self, operation: Operation, inputs: &[usize]) -> Symbol<O> {
         let node = self.graph.borrow_mut().add(operation, inputs);
-        Symbol { graph: Rc::clone(&self.graph), node }
+        Symbol { graph: Rc::clone(&self.graph), segments: Rc::clone(&self.segments), node }
     }
 }
 
@@ -88,6 +108,19 @@ impl FeatureMap for Symbol<4> {
 
     fn gate(self, gate: Self) -> Self {
         Symbol::add(&self, Operation::Gate, &[self.node, gate.node])
+    }
+
+    fn segment(self, segment: &impl Segment) -> Self {
+        if self.segments.inside.get() {
+            return segment.pass(self);
+        }
+        let (graph, segments) = (Rc::clone(&self.graph), Rc::clone(&self.segments));
+        let begin = graph.borrow().len();
+        segments.inside.set(true);
+        let output = segment.pass(self);
+        segments.inside.set(false);
+        segments.done.borrow_mut().push(begin..graph.borrow().len());
+        output
     }
 
     fn flatten(self) -> Symbol<2> {

@@ -2,7 +2,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Device;
 
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{ConvUnit, ConvUnitConfig, Init, LocalResponseNorm, NormConfig, Pool, PoolConfig};
 
 /// Configures a [`VggBlock`].
@@ -55,6 +55,12 @@ impl VggBlockConfig {
 impl VggBlock {
     /// `[batch, inputs, height, width]` to `[batch, outputs, height / 2, width / 2]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for VggBlock {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let output = self.convs.iter().fold(input, |x, conv| conv.forward(x));
         self.pool.forward(match &self.norm {
             Some(norm) => norm.forward(output),

@@ -22,6 +22,12 @@ impl Builder {
         0
     }
 
+    /// Number of nodes, the images' counted.
+    #[allow(clippy::len_without_is_empty)] // a graph has at least the images
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// Adds an operation on the outputs of earlier nodes, and returns its node.
     pub fn add(&mut self, operation: Operation, inputs: &[usize]) -> usize {
         self.add_layer(operation, inputs, None, Vec::new())

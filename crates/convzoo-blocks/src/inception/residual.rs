@@ -3,7 +3,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::{BranchConfig, Inception, InceptionConfig};
-use crate::features::FeatureMap;
+use crate::features::{FeatureMap, Segment};
 use crate::{Activation, ConvUnit, ConvUnitConfig, Scale};
 
 /// Configures an [`InceptionResidual`] module.
@@ -70,6 +70,12 @@ pub struct InceptionResidual {
 impl InceptionResidual {
     /// Keeps the shape, `[batch, channels, height, width]`.
     pub fn forward<M: FeatureMap>(&self, input: M) -> M {
+        input.segment(self)
+    }
+}
+
+impl Segment for InceptionResidual {
+    fn pass<M: FeatureMap>(&self, input: M) -> M {
         let residual = self.project.forward(self.mixed.forward(input.clone()));
         (input + residual.layer(&Scale(self.scale))).activation(self.activation)
     }

@@ -1,4 +1,4 @@
-//! Gradient checkpointing: what a forward pass keeps for its backward pass, chosen tensor by tensor.
+//! Burn's own gradient checkpointing: which results a forward pass keeps for its backward pass, chosen tensor by tensor.
 //!
 //! In Burn each tensor has a strategy: the results of cheap operations on it (sums, products, ReLU) are recomputed in
 //! the backward pass or kept. All operands of an operation must have the same strategy.
