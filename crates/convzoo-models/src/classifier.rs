@@ -14,7 +14,8 @@ use crate::weights::{Metadata, WeightsError};
 /// What all networks of the zoo implement, and what a network of your own must implement to be trained, inspected and
 /// compiled like them.
 ///
-/// The forward pass is written once, for any [`FeatureMap`]: on a tensor it computes, on a [`Symbol`] it records the
+/// The forward pass is written once, for any [`FeatureMap`]: on a tensor it computes, on a
+/// [`Checkpointed`](convzoo_blocks::Checkpointed) one it keeps less for the backward pass, on a [`Symbol`] it records the
 /// network's graph, on an [`Observed`](convzoo_blocks::Observed) tensor it shows every layer.
 pub trait Classifier: Module {
     /// Images `[batch, channels, height, width]` to the last feature map `[batch, channels', height', width']`.

@@ -14,6 +14,7 @@
 //! # Ok::<(), convzoo_models::ModelError>(())
 //! ```
 
+mod checkpointing;
 mod classifier;
 mod error;
 pub mod families;
@@ -29,6 +30,7 @@ mod summary;
 pub mod weights;
 mod widths;
 
+pub use checkpointing::checkpointed_bytes;
 pub use classifier::{Classifier, Interpolation, Outputs, Preprocessing, record};
 pub use convzoo_blocks as blocks;
 pub use error::ModelError;

@@ -88,6 +88,12 @@ pub enum TrainError {
         /// All names.
         known: Vec<&'static str>,
     },
+    /// Checkpointing of a network of which nothing can be computed twice.
+    #[error(
+        "the network has no blocks, residual or otherwise, and no normalized convolutions that checkpointing could compute \
+         twice: it would save no memory. Train it without"
+    )]
+    NoSegments,
     /// The network has another number of classes than the data.
     #[error("the network has {network} classes and the data {data}")]
     Classes {

@@ -61,6 +61,8 @@ pub struct Recipe {
     pub early_stopping: Option<usize>,
     /// What numbers activations and their gradients are kept and multiplied in.
     pub precision: Precision,
+    /// Whether the backward pass computes a block's values again, of which the forward pass then keeps the inputs alone.
+    pub checkpointing: bool,
     /// What is done to the training images.
     pub augment: Augment,
     /// Which layers are trained, and at which learning rates.
@@ -105,6 +107,7 @@ impl Default for Recipe {
             monitor: Monitor::Accuracy,
             early_stopping: None,
             precision: Precision::F32,
+            checkpointing: false,
             augment: Augment::default(),
             transfer: Transfer::default(),
             quantization: None,
@@ -210,6 +213,8 @@ impl Recipe {
         let precision = format!("{:?}", self.precision).to_lowercase();
         let suits = self.precision == Precision::F32 || !whole_numbers;
         wants("precision", &precision, "f32 where a network is trained in bytes (quantization)", suits)?;
+        let in_bytes = "false where the recipe has quantization, which looks at every value";
+        wants("checkpointing", &self.checkpointing, in_bytes, !self.checkpointing || self.quantization.is_none())?;
         self.optimizer.check(&wants)?;
         self.schedule.check(self, &wants)?;
         self.table().map(drop)
@@ -410,6 +415,9 @@ mod tests {
             let field = key.trim_start_matches("augment.");
             assert!(told.contains(&format!("{field} must be")), "{key} = {value} told: {told}");
         }
+        let both = Recipe::default().with([("checkpointing", "true"), ("quantization.images", "8")]).unwrap();
+        let told = both.check().unwrap_err().to_string();
+        assert!(told.contains("checkpointing must be false where the recipe has quantization"), "{told}");
         Recipe::default().check().unwrap();
     }
 }

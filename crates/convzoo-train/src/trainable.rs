@@ -4,6 +4,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::tensor::{Int, Tensor, TensorReadError};
 use burn::train::{ClassificationOutput, InferenceStep, TrainOutput, TrainStep};
+use convzoo_models::blocks::Checkpointed;
 use convzoo_models::quantize::Simulation;
 use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,8 @@ pub struct TrainableClassifier<N: Module + ModuleDisplay> {
     #[module(skip)]
     loss: Objective,
     auxiliary_weight: f64,
+    /// Whether the backward pass computes segments again.
+    checkpointing: bool,
     /// Whether batches hold the backbone's features of images, rather than images.
     from_features: bool,
     /// How passes are rounded to bytes, if they are.
@@ -105,9 +108,9 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
     /// precision.
     pub fn by(network: N, recipe: &Recipe) -> Self {
         let loss = Objective(Arc::new(CrossEntropy::new(recipe.label_smoothing)));
-        let auxiliary_weight = recipe.auxiliary_weight;
-        let precision = recipe.precision;
-        Self { network, loss, auxiliary_weight, from_features: false, simulation: None, precision, loss_scale: 1.0 }
+        let &Recipe { auxiliary_weight, checkpointing, precision, .. } = recipe;
+        let (from_features, simulation, loss_scale) = (false, None, 1.0);
+        Self { network, loss, auxiliary_weight, checkpointing, from_features, simulation, precision, loss_scale }
     }
 
     /// Trained by another loss.
@@ -122,6 +125,12 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
     /// With another weight of each auxiliary classifier's loss.
     pub fn with_auxiliary_weight(self, auxiliary_weight: f64) -> Self {
         Self { auxiliary_weight, ..self }
+    }
+
+    /// With gradient checkpointing or without: whether the backward pass computes the network's segments again, of which the
+    /// forward pass then keeps the inputs alone.
+    pub fn with_checkpointing(self, checkpointing: bool) -> Self {
+        Self { checkpointing, ..self }
     }
 
     /// The same on batches of the backbone's features.
@@ -161,6 +170,7 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
         let Outputs { logits, auxiliary } = match &self.simulation {
             _ if self.from_features => Outputs { logits: self.network.forward_head(images), auxiliary: Vec::new() },
             Some(simulation) => simulation.forward_train(&self.network, images),
+            None if self.checkpointing => self.network.forward_train(Checkpointed::new(images)),
             None => self.network.forward_train(images),
         };
         // The loss is computed in 32 bits.

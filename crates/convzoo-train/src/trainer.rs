@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo_data::{Preprocess, Splits};
-use convzoo_models::Classifier;
+use convzoo_models::{Classifier, checkpointed_bytes};
 
 use crate::folder::Place;
 use crate::gradients::GradientRule;
@@ -280,6 +280,10 @@ impl<N: Classifier + ModuleDisplay + 'static> Trainer<N> {
                 preprocess(&wanted, [image.channels, height, width], &image)
             }
         };
+        let input = [preprocess.channels, preprocess.height, preprocess.width];
+        if job.recipe.checkpointing && checkpointed_bytes(&network, input, 1)?.is_none() {
+            return Err(TrainError::NoSegments);
+        }
         let model = TrainableClassifier::by(network, &job.recipe);
         let model = match &job.recipe.class_weights {
             Some(weights) => {

@@ -14,7 +14,9 @@ use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::blocks::{FeatureMap, Features, Opaque};
 use convzoo_models::{Classifier, Network, Options, create};
-use convzoo_train::{Event, HeldOut, Outcome, RangeTest, Recipe, Resources, RunStatus, Saving, Trainer, recipe_names};
+use convzoo_train::{
+    Event, HeldOut, Outcome, RangeTest, Recipe, Resources, RunStatus, Saving, TrainError, Trainer, recipe_names,
+};
 
 #[derive(Module, Debug)]
 struct Small {
@@ -313,7 +315,7 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     let _alone = alone();
     /// What it is, the changes of the recipe, and the bytes of the cache.
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], usize);
-    let cases: [Case; 16] = [
+    let cases: [Case; 18] = [
         ("a frozen layer", &[("transfer.freeze", "layer1")], 1 << 20),
         ("a frozen backbone, its features kept", &[("transfer.freeze", "backbone")], 1 << 20),
         ("a frozen backbone, its features computed anew", &[("transfer.freeze", "backbone")], 0),
@@ -331,6 +333,12 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
         (
             "no decay of norms and biases by RMSProp",
             &[("optimizer", "rmsprop"), ("learning_rate", "0.01"), ("weight_decay", "0.05"), ("decay_all", "false")],
+            0,
+        ),
+        ("checkpointing, with paths that drop", &[("checkpointing", "true")], 0),
+        (
+            "checkpointing, stages that thaw",
+            &[("checkpointing", "true"), ("transfer.freeze", "layer2"), ("ema", "0.9")],
             0,
         ),
         (
@@ -361,12 +369,37 @@ fn every_option_that_groups_parameters_resumes_as_if_undisturbed() {
     }
 }
 
+/// Random numbers, gradients and running statistics are those of a run without.
+#[test]
+fn a_run_with_checkpointing_ends_in_the_weights_of_one_without() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let [plain, checkpointed] = [false, true].map(|checkpointing| {
+        let recipe = Recipe { checkpointing, clip_norm: Some(1.0), ..short(&Recipe::default()) };
+        let out = folder.path().join(checkpointing.to_string());
+        let outcome = residual_trainer(residual(1), recipe, with_cache(1 << 20), &out).start(|_| {}).unwrap();
+        assert_eq!(outcome.record.recipe.checkpointing, checkpointing, "what the record remembers");
+        std::fs::read(out.join("last.safetensors")).unwrap()
+    });
+    assert!(plain == checkpointed, "the weights differ");
+
+    let refused = trainer(&folder.path().join("refused"));
+    let told = refused.recipe(Recipe { checkpointing: true, ..Recipe::default() }).start(|_| {}).unwrap_err();
+    assert!(matches!(told, TrainError::NoSegments), "{told}");
+    assert!(!folder.path().join("refused").exists(), "a run that was refused has left a folder");
+}
+
 /// Gradients and statistics of three devices are added in one order, and their random numbers drawn in one.
 #[test]
 fn runs_on_several_devices_resume_as_if_undisturbed() {
     let _alone = alone();
     let resources = Resources { more_devices: vec![Device::flex(); 2], ..with_cache(1 << 20) };
-    for changes in [&[][..], &[("accumulation", "2"), ("ema", "0.9"), ("transfer.freeze", "layer1")]] {
+    let changes = [
+        &[][..],
+        &[("accumulation", "2"), ("ema", "0.9"), ("transfer.freeze", "layer1")],
+        &[("checkpointing", "true")],
+    ];
+    for changes in changes {
         let recipe = short(&Recipe::default().with(changes.iter().copied()).unwrap());
         resumes_as_if_undisturbed("three devices", &Recipe { batch_size: 3, ..recipe }, &resources);
     }

@@ -71,6 +71,23 @@ fn the_way_of_images_to_batches_is_measured_in_parts() {
 }
 
 #[test]
+fn a_training_step_is_measured_with_checkpointing() {
+    let folder = temp();
+    let arguments = ["resnet20_cifar", "--devices", "flex", "--mode", "train", "--batch", "64"];
+    let plain = &bench(folder.path(), &arguments)[0];
+    let rows = bench(folder.path(), &[&arguments[..], &["--checkpointing"]].concat());
+    assert_eq!((rows[0]["checkpointing"].as_bool(), plain["checkpointing"].as_bool()), (Some(true), None));
+    if cfg!(target_os = "linux") {
+        let [plain, checkpointed] = [plain, &rows[0]].map(|row| number(row, "peak_rss_mib"));
+        assert!(checkpointed < 0.8 * plain, "{checkpointed} MiB, and {plain} MiB without");
+    }
+    let told = error(folder.path(), &["bench", "lenet5", "--checkpointing"]);
+    assert!(told.contains("--checkpointing is for training"), "{told}");
+    let row = &bench_failing(folder.path(), &["lenet5", "--devices", "flex", "--mode", "train", "--checkpointing"])[0];
+    assert!(row["error"].as_str().unwrap().contains("would save no memory"), "{row}");
+}
+
+#[test]
 fn what_cannot_be_measured_is_one_row_with_its_reason() {
     let folder = temp();
     fs::write(folder.path().join("crash.sh"), "read job; echo 'memory allocation of 9 bytes failed' >&2; kill -9 $$")

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use convzoo::device::{self, DeviceName};
-use convzoo::{Options, Variant, create, variant, variants};
+use convzoo::train::TrainError;
+use convzoo::{Options, Variant, checkpointed_bytes, create, variant, variants};
 
 use self::job::{Job, Mode, Precision};
 use self::row::{Outcome, Row};
@@ -60,6 +61,9 @@ pub struct Args {
     /// Threads that CPUs compute with [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=4096))]
     threads: Option<u32>,
+    /// In training, keep only the inputs of blocks and compute each block again in the backward pass
+    #[arg(long)]
+    checkpointing: bool,
     /// Whether flex uses convzoo's own kernels or Burn's
     #[arg(long, value_name = "on,off", value_delimiter = ',', default_value = "on")]
     kernels: Vec<Switch>,
@@ -177,6 +181,9 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     if let Some(folder) = &args.data {
         return data::run(folder.as_deref(), args.seconds, args.threads(), args.format);
     }
+    if args.checkpointing && args.mode.contains(&Mode::Infer) {
+        bail!("--checkpointing is for training: --mode train");
+    }
     let mut models = Vec::new();
     for name in args.models.iter().chain(&args.named) {
         models.extend(named(name)?);
@@ -280,7 +287,7 @@ impl Args {
         mut done: impl FnMut(),
     ) -> Vec<Row> {
         let input = self.input.map_or(model.input, |InputSize(input)| input);
-        let needs = needs(model, mode, batch, input).map_err(|error| told(&error));
+        let needs = needs(model, mode, batch, input, self.checkpointing).map_err(|error| told(&error));
         let available = machine::available_bytes();
         let (machine, threads) = (machine::machine(), self.threads());
         let engines =
@@ -295,6 +302,7 @@ impl Args {
                 input,
                 classes: model.classes,
                 precision,
+                checkpointing: self.checkpointing && matches!(engine, Engine::Device { .. }),
                 threads,
                 warm_up: self.seconds,
             };
@@ -321,6 +329,7 @@ impl Args {
             batch,
             input,
             precision: job.precision,
+            checkpointing: job.checkpointing,
             threads,
             kernels: engine.kernels(),
             machine: machine.clone(),
@@ -343,11 +352,13 @@ struct Needs {
     bytes: usize,
 }
 
-fn needs(model: &Variant, mode: Mode, batch: usize, input: [usize; 3]) -> Result<Needs> {
+fn needs(model: &Variant, mode: Mode, batch: usize, input: [usize; 3], checkpointing: bool) -> Result<Needs> {
     let options = Options::default().with_channels(input[0]);
-    let summary = create(model.name, &options, &host()?)?.summary(input)?;
+    let network = create(model.name, &options, &host()?)?;
+    let summary = network.summary(input)?;
     let bytes = match mode {
         Mode::Infer => summary.inference_bytes(batch),
+        Mode::Train if checkpointing => checkpointed_bytes(&network, input, batch)?.ok_or(TrainError::NoSegments)?,
         Mode::Train => summary.training_bytes(batch),
     };
     Ok(Needs { macs: summary.macs, bytes })

@@ -65,7 +65,7 @@ pub struct Args {
     #[arg(long, value_name = "DIR", num_args = 0..=1, value_hint = clap::ValueHint::DirPath, conflicts_with_all = [
         "model", "named", "data", "data_dir", "offline", "split_seed", "val_split", "skip_corrupt", "activation", "batch_norm", "dropout",
         "drop_path", "memory_efficient", "weights", "recipe", "batch_size", "optimizer", "learning_rate",
-        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "freeze", "set", "seed", "out", "name", "tags",
+        "schedule", "momentum", "weight_decay", "label_smoothing", "auxiliary_weight", "checkpointing", "freeze", "set", "seed", "out", "name", "tags",
     ])]
     resume: Option<Option<PathBuf>>,
     /// In place of a run, find a learning rate: train for up to 100 steps at rates that rise from 1e-6 to 10, until the loss

@@ -39,6 +39,7 @@ pub fn fastest(
     input: [usize; 3],
     classes: usize,
     (device, kernels): (&DeviceName, Option<bool>),
+    checkpointing: bool,
     most: usize,
     mut tell: impl FnMut(&Tried),
 ) -> Result<usize> {
@@ -55,6 +56,7 @@ pub fn fastest(
             input,
             classes,
             precision: Precision::F32,
+            checkpointing,
             threads,
             warm_up: LIMITS.seconds,
         };
@@ -80,7 +82,7 @@ pub fn fastest(
 }
 
 fn measure(model: &Variant, job: &Job, engine: &Engine) -> Result<(f64, Option<f64>), String> {
-    let needed = needs(model, job.mode, job.batch, job.input).map_err(|error| told(&error))?.bytes;
+    let needed = needs(model, job.mode, job.batch, job.input, job.checkpointing).map_err(|error| told(&error))?.bytes;
     let available = machine::available_bytes();
     if engine.on_cpu() && needed > available {
         return Err(format!("needs at least {}, and {} are free", bytes(needed), bytes(available)));

@@ -23,6 +23,9 @@ pub struct Job {
     pub classes: usize,
     /// The type of weights and activations.
     pub precision: Precision,
+    /// Whether a training step computes blocks twice.
+    #[serde(default)]
+    pub checkpointing: bool,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// The longest that passes before the first reading may take, in seconds.

@@ -19,6 +19,9 @@ pub struct Row {
     /// Channels, height and width of the images.
     pub input: [usize; 3],
     pub precision: Precision,
+    /// Whether the training step computed blocks twice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub checkpointing: bool,
     /// Threads that a CPU computes with.
     pub threads: usize,
     /// Whether convzoo's own kernels ran; `None` where there are none.
@@ -91,7 +94,7 @@ impl Verdict {
 }
 
 /// Columns of `--csv`: the fields of the JSON, but for profiles.
-pub const COLUMNS: [&str; 21] = [
+pub const COLUMNS: [&str; 22] = [
     "model",
     "device",
     "mode",
@@ -99,6 +102,7 @@ pub const COLUMNS: [&str; 21] = [
     "input",
     "precision",
     "kernels",
+    "checkpointing",
     "threads",
     "median_ms",
     "min_ms",
@@ -183,6 +187,9 @@ impl Row {
         if self.kernels == Some(false) {
             name += ", kernels off";
         }
+        if self.checkpointing {
+            name += ", checkpointing";
+        }
         name
     }
 
@@ -202,6 +209,7 @@ impl Row {
             by(&self.input),
             self.precision.name().to_owned(),
             cell(self.kernels),
+            self.checkpointing.to_string(),
             self.threads.to_string(),
             figure(|figures| figures.median_ms),
             figure(|figures| figures.min_ms),
@@ -292,6 +300,7 @@ mod tests {
             input: [1, 32, 32],
             classes: 10,
             precision: Precision::F32,
+            checkpointing: false,
             threads: 1,
             warm_up: 1.0,
         }
@@ -332,6 +341,7 @@ mod tests {
             batch: 1,
             input: [1, 32, 32],
             precision: Precision::LinearF16,
+            checkpointing: true,
             threads: 2,
             kernels: Some(true),
             machine: "a machine".to_owned(),

@@ -14,7 +14,7 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Distribution, FloatDType, Int, Tensor};
-use convzoo::blocks::{Observer, Step, observe};
+use convzoo::blocks::{Checkpointed, Observer, Step, observe};
 use convzoo::device::DeviceName;
 use convzoo::quantize::{Calibration, QuantizeOptions};
 use convzoo::train::{Recipe, Sgd};
@@ -179,6 +179,7 @@ struct Training {
     targets: Tensor<1, Int>,
     loss: CrossEntropyLoss,
     auxiliary_weight: f64,
+    checkpointing: bool,
     optimizer: ModuleOptimizer,
 }
 
@@ -413,15 +414,20 @@ impl Training {
             targets: Tensor::from_data(targets.as_slice(), device),
             loss: CrossEntropyLossConfig::new().init(device),
             auxiliary_weight: recipe.auxiliary_weight,
+            checkpointing: job.checkpointing,
             optimizer: Sgd { momentum: MOMENTUM, ..Sgd::default() }.into(),
         }
     }
 
     fn step(&mut self, network: Network, images: Tensor<4>) -> (Network, Tensor<1>) {
-        let outputs = network.forward_train(match self.activations {
+        let images = match self.activations {
             Some(numbers) => images.cast(numbers),
             None => images,
-        });
+        };
+        let outputs = match self.checkpointing {
+            true => network.forward_train(Checkpointed::new(images)),
+            false => network.forward_train(images),
+        };
         let loss = |logits: Tensor<2>| {
             let logits = if self.activations.is_some() { logits.cast(FloatDType::F32) } else { logits };
             self.loss.forward(logits, self.targets.clone())

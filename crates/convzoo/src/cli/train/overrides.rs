@@ -42,6 +42,9 @@ pub struct Overrides {
     /// statistics stay in f32
     #[arg(long, value_name = "NUMBERS", help_heading = RECIPE)]
     precision: Option<String>,
+    /// Keep only the inputs of blocks and compute each block again in the backward pass: less memory, one more forward pass
+    #[arg(long, help_heading = RECIPE)]
+    checkpointing: bool,
     /// Freeze the weights up to this layer or block, named as `convzoo summary` names it, or `backbone` for all
     /// before the head
     #[arg(long, value_name = "LAYER", help_heading = RECIPE)]
@@ -96,6 +99,7 @@ impl Overrides {
             ("label_smoothing", text(&self.label_smoothing)),
             ("auxiliary_weight", text(&self.auxiliary_weight)),
             ("precision", self.precision.clone()),
+            ("checkpointing", self.checkpointing.then(|| "true".to_owned())),
             ("transfer.freeze", self.freeze.clone()),
             ("dropout", text(&network.dropout)),
             ("drop_path", text(&network.drop_path)),

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use convzoo::data::Splits;
 use convzoo::device::DeviceName;
 use convzoo::train::{Recipe, Resources, RunRecord, Saving, Trainer, recipe_names};
-use convzoo::{Classifier, Network, Preprocessing, Variant, create, variant};
+use convzoo::{Classifier, Network, Preprocessing, Variant, checkpointed_bytes, create, variant};
 use serde::{Deserialize, Serialize};
 
 use super::super::bench::batch_size::{Tried, fastest};
@@ -205,14 +205,22 @@ fn fastest_batch(
     let channels = pretrained.map_or(data.train.get(0)?.image.channels, |network| network.input()[0]);
     let most = (data.train.len() / 10).clamp(1, MOST);
     let engine = (device, args.devices.kernels.asked());
-    let found = fastest(variant, [channels, height, width], data.classes().len(), engine, most, |tried| {
-        let Tried { batch, result } = tried;
-        tell(&match result {
-            Ok((rate, Some(mib))) => format!("batch {batch:>4}: {rate:.0} images/s, {mib:.0} MiB"),
-            Ok((rate, None)) => format!("batch {batch:>4}: {rate:.0} images/s"),
-            Err(reason) => format!("batch {batch:>4}: {reason}"),
-        });
-    })?;
+    let found = fastest(
+        variant,
+        [channels, height, width],
+        data.classes().len(),
+        engine,
+        recipe.checkpointing,
+        most,
+        |tried| {
+            let Tried { batch, result } = tried;
+            tell(&match result {
+                Ok((rate, Some(mib))) => format!("batch {batch:>4}: {rate:.0} images/s, {mib:.0} MiB"),
+                Ok((rate, None)) => format!("batch {batch:>4}: {rate:.0} images/s"),
+                Err(reason) => format!("batch {batch:>4}: {reason}"),
+            });
+        },
+    )?;
     let note = match recipe.batch_size == found {
         true => String::new(),
         false => format!("; the recipe's learning rate {} was chosen for {}", recipe.learning_rate, recipe.batch_size),
@@ -326,18 +334,27 @@ fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &D
 fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usize) -> Result<()> {
     let batch = recipe.batch_size.min(images);
     let summary = network.summary(network.input())?;
+    let checkpointed = match recipe.checkpointing {
+        true => checkpointed_bytes(network, network.input(), batch)?,
+        false => None,
+    };
     // Frozen layers keep nothing for the backward pass, and memory-efficient ones recompute it.
     let keeps_all =
         recipe.transfer.freeze.is_none() && network.metadata().is_none_or(|m| m.options.memory_efficient != Some(true));
-    let per_device = if keeps_all { summary.training_bytes(batch) } else { summary.inference_bytes(batch) };
+    let per_device = match checkpointed {
+        Some(bytes) if keeps_all => bytes,
+        None if keeps_all => summary.training_bytes(batch),
+        _ => summary.inference_bytes(batch),
+    };
     let (needed, available) = (per_device.saturating_mul(devices), available_bytes());
     if needed > available {
         bail!(
-            "a step of {} on {batch} images needs at least {} of memory, and {} are free; a smaller --batch needs \
+            "a step of {} on {batch} images needs at least {} of memory, and {} are free; {}a smaller --batch needs \
              less, and --set accumulation=N makes a step of N of them",
             network.name(),
             bytes(needed),
             bytes(available),
+            if recipe.checkpointing { "" } else { "--checkpointing needs less, " },
         );
     }
     Ok(())
