@@ -12,6 +12,8 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, FloatDType, Tensor};
 use convzoo_models::blocks::Checkpointed;
+use convzoo_models::families::convnext::ConvNextConfig;
+use convzoo_models::families::fractalnet::FractalNetConfig;
 use convzoo_models::families::resnet_cifar::{CifarBlock, CifarResNetConfig};
 use convzoo_models::families::vgg::VggConfig;
 use convzoo_models::{Classifier, Options, checkpointed_bytes, create, variants};
@@ -120,16 +122,15 @@ fn compare<N: Classifier>(name: &str, network: &N, images: &Tensor<4>, rounding:
 fn images(size: usize) -> Tensor<4> {
     let device = Device::flex().autodiff();
     device.seed(3);
-    Tensor::random([3, 3, size, size], Distribution::Normal(0.0, 1.0), &device)
+    Tensor::random([2, 3, size, size], Distribution::Normal(0.0, 1.0), &device)
 }
 
 /// One network of every kind of block, on the smallest images that leave its last feature map a pixel or two.
-const NETWORKS: [(&str, usize); 19] = [
+const NETWORKS: [(&str, usize); 17] = [
     ("resnet18", 32),
     ("resnet20_cifar", 8),
     ("plain20_cifar", 8),
     ("resnet110_stochastic_depth", 8),
-    ("preact_resnet110_cifar", 8),
     ("preact_resnet164_cifar", 8),
     ("nin_cifar", 16),
     ("googlenet", 64),
@@ -143,11 +144,10 @@ const NETWORKS: [(&str, usize); 19] = [
     ("shufflenet_v2_x0_5", 32),
     ("efficientnet_b0", 32),
     ("regnet_y_400mf", 32),
-    ("fractalnet20", 32),
 ];
 
-/// Those of more than two branches, whose gradients are added in another order: they differ by rounding.
-const JOINED: [&str; 3] = ["googlenet", "bn_inception", "inception_v3"];
+/// Where the gradients of branches are added in another order: they differ by rounding.
+const JOINED: [&str; 1] = ["googlenet"];
 
 #[test]
 fn losses_gradients_and_statistics_are_those_without() {
@@ -160,8 +160,14 @@ fn losses_gradients_and_statistics_are_those_without() {
         compare(name, &network, &images(size), rounding);
     }
     let options = Options { memory_efficient: Some(true), ..Options::default() };
-    compare("densenet100_k12", &create("densenet40_k12", &options, &device).unwrap(), &images(8), 0.0);
+    compare("densenet40_k12, memory-efficient", &create("densenet40_k12", &options, &device).unwrap(), &images(8), 0.0);
     let vgg = VggConfig::new([1, 1, 2, 1, 1]).with_widths([4, 4, 6, 6, 1]).with_batch_norm(true).with_classes(10);
+    let fractal = FractalNetConfig::new().with_widths([4, 4, 6, 6, 6]);
+    compare("fractalnet", &fractal.init(&device), &images(32), 0.0);
+    let convnext = ConvNextConfig::new([8, 8, 16, 16], [1, 1, 2, 1]).with_drop_path(0.5).with_classes(10);
+    compare("convnext", &convnext.init(&device), &images(32), 0.0);
+    let resnext = CifarResNetConfig::new(1, CifarBlock::ResNeXt { groups: 2, width: 4 }).with_widths([8, 16]);
+    compare("resnext", &resnext.init(&device), &images(8), 0.0);
     compare("vgg", &vgg.init(&device), &images(32), 0.0);
 }
 
@@ -215,7 +221,7 @@ fn burns_own_operations_give_the_same() {
 fn a_step_takes_less_memory() {
     let _alone = alone();
     let device = Device::flex().autodiff();
-    for (name, size, share) in [("resnet20_cifar", 32, 0.6), ("mobilenet_v2", 64, 0.6), ("densenet40_k12", 32, 0.5)] {
+    for (name, size, share) in [("resnet20_cifar", 32, 0.6), ("mobilenet_v2", 64, 0.6), ("densenet40_k12", 32, 0.6)] {
         let network = create(name, &Options::default().with_classes(10), &device).unwrap();
         let images = Tensor::random([8, 3, size, size], Distribution::Default, &device);
         let [plain, checkpointed] = [false, true].map(|checkpointed| {
@@ -245,5 +251,5 @@ fn networks_without_blocks_and_norms_alone_have_no_segments() {
             None => without.push(variant.name),
         }
     }
-    assert_eq!(without, ["lenet5", "alexnet", "alexnet_2012", "zfnet"]);
+    assert_eq!(without, ["lenet5", "alexnet_2012", "zfnet", "alexnet"]);
 }
