@@ -55,6 +55,10 @@ pub trait Composite {
 
 /// A part of a network that gradient checkpointing computes twice: in the forward pass, of which only the input is kept, and
 /// again in the backward pass. A block's `forward` is [`FeatureMap::segment`] of itself.
+///
+/// What it computes depends on its input, its parameters and what it gets from [`drawn`](crate::drawn) alone, as that of this
+/// crate's layers does: Burn's own dropout or batch norm, in an [`Opaque`](crate::Opaque) layer say, would draw
+/// other numbers in the second pass, or count the batch twice.
 pub trait Segment: Module + 'static {
     /// The layers of the segment.
     fn pass<M: FeatureMap>(&self, input: M) -> M;

@@ -45,7 +45,7 @@ mod vgg;
 
 pub use auxiliary::{AuxiliaryHead, AuxiliaryHeadConfig, AuxiliaryHeadV3, AuxiliaryHeadV3Config};
 pub use channels::{ChannelShuffle, Channels};
-pub use checkpointing::Checkpointed;
+pub use checkpointing::{Checkpointed, drawn};
 pub use conv_unit::{ConvUnit, ConvUnitConfig, PreActUnit};
 pub use convnext_block::{ConvNextBlock, ConvNextBlockConfig};
 pub use convzoo_graph as graph;

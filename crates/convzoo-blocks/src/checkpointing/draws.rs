@@ -23,8 +23,8 @@ thread_local! {
     static PASS: RefCell<Pass> = const { RefCell::new(Pass::Only) };
 }
 
-/// Random numbers, of the first pass in a second.
-pub(crate) fn drawn<const D: usize>(draw: impl FnOnce() -> Tensor<D>) -> Tensor<D> {
+/// Random numbers of a training pass; where a [`Segment`](crate::Segment) is computed again, those of its first pass.
+pub fn drawn<const D: usize>(draw: impl FnOnce() -> Tensor<D>) -> Tensor<D> {
     let again = PASS.with_borrow_mut(|pass| match pass {
         Pass::Second(draws) => draws.next(),
         Pass::Only | Pass::First(_) => None,

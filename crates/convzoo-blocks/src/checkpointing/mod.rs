@@ -9,7 +9,8 @@ use std::ops::Add;
 
 use burn::tensor::{Device, Tensor};
 
-pub(crate) use self::draws::{drawn, is_second_pass};
+pub use self::draws::drawn;
+pub(crate) use self::draws::is_second_pass;
 use crate::features::{Composite, FeatureMap, Features, Layer, Segment};
 use crate::strategy::like;
 
@@ -21,6 +22,7 @@ use crate::strategy::like;
 /// device's backend must be among this crate's features.
 ///
 /// ```
+/// use burn::optim::GradientsParams;
 /// use burn::tensor::{Device, Tensor};
 /// use convzoo_blocks::{Checkpointed, NinBlockConfig};
 ///
@@ -28,7 +30,8 @@ use crate::strategy::like;
 /// let block = NinBlockConfig::new(3, [8, 8, 4], 3).init(&device);
 /// let images = Tensor::zeros([1, 3, 16, 16], &device);
 /// let output = block.forward(Checkpointed::new(images)).into_tensor();
-/// let gradients = output.sum().backward();
+/// let gradients = GradientsParams::from_grads(output.sum().backward(), &block);
+/// assert_eq!(gradients.len(), 6); // three weights and three biases
 /// ```
 #[derive(Clone)]
 pub struct Checkpointed(Tensor<4>);

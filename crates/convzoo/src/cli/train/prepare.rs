@@ -334,16 +334,13 @@ fn network(setup: &Setup, pretrained: Option<Network>, data: &Splits, device: &D
 fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usize) -> Result<()> {
     let batch = recipe.batch_size.min(images);
     let summary = network.summary(network.input())?;
-    let checkpointed = match recipe.checkpointing {
-        true => checkpointed_bytes(network, network.input(), batch)?,
-        false => None,
-    };
+    let checkpointed = checkpointed_bytes(network, network.input(), batch)?;
     // Frozen layers keep nothing for the backward pass, and memory-efficient ones recompute it.
     let keeps_all =
         recipe.transfer.freeze.is_none() && network.metadata().is_none_or(|m| m.options.memory_efficient != Some(true));
     let per_device = match checkpointed {
-        Some(bytes) if keeps_all => bytes,
-        None if keeps_all => summary.training_bytes(batch),
+        Some(bytes) if keeps_all && recipe.checkpointing => bytes,
+        _ if keeps_all => summary.training_bytes(batch),
         _ => summary.inference_bytes(batch),
     };
     let (needed, available) = (per_device.saturating_mul(devices), available_bytes());
@@ -354,7 +351,7 @@ fn check_memory(network: &Network, recipe: &Recipe, images: usize, devices: usiz
             network.name(),
             bytes(needed),
             bytes(available),
-            if recipe.checkpointing { "" } else { "--checkpointing needs less, " },
+            if checkpointed.is_some() && !recipe.checkpointing { "--checkpointing or " } else { "" },
         );
     }
     Ok(())
