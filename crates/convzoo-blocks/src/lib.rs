@@ -10,6 +10,7 @@
 //! Feature maps are `[batch, channels, height, width]` throughout.
 
 mod auxiliary;
+mod backends;
 mod channels;
 mod checkpointing;
 mod conv_unit;

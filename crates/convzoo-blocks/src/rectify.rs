@@ -13,6 +13,7 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, backend_extension};
 use burn::tensor::Tensor;
 
+use crate::backends::by_default_on_all_backends;
 use crate::observe::Rectification;
 
 /// max(0, x), with `rule` for the backward pass.
@@ -36,16 +37,7 @@ trait Rectifier: Backend {
     }
 }
 
-#[cfg(feature = "flex")]
-impl Rectifier for burn::backend::Flex {}
-#[cfg(feature = "ndarray")]
-impl Rectifier for burn::backend::NdArray {}
-#[cfg(feature = "tch")]
-impl Rectifier for burn::backend::LibTorch {}
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl Rectifier for burn::backend::Cube {}
-#[cfg(feature = "remote")]
-impl Rectifier for burn::backend::Remote {}
+by_default_on_all_backends!(Rectifier);
 
 impl<B: Backend + Rectifier, C: CheckpointStrategy> Rectifier for Autodiff<B, C> {
     fn rectify(input: FloatTensor<Self>, rule: Rectification) -> FloatTensor<Self> {

@@ -126,9 +126,13 @@ fn run<S: Segment>(segment: &S, input: Tensor<4>) -> Tensor<4> {
         let input = if input_learns { kept.require_grad() } else { kept };
         let output = draws::second_pass(draws, || segment.pass(input.clone()));
         drop(segment);
+        if !output.is_tracked() {
+            // It depends on nothing that learns.
+            return Vec::new();
+        }
         let mut gradients = recompute::backward(output, gradient);
-        let of_input = input_learns.then(|| input.grad_remove(&mut gradients)).flatten().map(Tensor::into_dispatch);
-        (of_input, leaves.into_iter().map(|leaf| leaf(&mut gradients)).collect())
+        let of_input = input.grad_remove(&mut gradients).map(Tensor::into_dispatch);
+        std::iter::once(of_input).chain(leaves.into_iter().map(|leaf| leaf(&mut gradients))).collect()
     };
     recompute::record(reached_by, output, input_learns, trained, again)
 }

@@ -18,8 +18,10 @@ use burn::backend::{
 };
 use burn::tensor::{Gradients, Shape, Tensor};
 
-/// The gradients of a segment's input and parameters, where they have any, from that of its output.
-type Again = dyn FnOnce(DispatchTensor) -> (Option<DispatchTensor>, Vec<Option<DispatchTensor>>) + Send;
+use crate::backends::by_default_on_all_backends;
+
+/// The gradients of a segment's input, first, and of its parameters, where they have any, from that of its output.
+type Again = dyn FnOnce(DispatchTensor) -> Vec<Option<DispatchTensor>> + Send;
 
 /// Runs a segment again, once.
 #[derive(Clone)]
@@ -43,10 +45,12 @@ pub(super) fn record(
     output: Tensor<4>,
     input_learns: bool,
     parameters: Vec<DispatchTensor>,
-    again: impl FnOnce(DispatchTensor) -> (Option<DispatchTensor>, Vec<Option<DispatchTensor>>) + Send + 'static,
+    again: impl FnOnce(DispatchTensor) -> Vec<Option<DispatchTensor>> + Send + 'static,
 ) -> Tensor<4> {
     let segment = SecondPass { again: Arc::new(Mutex::new(Some(Box::new(again)))), input_learns, parameters };
-    Tensor::from_dispatch(<Dispatch as Recomputation>::recomputed(reached_by, output.into_dispatch(), segment))
+    let output = output.into_dispatch();
+    let reached_by = DispatchTensor { autodiff: output.autodiff, ..reached_by };
+    Tensor::from_dispatch(<Dispatch as Recomputation>::recomputed(reached_by, output, segment))
 }
 
 /// The gradients of all that `output` depends on, from its own `gradient`.
@@ -78,16 +82,7 @@ trait Recomputation: Backend {
     }
 }
 
-#[cfg(feature = "flex")]
-impl Recomputation for burn::backend::Flex {}
-#[cfg(feature = "ndarray")]
-impl Recomputation for burn::backend::NdArray {}
-#[cfg(feature = "tch")]
-impl Recomputation for burn::backend::LibTorch {}
-#[cfg(any(feature = "wgpu", feature = "cuda"))]
-impl Recomputation for burn::backend::Cube {}
-#[cfg(feature = "remote")]
-impl Recomputation for burn::backend::Remote {}
+by_default_on_all_backends!(Recomputation);
 
 impl<B: Recomputation, C: CheckpointStrategy> Recomputation for Autodiff<B, C>
 where
@@ -140,15 +135,13 @@ where
         let (SecondPass { again, input_learns, .. }, parameters) = ops.state;
         // A backward pass takes each of its steps once.
         let Some(again) = again.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-        let (of_input, of_parameters) =
+        let gradients =
             again(<DispatchTensor as DispatchKindConversion<B>>::from_backend(BackendTensor::Float(gradient)));
-        let input = ops.parents.into_iter().flatten().map(|node| node.id).filter(|_| input_learns);
-        for (node, gradient) in input.chain(parameters).zip(of_input.into_iter().map(Some).chain(of_parameters)) {
-            if let Some(gradient) = gradient {
-                let gradient = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(gradient);
-                let gradient = gradient.expect("gradients are where the output is");
-                grads.register::<B>(node, gradient.float());
-            }
+        let input = ops.parents.map(|node| node.map(|node| node.id).filter(|_| input_learns));
+        let nodes = input.into_iter().chain(parameters.into_iter().map(Some));
+        for (node, gradient) in nodes.zip(gradients).filter_map(|(node, gradient)| node.zip(gradient)) {
+            let gradient = <DispatchTensor as DispatchKindConversion<B>>::try_into_backend(gradient);
+            grads.register::<B>(node, gradient.expect("gradients are where the output is").float());
         }
     }
 }
