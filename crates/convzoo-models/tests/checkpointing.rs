@@ -216,6 +216,16 @@ fn burns_own_operations_give_the_same() {
 }
 
 #[test]
+fn activations_of_16_bits_give_the_same() {
+    let _alone = alone();
+    let device = Device::flex().autodiff();
+    for name in ["resnet20_cifar", "mobilenet_v2"] {
+        let network = create(name, &Options::default().with_classes(10), &device).unwrap();
+        compare(name, &network, &images(32).cast(FloatDType::BF16), 0.0);
+    }
+}
+
+#[test]
 fn a_step_takes_less_memory() {
     let _alone = alone();
     let device = Device::flex().autodiff();
