@@ -74,7 +74,7 @@ impl FeatureMap for Checkpointed {
     }
 
     fn concat(maps: Vec<Self>) -> Self {
-        Self(Tensor::cat(maps.into_iter().map(Self::into_tensor).collect(), 1))
+        Self(FeatureMap::concat(maps.into_iter().map(Self::into_tensor).collect()))
     }
 
     fn gate(self, gate: Self) -> Self {
