@@ -139,7 +139,8 @@ pub fn run() -> Result<()> {
         succeed(cargo(tests)?.args(all).args(["--example", "service", "--no-run"]))?;
         succeed(cargo(tests)?.args(&all[..6]))?;
         let on_wgpu = WGPU.map(|network| format!("wgpu::evaluation::{network}"));
-        succeed(cargo(tests)?.args(["--test", "backends", "--", "--nocapture", "ndarray::"]).args(on_wgpu))
+        let of_backends = ["--test", "backends", "--", "--nocapture", "ndarray::", "fused::"];
+        succeed(cargo(tests)?.args(of_backends).args(on_wgpu))
     })?;
     Ok(())
 }

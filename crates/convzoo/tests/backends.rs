@@ -12,6 +12,8 @@
 
 #[path = "../../convzoo-models/tests/common/mod.rs"]
 mod common;
+#[path = "backends/fused.rs"]
+mod fused;
 
 use std::collections::BTreeSet;
 use std::path::Path;

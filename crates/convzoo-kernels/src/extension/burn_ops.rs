@@ -1,7 +1,7 @@
 //! The operations composed of Burn's own, for every backend: what runs where this crate's kernels do not.
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, TensorMetadata};
+use burn::backend::{Backend, ExtensionType, TensorMetadata};
 use burn::tensor::ops::MaxPoolOptions;
 use burn::tensor::{IntDType, Shape};
 
@@ -9,7 +9,8 @@ use crate::planar::SgdStep;
 use crate::pool::PoolShape;
 
 /// A batch normalization by given statistics.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, ExtensionType)]
+#[extension_type(fusion: cfg(feature = "cube"))]
 pub struct BatchNorm<B: Backend> {
     pub scale: FloatTensor<B>,
     pub shift: FloatTensor<B>,

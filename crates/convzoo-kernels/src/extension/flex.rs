@@ -11,6 +11,7 @@ use burn_flex::{FlexTensor, Layout};
 use half::bf16;
 
 use super::burn_ops::{BatchNorm, BurnOps};
+use super::fused_ops::{FusedGradients, FusedOps};
 use super::kernel_ops::{KernelGradients, KernelOps};
 use super::trace::{Part, timer};
 use crate::Isa;
@@ -247,30 +248,6 @@ impl KernelOps for Flex {
         })
     }
 
-    fn kernel_batch_norm_train(
-        input: FlexTensor,
-        scale: FlexTensor,
-        shift: FlexTensor,
-        epsilon: f64,
-        activation: Activation,
-    ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
-        let pass = norm_pass(&input, epsilon, activation);
-        let statistic = |values| tensor(values, [pass.channels]);
-        let parameters = [&scale, &shift].map(Values::new);
-        let normalized = match &parameters {
-            [Some(factor), Some(summand)] => with_numbers!(input, |N| Values::<N>::new(&input).map(|x| {
-                let (output, mean, variance) = pass.forward(x.get(), factor.get(), summand.get());
-                (tensor(output, input.shape()), statistic(mean), statistic(variance))
-            })),
-            _ => None,
-        };
-        normalized.unwrap_or_else(|| {
-            let (output, mean, variance) = Self::burn_batch_norm_train(input, scale, shift, epsilon);
-            (Self::kernel_activated(output, activation), mean, variance)
-        })
-    }
-
     fn kernel_batch_norm(
         input: FlexTensor,
         scale: FlexTensor,
@@ -315,15 +292,6 @@ impl KernelOps for Flex {
 
     fn kernel_concat4(a: FlexTensor, b: FlexTensor, c: FlexTensor, d: FlexTensor) -> FlexTensor {
         Self::kernel_concat(vec![a, b, c, d])
-    }
-
-    fn kernel_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
-        let _timer = timer(Part::Forward, "sum, ReLU", None);
-        let sum = with_numbers!(a, |N| match (Values::<N>::new(&a), Values::<N>::new(&b)) {
-            (Some(x), Some(y)) if a.shape() == b.shape() => Some(tensor(add_relu(isa(), x.get(), y.get()), a.shape())),
-            _ => None,
-        });
-        sum.unwrap_or_else(|| Self::burn_add_relu(a, b))
     }
 
     fn kernel_max_pool2d(input: FlexTensor, options: MaxPoolOptions<2>) -> FlexTensor {
@@ -394,6 +362,89 @@ impl KernelOps for Flex {
             }
             _ => Self::burn_sgd_step(param, velocity, gradient, rule),
         }
+    }
+}
+
+impl FusedOps for Flex {
+    fn kernel_batch_norm_train(
+        input: FlexTensor,
+        scale: FlexTensor,
+        shift: FlexTensor,
+        epsilon: f64,
+        activation: Activation,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let _timer = timer(Part::Forward, "BatchNorm2d", Some(&scale));
+        let pass = norm_pass(&input, epsilon, activation);
+        let statistic = |values| tensor(values, [pass.channels]);
+        let parameters = [&scale, &shift].map(Values::new);
+        let normalized = match &parameters {
+            [Some(factor), Some(summand)] => with_numbers!(input, |N| Values::<N>::new(&input).map(|x| {
+                let (output, mean, variance) = pass.forward(x.get(), factor.get(), summand.get());
+                (tensor(output, input.shape()), statistic(mean), statistic(variance))
+            })),
+            _ => None,
+        };
+        normalized.unwrap_or_else(|| {
+            let (output, mean, variance) = Self::burn_batch_norm_train(input, scale, shift, epsilon);
+            (Self::kernel_activated(output, activation), mean, variance)
+        })
+    }
+
+    fn kernel_add_relu(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::Forward, "sum, ReLU", None);
+        let sum = with_numbers!(a, |N| match (Values::<N>::new(&a), Values::<N>::new(&b)) {
+            (Some(x), Some(y)) if a.shape() == b.shape() => Some(tensor(add_relu(isa(), x.get(), y.get()), a.shape())),
+            _ => None,
+        });
+        sum.unwrap_or_else(|| Self::burn_add_relu(a, b))
+    }
+}
+
+impl FusedGradients for Flex {
+    fn kernel_batch_norm_again(input: FlexTensor, norm: BatchNorm<Self>, activation: Activation) -> FlexTensor {
+        let BatchNorm { scale, shift, mean, variance, epsilon } = norm;
+        Self::kernel_batch_norm(input, scale, shift, mean, variance, epsilon, activation)
+    }
+
+    fn kernel_batch_norm_backward(
+        input: FlexTensor,
+        norm: BatchNorm<Self>,
+        activation: Activation,
+        gradient: FlexTensor,
+    ) -> (FlexTensor, FlexTensor, FlexTensor) {
+        let _timer = timer(Part::InputGradient, "BatchNorm2d", Some(&norm.scale));
+        let pass = norm_pass(&input, norm.epsilon, activation);
+        let values = [&norm.scale, &norm.shift, &norm.mean, &norm.variance].map(Values::new);
+        if let [Some(a), Some(b), Some(m), Some(v)] = &values {
+            let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
+            let gradients = with_numbers!(gradient, |N| Values::<N>::new(&input).map(|x| {
+                let mut gradient = whole(gradient.clone());
+                let of = pass.backward(x.get(), params, N::slice_mut(&mut gradient));
+                (gradient, tensor(of.scale, norm.scale.shape()), tensor(of.shift, norm.shift.shape()))
+            }));
+            if let Some(gradients) = gradients {
+                return gradients;
+            }
+        }
+        let gradient = match activation {
+            Activation::Identity => gradient,
+            function => {
+                let output = Self::burn_batch_norm(input.clone(), norm.clone());
+                let kept =
+                    if activation_keeps_output(function) { Self::kernel_activation(output, function) } else { output };
+                Self::kernel_activation_backward(kept, function, gradient)
+            }
+        };
+        Self::burn_batch_norm_backward(input, norm, gradient).into()
+    }
+
+    fn kernel_add_relu_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
+        let _timer = timer(Part::InputGradient, "sum, ReLU", None);
+        let of_summand = with_numbers!(output, |N| match (Values::<N>::new(&output), Values::<N>::new(&gradient)) {
+            (Some(y), Some(g)) => Some(tensor(add_relu_backward(isa(), y.get(), g.get()), output.shape())),
+            _ => None,
+        });
+        of_summand.unwrap_or_else(|| Self::burn_add_relu_backward(output, gradient))
     }
 }
 
@@ -472,38 +523,6 @@ impl KernelGradients for Flex {
         Self::burn_linear_weight_backward(input, gradient)
     }
 
-    fn kernel_batch_norm_backward(
-        input: FlexTensor,
-        norm: BatchNorm<Self>,
-        activation: Activation,
-        gradient: FlexTensor,
-    ) -> [FlexTensor; 3] {
-        let _timer = timer(Part::InputGradient, "BatchNorm2d", Some(&norm.scale));
-        let pass = norm_pass(&input, norm.epsilon, activation);
-        let values = [&norm.scale, &norm.shift, &norm.mean, &norm.variance].map(Values::new);
-        if let [Some(a), Some(b), Some(m), Some(v)] = &values {
-            let params = BatchNormParams { scale: a.get(), shift: b.get(), mean: m.get(), variance: v.get() };
-            let gradients = with_numbers!(gradient, |N| Values::<N>::new(&input).map(|x| {
-                let mut gradient = whole(gradient.clone());
-                let of = pass.backward(x.get(), params, N::slice_mut(&mut gradient));
-                [gradient, tensor(of.scale, norm.scale.shape()), tensor(of.shift, norm.shift.shape())]
-            }));
-            if let Some(gradients) = gradients {
-                return gradients;
-            }
-        }
-        let gradient = match activation {
-            Activation::Identity => gradient,
-            function => {
-                let output = Self::burn_batch_norm(input.clone(), norm.clone());
-                let kept =
-                    if activation_keeps_output(function) { Self::kernel_activation(output, function) } else { output };
-                Self::kernel_activation_backward(kept, function, gradient)
-            }
-        };
-        Self::burn_batch_norm_backward(input, norm, gradient)
-    }
-
     fn kernel_concat(maps: Vec<FlexTensor>) -> FlexTensor {
         let _timer = timer(Part::Forward, "concatenation", None);
         let [batch, _, height, width] = maps[0].shape().dims();
@@ -530,15 +549,6 @@ impl KernelGradients for Flex {
             let channels = Slice::from(before..before + channels);
             Self::float_slice(gradient, &[whole(batch), channels, whole(height), whole(width)])
         })
-    }
-
-    fn kernel_add_relu_backward(output: FlexTensor, gradient: FlexTensor) -> FlexTensor {
-        let _timer = timer(Part::InputGradient, "sum, ReLU", None);
-        let of_summand = with_numbers!(output, |N| match (Values::<N>::new(&output), Values::<N>::new(&gradient)) {
-            (Some(y), Some(g)) => Some(tensor(add_relu_backward(isa(), y.get(), g.get()), output.shape())),
-            _ => None,
-        });
-        of_summand.unwrap_or_else(|| Self::burn_add_relu_backward(output, gradient))
     }
 
     fn kernel_max_pool2d_with_indices(input: FlexTensor, options: MaxPoolOptions<2>) -> (FlexTensor, FlexTensor) {

@@ -34,15 +34,6 @@ pub trait KernelOps: Backend {
         Self::burn_affine(Self::kernel_conv2d(input, weight, options), scale, shift, relu)
     }
 
-    /// Output, mean and biased variance.
-    fn kernel_batch_norm_train(
-        input: FloatTensor<Self>,
-        scale: FloatTensor<Self>,
-        shift: FloatTensor<Self>,
-        epsilon: f64,
-        activation: Activation,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-
     fn kernel_batch_norm(
         input: FloatTensor<Self>,
         scale: FloatTensor<Self>,
@@ -74,8 +65,6 @@ pub trait KernelOps: Backend {
     fn kernel_fork(input: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
         (input.clone(), input)
     }
-
-    fn kernel_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
 
     fn kernel_max_pool2d(input: FloatTensor<Self>, options: MaxPoolOptions<2>) -> FloatTensor<Self>;
 
@@ -147,14 +136,6 @@ pub trait KernelGradients: KernelOps {
         gradient: FloatTensor<Self>,
     ) -> FloatTensor<Self>;
 
-    /// Gradients of input, scale and shift from that of the activation after the normalization.
-    fn kernel_batch_norm_backward(
-        input: FloatTensor<Self>,
-        norm: BatchNorm<Self>,
-        activation: Activation,
-        gradient: FloatTensor<Self>,
-    ) -> [FloatTensor<Self>; 3];
-
     /// The gradient of planes that are multiplied by factors.
     fn kernel_scale_x_backward(factors: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -173,14 +154,11 @@ pub trait KernelGradients: KernelOps {
         gradient: FloatTensor<Self>,
     ) -> [FloatTensor<Self>; 3];
 
-    /// The same of any number.
+    /// The concatenation of any number along channels.
     fn kernel_concat(maps: Vec<FloatTensor<Self>>) -> FloatTensor<Self>;
 
     /// The gradient of a part of `channels` channels after `before` others.
     fn kernel_concat_backward(gradient: FloatTensor<Self>, before: usize, channels: usize) -> FloatTensor<Self>;
-
-    /// The gradient of either summand.
-    fn kernel_add_relu_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
     /// The output and where in the input's planes it was found.
     fn kernel_max_pool2d_with_indices(

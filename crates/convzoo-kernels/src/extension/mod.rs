@@ -1,5 +1,6 @@
 //! The operations of networks on Burn's tensors: on a CPU, by Burn's backend Flex, with this crate's kernels; on every
-//! other backend, and for other numbers than `f32`, with Burn's own operations. On libtorch, convolutions and batch
+//! other backend, and for other numbers than `f32`, with Burn's own operations. On GPUs, batch normalizations in
+//! training and sums with a ReLU are kernels in CubeCL, in `f32`, `f16` and `bf16`. On libtorch, convolutions and batch
 //! normalizations in training are differentiated by libtorch itself.
 //!
 //! `CONVZOO_KERNELS=off` in the environment, or [`choose`]`(`[`Kernels::Burn`]`)` before the first operation, gives Burn's own
@@ -10,16 +11,23 @@
 //! parameters' gradients are; Burn's own operations are given parameters of the activations' numbers, and normalizations
 //! run in `f32`.
 //!
-//! The path of an operation: a function of this module → `kernel_ops` (a trait that Burn's dispatch knows) →
-//! `autodiff`, where it is differentiated → `flex`, which calls [`planar`](crate::planar). Whatever the kernels do not
-//! take goes to `burn_ops`, the same of Burn's own operations for every backend.
+//! The path of an operation: a function of this module → `kernel_ops` or, for what GPUs have too, `fused_ops` (traits that
+//! Burn's dispatch knows) → `autodiff` or `fused_autodiff`, where it is differentiated → `flex`, which calls
+//! [`planar`](crate::planar), or `cube`. Whatever the kernels do not take goes to `burn_ops`, the same of Burn's own
+//! operations for every backend.
 
 #[cfg(feature = "flex")]
 mod autodiff;
 mod burn_ops;
 mod choice;
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "flex")]
 mod flex;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod fused_autodiff;
+#[cfg(any(feature = "flex", feature = "cube"))]
+mod fused_ops;
 #[cfg(feature = "flex")]
 mod kernel_ops;
 #[cfg(feature = "tch")]
@@ -27,11 +35,17 @@ mod libtorch;
 pub mod trace;
 
 use burn::backend::Dispatch;
+#[cfg(any(feature = "cube", feature = "tch"))]
+use burn::backend::DispatchDevice;
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 use burn::tensor::{Device, Tensor, TensorReadError, activation, module};
 
 use self::burn_ops::{BatchNorm, BurnOps};
 pub use self::choice::{Kernels, choose, chosen};
+#[cfg(any(feature = "flex", feature = "cube"))]
+use self::fused_ops::FusedOps;
+#[cfg(feature = "tch")]
+use self::libtorch::LibtorchOps;
 use crate::Values;
 use crate::elementwise::Activation;
 use crate::planar::SgdStep;
@@ -41,8 +55,6 @@ use {
     crate::pool::{PoolKind, PoolShape},
     burn::tensor::DType,
 };
-#[cfg(feature = "tch")]
-use {self::libtorch::LibtorchOps, burn::backend::DispatchDevice};
 
 /// Convolves `[batch, inputs, height, width]` with a weight `[outputs, inputs / groups, height, width]` and a bias
 /// `[outputs]`.
@@ -113,7 +125,11 @@ pub fn batch_norm_train(
     function: Activation,
 ) -> BatchNormTrain {
     let (numbers, wide) = (input.dtype(), scale.dtype());
-    if numbers != wide && !mixes(&input) {
+    #[cfg(feature = "cube")]
+    let on_gpu = on_gpu(&input) && [scale.dtype(), shift.dtype()].into_iter().all(cube::takes);
+    #[cfg(not(feature = "cube"))]
+    let on_gpu = false;
+    if numbers != wide && !mixes(&input) && !on_gpu {
         let normalized = batch_norm_train(input.cast(wide), scale, shift, epsilon, function);
         return BatchNormTrain { output: normalized.output.cast(numbers), ..normalized };
     }
@@ -123,6 +139,12 @@ pub fn batch_norm_train(
     let on_libtorch = on_training_libtorch(&input);
     let (input, scale, shift) = (input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch());
     let (left, (output, mean, variance)) = match () {
+        #[cfg(feature = "cube")]
+        () if on_gpu => {
+            let fused = if function == Activation::Relu { function } else { Activation::Identity };
+            let left = if fused == function { Activation::Identity } else { function };
+            (left, Dispatch::kernel_batch_norm_train(input, scale, shift, epsilon, fused))
+        }
         #[cfg(feature = "flex")]
         () if on_kernels => {
             let (fused, left) = if fused { (function, Activation::Identity) } else { (Activation::Identity, function) };
@@ -132,7 +154,7 @@ pub fn batch_norm_train(
         () if on_libtorch => (function, Dispatch::libtorch_batch_norm_train(input, scale, shift, epsilon)),
         () => (function, Dispatch::burn_batch_norm_train(input, scale, shift, epsilon)),
     };
-    let [mean, variance] = [mean, variance].map(Tensor::from_dispatch);
+    let [mean, variance] = [mean, variance].map(|values| Tensor::<1>::from_dispatch(values).cast(wide));
     BatchNormTrain { output: activation(Tensor::from_dispatch(output), left), mean, variance }
 }
 
@@ -203,6 +225,10 @@ pub fn fork(input: Tensor<4>) -> [Tensor<4>; 2] {
 pub fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if on_kernels(&a) && a.dims() == b.dims() {
+        return Tensor::from_dispatch(Dispatch::kernel_add_relu(a.into_dispatch(), b.into_dispatch()));
+    }
+    #[cfg(feature = "cube")]
+    if on_gpu(&a) && (a.dims(), a.dtype()) == (b.dims(), b.dtype()) {
         return Tensor::from_dispatch(Dispatch::kernel_add_relu(a.into_dispatch(), b.into_dispatch()));
     }
     Tensor::from_dispatch(Dispatch::burn_add_relu(a.into_dispatch(), b.into_dispatch()))
@@ -403,6 +429,21 @@ fn has_kernels(numbers: DType) -> bool {
 #[cfg(feature = "flex")]
 fn on_kernels<const D: usize>(tensor: &Tensor<D>) -> bool {
     serves(&tensor.device())
+}
+
+/// Whether this crate's kernels for GPUs compute with the tensor, whose values they count in 32 bits.
+#[cfg(feature = "cube")]
+fn on_gpu(tensor: &Tensor<4>) -> bool {
+    let device = tensor.device();
+    let on_cube = match device.as_dispatch() {
+        DispatchDevice::Cube(_) => true,
+        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Cube(_)),
+        #[allow(unreachable_patterns)] // which are left depends on Burn's features
+        _ => false,
+    };
+    let [_, channels, ..] = tensor.dims();
+    let countable = (1..1 << 31).contains(&tensor.shape().num_elements()) && channels <= usize::from(u16::MAX);
+    on_cube && countable && cube::takes(tensor.dtype()) && chosen() == Kernels::Convzoo
 }
 
 /// Whether libtorch differentiates the operations on the tensor that it has whole.
