@@ -56,7 +56,7 @@ def module(job):
     raise ValueError(f"neither torchvision, timm nor cifar.py has {name}")
 
 
-def torch_pass(job, device, compiled, tf32):
+def torch_pass(job, device, compiled, tf32, channels_last):
     """One pass as PyTorch runs it, with the result read."""
     import torch
 
@@ -69,7 +69,8 @@ def torch_pass(job, device, compiled, tf32):
     precision = types[job["precision"]]
     # Training is in mixed precision, whose parameters are in 32 bits.
     mixed = job["mode"] == "train" and precision != torch.float32
-    kind = {"device": device, "dtype": torch.float32 if mixed else precision}
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    kind = {"device": device, "dtype": torch.float32 if mixed else precision, "memory_format": order}
     network = module(job).to(**kind)
     images = torch.randn(job["batch"], *job["input"]).to(**kind)
     if job["mode"] == "infer":
@@ -260,6 +261,8 @@ def main():
     parser.add_argument("engine", choices=["pytorch", *PRECISIONS, *files])
     parser.add_argument("--device", default="cpu", help="PyTorch's")
     parser.add_argument("--compiled", action="store_true", help="torch.compile")
+    parser.add_argument("--channels-last", action="store_true", help="PyTorch's order of feature maps for convolutions")
+    parser.add_argument("--memory", type=pathlib.Path, help="append what PyTorch held of a GPU's memory, a line of JSON")
     parser.add_argument("--tf32", action="store_true", help="let PyTorch multiply f32 in TF32")
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("onnx"), help="where ONNX files are kept")
     arguments = parser.parse_args()
@@ -271,7 +274,14 @@ def main():
             import torchvision.models  # noqa: F401 -- before the clock starts, as a program starts once
 
             start = time.perf_counter()
-            serve(lambda: torch_pass(job, arguments.device, arguments.compiled, arguments.tf32), job, start)
+            options = (arguments.device, arguments.compiled, arguments.tf32, arguments.channels_last)
+            serve(lambda: torch_pass(job, *options), job, start)
+            if arguments.memory and arguments.device == "cuda":
+                import torch
+
+                mib = {"allocated": torch.cuda.max_memory_allocated() >> 20, "reserved": torch.cuda.max_memory_reserved() >> 20}
+                with arguments.memory.open("a") as file:
+                    print(json.dumps(job | {"options": sys.argv[2:], "mib": mib}), file=file)
         else:
             images_for(job, PRECISIONS[arguments.engine])
             path = exported(job, arguments.folder, arguments.engine)

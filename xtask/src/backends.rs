@@ -1,6 +1,7 @@
 //! The same networks on every backend: how far evaluation, loss and gradients are from flex's and from PyTorch's.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -25,10 +26,13 @@ pub struct Args {
     /// A Python with torch 2.9.0, whose libtorch `tch` is built with [default: one set up in .venv]
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
+    /// Run nothing: make the table of what the tests printed on another machine
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
 }
 
-/// The columns: a heading, and the field that the tests print.
-const COLUMNS: [(&str, &str); 7] = [
+/// The columns: a heading, and the field that the tests print. Those that no test has printed are left out.
+const COLUMNS: [(&str, &str); 11] = [
     ("logits", "logits"),
     ("logits, PyTorch", "logits, PyTorch"),
     ("loss", "loss"),
@@ -36,11 +40,52 @@ const COLUMNS: [(&str, &str); 7] = [
     ("loss, PyTorch", "loss, PyTorch"),
     ("gradients", "gradients"),
     ("rounding moves them", "gradients, rounding"),
+    ("logits, f16", "f16"),
+    ("rounding moves them", "f16, rounding"),
+    ("logits, bf16", "bf16"),
+    ("rounding moves them", "bf16, rounding"),
 ];
+
+/// What the tests measured, by backend and network.
+#[derive(Default)]
+struct Rows(BTreeMap<(String, String), BTreeMap<String, Value>>);
+
+impl Rows {
+    /// Takes what tests have printed.
+    fn read(&mut self, text: &str) -> Result<()> {
+        for told in text.lines().filter_map(|line| line.strip_prefix("differences: ")) {
+            let (backend, network, fields): (String, String, BTreeMap<String, Value>) =
+                serde_json::from_str(told).with_context(|| format!("reading the differences {told}"))?;
+            let row = self.0.entry((backend, network)).or_default();
+            row.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
+        }
+        Ok(())
+    }
+
+    fn print(&self) {
+        let told = |(_, field): &&(&str, &str)| self.0.values().any(|fields| fields.contains_key(*field));
+        let columns: Vec<_> = COLUMNS.iter().filter(told).collect();
+        let headings: Vec<_> = columns.iter().map(|(heading, _)| *heading).collect();
+        println!("| backend | network | {} |", headings.join(" | "));
+        println!("| --- | --- |{}", " --: |".repeat(columns.len()));
+        for ((backend, network), fields) in &self.0 {
+            let cell = |field: &str| fields.get(field).and_then(Value::as_f64).map_or(String::new(), figure);
+            let cells: Vec<_> = columns.iter().map(|(_, field)| cell(field)).collect();
+            let exception = fields.get("exception").and_then(Value::as_str).map(|reason| format!(" {reason} |"));
+            println!("| {backend} | {network} | {} |{}", cells.join(" | "), exception.unwrap_or_default());
+        }
+    }
+}
 
 /// Builds the tests of `crates/convzoo/tests/backends.rs` with the backends, runs each in a process of its own, and
 /// prints what they measured as a table.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut rows = Rows::default();
+    if let Some(log) = &args.log {
+        rows.read(&fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?)?;
+        rows.print();
+        return Ok(ExitCode::SUCCESS);
+    }
     let environment = match args.backends.iter().any(|backend| backend == "tch") {
         true => libtorch(args.python.clone().map_or_else(python, Ok)?)?,
         false => Vec::new(),
@@ -63,24 +108,18 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         list.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect()
     };
     let slow = names(&ignored);
-    // By backend and network.
-    let mut rows = BTreeMap::<(String, String), BTreeMap<String, Value>>::new();
     let mut failures = Vec::new();
     for name in names(&list) {
-        let &[backend, _, network] = &name.split("::").collect::<Vec<_>>()[..] else { continue };
-        let asked = args.backends.iter().any(|asked| asked == backend) && network.contains(&args.network);
+        // `wgpu::training::resnet18`, `f16::wgpu::resnet18`.
+        let &[first, second, network] = &name.split("::").collect::<Vec<_>>()[..] else { continue };
+        let backend = args.backends.iter().any(|backend| [first, second].contains(&backend.as_str()));
+        let asked = backend && network.contains(&args.network);
         if !asked || args.quick && slow.contains(&name) {
             continue;
         }
         eprintln!("{name}");
         let (passed, text) = test(&["--exact", &name, "--include-ignored", "--nocapture"])?;
-        let row = rows.entry((backend.to_owned(), network.to_owned())).or_default();
-        let told = text.lines().find_map(|line| line.strip_prefix("differences: "));
-        if let Some(told) = told {
-            let told: Value = serde_json::from_str(told).with_context(|| format!("reading what {name} printed"))?;
-            let fields = told[2].as_object().cloned().unwrap_or_default();
-            row.extend(fields.into_iter().filter(|(_, value)| !value.is_null()));
-        }
+        rows.read(&text).with_context(|| format!("reading what {name} printed"))?;
         if let Some(reason) = text.lines().find(|line| line.starts_with("skipped: ")) {
             failures.push(format!("{name} was {reason}"));
         } else if !passed {
@@ -88,14 +127,8 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
     }
 
-    ensure!(!rows.is_empty(), "no test is of these backends and networks");
-    println!("| backend | network | {} |", COLUMNS.map(|(heading, _)| heading).join(" | "));
-    println!("| --- | --- |{}", " --: |".repeat(COLUMNS.len()));
-    for ((backend, network), fields) in &rows {
-        let cells = COLUMNS.map(|(_, field)| fields.get(field).and_then(Value::as_f64).map_or(String::new(), figure));
-        let exception = fields.get("exception").and_then(Value::as_str).map(|reason| format!(" {reason} |"));
-        println!("| {backend} | {network} | {} |{}", cells.join(" | "), exception.unwrap_or_default());
-    }
+    ensure!(!rows.0.is_empty() || !failures.is_empty(), "no test is of these backends and networks");
+    rows.print();
     for failure in &failures {
         eprintln!("{failure}");
     }

@@ -2,6 +2,8 @@
 //! golden ships no weights; and what tests of families ask of a network.
 #![allow(dead_code)] // each test binary uses its part
 
+use std::path::PathBuf;
+
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::store::bridge;
 use burn::tensor::{Device, Tensor, TensorData};
@@ -39,10 +41,17 @@ pub fn values(name: &str, shape: &[usize], gain: f64) -> TensorData {
     TensorData::new(values, shape)
 }
 
+/// The folder of the goldens: beside the package under test, also where the program was built on another machine and
+/// `CARGO_MANIFEST_DIR` says where the package lies on this one.
+pub fn goldens() -> PathBuf {
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.join("../convzoo-models/tests/goldens")
+}
+
 /// The gain of a network's weights, as its golden says it: networks with gates have smaller ones.
 fn gain(name: &str) -> f64 {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../convzoo-models/tests/goldens");
-    let golden = std::fs::read_to_string(format!("{folder}/{name}.eval.json")).ok();
+    let golden = std::fs::read_to_string(goldens().join(format!("{name}.eval.json"))).ok();
     let golden: Option<serde_json::Value> = golden.map(|text| serde_json::from_str(&text).unwrap());
     golden.and_then(|golden| golden["gain"].as_f64()).unwrap_or(6.0)
 }

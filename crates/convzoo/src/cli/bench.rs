@@ -64,7 +64,7 @@ pub struct Args {
     /// In training, keep only the inputs of blocks and compute each block again in the backward pass
     #[arg(long)]
     checkpointing: bool,
-    /// Whether flex uses convzoo's own kernels or Burn's
+    /// Whether flex and GPUs use convzoo's own kernels or Burn's
     #[arg(long, value_name = "on,off", value_delimiter = ',', default_value = "on")]
     kernels: Vec<Switch>,
     /// Another program that speaks as the workers do, by its command: measured by turns with the devices
@@ -258,7 +258,7 @@ impl Args {
             false => self.devices.clone(),
         };
         let devices = devices.into_iter().flat_map(|name| match name {
-            DeviceName::Flex => {
+            DeviceName::Flex | DeviceName::Wgpu(_) | DeviceName::Cuda(_) => {
                 let with =
                     |switch: &Switch| Engine::Device { name: name.clone(), kernels: Some(*switch == Switch::On) };
                 self.kernels.iter().map(with).collect::<Vec<_>>()
