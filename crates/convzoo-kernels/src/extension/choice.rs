@@ -1,4 +1,4 @@
-//! Whether flex computes with this crate's kernels or with its own operations.
+//! Whether devices compute with this crate's kernels or with Burn's own operations.
 //!
 //! A choice of the device would be better, but Burn's leaves no room for it: `FlexDevice` is a struct without fields,
 //! all flex devices are one, and an operation is given nothing but its tensors and their device. A choice of the thread
@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 
 use crate::KernelError;
 
-/// Whose kernels compute on flex.
+/// Whose kernels compute, where this crate has any.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Kernels {
     /// This crate's.

@@ -162,14 +162,13 @@ fn a_batch_norm_and_its_gradients_are_their_definition() {
     let shapes = [[2, 3, 5, 7], [1, 1, 9, 1], [3, 33, 1, 1], [4, 64, 8, 8], [2, 5, 40, 41], [9, 130, 2, 3]];
     for (name, device) in gpus() {
         let device = device.autodiff();
-        for shape in shapes {
-            for relu in [false, true] {
-                let case = Case::new(shape, 0.3, relu);
-                let expected = case.definition();
-                for order in [Order::ChannelsFirst, Order::ChannelsLast, Order::Sliced] {
-                    let what = format!("{shape:?}, {order:?}, ReLU {relu}, on {name}");
-                    assert_close(&what, &case.found(&device, order, FloatDType::F32), &expected, [1e-5; 7]);
-                }
+        // Without ReLU too for one shape, of the size that needs several cubes for a channel.
+        for (shape, relu) in shapes.into_iter().map(|shape| (shape, true)).chain([(shapes[4], false)]) {
+            let case = Case::new(shape, 0.3, relu);
+            let expected = case.definition();
+            for order in [Order::ChannelsFirst, Order::ChannelsLast, Order::Sliced] {
+                let what = format!("{shape:?}, {order:?}, ReLU {relu}, on {name}");
+                assert_close(&what, &case.found(&device, order, FloatDType::F32), &expected, [1e-5; 7]);
             }
         }
     }

@@ -66,7 +66,7 @@ impl DevicesArgs {
 /// `--kernels`.
 #[derive(clap::Args, Clone, Copy)]
 pub struct KernelsArgs {
-    /// Whether flex computes with convzoo's kernels or its own [default: what the environment's CONVZOO_KERNELS says, else
+    /// Whether flex and GPUs compute with convzoo's kernels or Burn's [default: what the environment's CONVZOO_KERNELS says, else
     /// on]
     #[arg(long, value_enum)]
     kernels: Option<Switch>,
