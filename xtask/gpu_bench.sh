@@ -213,13 +213,14 @@ train() {
 
 # A folder of photographs, `copies` of each, of two classes.
 photographs() {
-    local folder=$work/photographs part class photo copy
+    local folder=$work/photographs part class photo copy many=$copies
     [[ -d $folder ]] && return
     for part in train test; do
+        [[ $part == test ]] && many=1
         for class in one two; do
             mkdir -p "$folder/$part/$class"
             for photo in "$photos"/*.jpg; do
-                for ((copy = 0; copy < (part == "train" ? copies : 1); copy++)); do
+                for ((copy = 0; copy < many; copy++)); do
                     ln -s "$photo" "$folder/$part/$class/$copy-$(basename "$photo")"
                 done
             done

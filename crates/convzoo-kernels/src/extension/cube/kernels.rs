@@ -87,8 +87,8 @@ fn add_up(
     while half > 0 {
         if share.worker < half {
             let other = unit + half * lanes;
-            shared[unit] = shared[unit] + shared[other];
-            shared[units + unit] = shared[units + unit] + shared[units + other];
+            shared[unit] += shared[other];
+            shared[units + unit] += shared[units + other];
         }
         sync_cube();
         half /= 2;
