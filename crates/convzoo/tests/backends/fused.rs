@@ -37,11 +37,11 @@ enum Order {
 }
 
 /// The same values, `[batch, channels, height, width]`, in this order on this device.
-fn place(values: &Tensor<4>, order: Order, device: &Device, dtype: FloatDType) -> Tensor<4> {
-    let values = on(values, device).cast(dtype);
+fn place(given: &Tensor<4>, order: Order, device: &Device, dtype: FloatDType) -> Tensor<4> {
+    let values = on(given, device).cast(dtype);
     match order {
         Order::ChannelsFirst => values,
-        Order::ChannelsLast => (values.permute([0, 2, 3, 1]) * 1.0).permute([0, 3, 1, 2]),
+        Order::ChannelsLast => on(&given.clone().permute([0, 2, 3, 1]), device).cast(dtype).permute([0, 3, 1, 2]),
         Order::Sliced => {
             let [batch, channels, height, width] = values.dims();
             let wider = Tensor::cat(vec![values.clone(), values], 3);
