@@ -54,6 +54,9 @@ const MODELS: [&str; 10] = [
     "densenet121",
 ];
 
+/// What training is measured on.
+const TRAINED: [&str; 6] = ["resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "squeezenet1_1"];
+
 /// Depthwise and grouped convolutions, gates, and layer norms.
 const MODERN: [&str; 6] =
     ["mobilenet_v2", "mobilenet_v3_large", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf", "convnext_tiny"];
@@ -79,7 +82,7 @@ struct Group {
     peers: &'static [&'static str],
 }
 
-const GROUPS: [Group; 11] = [
+const GROUPS: [Group; 12] = [
     Group {
         title: "Inference, one image",
         models: &[],
@@ -96,8 +99,15 @@ const GROUPS: [Group; 11] = [
     },
     Group {
         title: "Training, eight images",
-        models: &["resnet18", "resnet50", "vgg11_bn", "densenet121", "googlenet", "squeezenet1_1"],
+        models: &TRAINED,
         options: &["--mode", "train", "--batch", "8"],
+        slow: false,
+        peers: &["pytorch"],
+    },
+    Group {
+        title: "Training in bfloat16, eight images",
+        models: &TRAINED,
+        options: &["--mode", "train", "--batch", "8", "--precision", "f32,bf16"],
         slow: false,
         peers: &["pytorch"],
     },
