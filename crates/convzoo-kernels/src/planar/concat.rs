@@ -26,7 +26,7 @@ pub fn concat<N: Number>(batch: usize, parts: &[&[N]]) -> Vec<N> {
     }
 }
 
-/// The part of [`concat`]'s output whose images have `length` values after `before` others.
+/// The part of [`concat()`]'s output whose images have `length` values after `before` others.
 pub fn split<N: Number>(batch: usize, output: &[N], before: usize, length: usize) -> Vec<N> {
     let whole = self::length(output.len(), batch);
     assert!(before + length <= whole, "a part of {length} after {before} of {whole}");
