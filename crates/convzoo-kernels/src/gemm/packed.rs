@@ -6,6 +6,7 @@ use super::WeightMatrix;
 use crate::memory::{Shared, take_packed};
 use crate::number::Number;
 use crate::parallel;
+use crate::simd::{Isa, Kernel, MAX_LANES, Simd};
 
 /// A weight in the order in which tiles read it: `[depth][tile][channel, tap][row]`; of bfloat16 numbers in cells,
 /// `[pair of channels, tap][row]`, at the beginning of each tile's place.
@@ -21,35 +22,28 @@ pub(crate) struct PackedMatrix {
 
 impl PackedMatrix {
     /// Tiles of at most `tile` rows; `depth_channels` are summed at once.
-    pub fn new<N: Number>(matrix: &WeightMatrix, tile: usize, depth_channels: usize) -> Self {
+    pub fn new<N: Number>(isa: Isa, matrix: &WeightMatrix, tile: usize, depth_channels: usize) -> Self {
         let (rows, channels, taps) = (matrix.rows, matrix.channels, matrix.taps.len());
         let tiles = rows.div_ceil(tile);
         let mut values = take_packed(rows * channels * taps);
         let packed = Self { values: Vec::new(), rows, tiles, channels, depth_channels, taps };
-        packed.fill(matrix, Shared(values.as_mut_ptr()));
+        packed.fill(isa, matrix, Shared(values.as_mut_ptr()));
         if N::PER_CELL == 2 {
-            packed.join(Shared(values.as_mut_ptr()));
+            packed.join(isa, Shared(values.as_mut_ptr()));
         }
         Self { values, ..packed }
     }
 
     /// Rounds the weights to bfloat16 numbers and brings those of two channels into a cell, each tile in its place.
-    fn join(&self, to: Shared<*mut f32>) {
+    fn join(&self, isa: Isa, to: Shared<*mut f32>) {
         let join = |task: usize| {
             let (depth, tile) = (task / self.tiles, task % self.tiles);
             let (channels, rows) = (self.depth(depth).len(), parallel::piece(self.rows, self.tiles, tile));
             let len = self.taps * rows.len();
             // SAFETY: each tile of each depth has a part of the buffer to itself.
             let values = unsafe { std::slice::from_raw_parts_mut(to.get().add(self.at(depth, tile)), channels * len) };
-            let bits = |value: f32| u32::from(bf16::of(value).to_bits());
-            for pair in 0..channels.div_ceil(2) {
-                // A pair goes where nothing is any more that is still to be read.
-                for i in 0..len {
-                    let [first, next] = [2 * pair, 2 * pair + 1].map(|channel| values.get(channel * len + i).copied());
-                    let cell = bits(first.unwrap_or(0.0)) | bits(next.unwrap_or(0.0)) << 16;
-                    values[pair * len + i] = f32::from_bits(cell);
-                }
-            }
+            // SAFETY: the instruction set comes from detection.
+            unsafe { isa.call(Join { values, len }) }
         };
         match self.rows * self.channels * self.taps {
             ..4096 => (0..self.depths() * self.tiles).for_each(join),
@@ -59,7 +53,7 @@ impl PackedMatrix {
 
     /// Writes the values in the order in which the weight lies in memory: with rows of 8 KiB, say, reads across them all
     /// meet in one set of the first-level cache.
-    fn fill(&self, matrix: &WeightMatrix, to: Shared<*mut f32>) {
+    fn fill(&self, isa: Isa, matrix: &WeightMatrix, to: Shared<*mut f32>) {
         let (depths, taps) = (self.depths(), self.taps);
         // SAFETY: each tile of each depth has a part of the buffer to itself.
         let part = |depth: usize, tile: usize, skip: usize, len: usize| unsafe {
@@ -69,11 +63,9 @@ impl PackedMatrix {
             let (depth, tile) = (task / self.tiles, task % self.tiles);
             let (channels, rows) = (self.depth(depth), parallel::piece(self.rows, self.tiles, tile));
             let to = part(depth, tile, 0, channels.len() * taps * rows.len());
-            for (r, row) in rows.clone().enumerate() {
-                let from = &matrix.weight[row * matrix.row..];
-                let from = &from[channels.start * taps..channels.end * taps];
-                to[r..].iter_mut().step_by(rows.len()).zip(from).for_each(|(to, from)| *to = *from);
-            }
+            let from = &matrix.weight[rows.start * matrix.row + channels.start * taps..];
+            // SAFETY: the instruction set comes from detection.
+            unsafe { isa.call(Interleave { from, step: matrix.row, rows: rows.len(), to }) }
         };
         let by_channels = |task: usize| {
             let (depth, block) = (task / self.blocks(), task % self.blocks());
@@ -123,5 +115,82 @@ impl PackedMatrix {
         let channels = self.depth(depth);
         let first = parallel::piece(self.rows, self.tiles, tile).start;
         (channels.start * self.rows + channels.len() * first) * self.taps
+    }
+}
+
+/// Rows, `step` apart, interleaved.
+struct Interleave<'a> {
+    from: &'a [f32],
+    step: usize,
+    rows: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Interleave<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { from, step, rows, to } = self;
+        let columns = to.len() / rows;
+        // In squares of a vector each way, as far as there are rows for them, of which those that follow are left out.
+        let there = from.len().saturating_sub((S::LANES - 1) * step).min(columns);
+        let whole = if rows <= S::LANES { there - there % S::LANES } else { 0 };
+        let mut square = [0.0; MAX_LANES * MAX_LANES];
+        for first in (0..whole).step_by(S::LANES) {
+            // SAFETY: the square's rows are in the slice.
+            unsafe { S::transpose(from.as_ptr().add(first), step, square.as_mut_ptr(), S::LANES) };
+            let to = &mut to[first * rows..];
+            for (column, square) in square.chunks_exact(S::LANES).enumerate().take(S::LANES) {
+                let to = &mut to[column * rows..];
+                if to.len() >= S::LANES {
+                    // What is written beyond the column is overwritten by the next.
+                    // SAFETY: there is room for a vector.
+                    unsafe { S::store(to.as_mut_ptr(), S::load(square.as_ptr())) };
+                } else {
+                    to[..rows].copy_from_slice(&square[..rows]);
+                }
+            }
+        }
+        for row in 0..rows {
+            let from = &from[row * step..][whole..columns];
+            let to = to.iter_mut().skip(whole * rows + row).step_by(rows);
+            to.zip(from).for_each(|(to, from)| *to = *from);
+        }
+    }
+}
+
+/// Values of channels, `len` each, rounded to bfloat16 numbers and brought into cells of two channels, in their place.
+struct Join<'a> {
+    values: &'a mut [f32],
+    len: usize,
+}
+
+impl Kernel for Join<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { values, len } = self;
+        let bits = |value: f32| u32::from(bf16::of(value).to_bits());
+        let channels = values.len() / len;
+        for pair in 0..channels.div_ceil(2) {
+            // A pair goes where nothing is any more that is still to be read.
+            let (to, rest) = values.split_at_mut((2 * pair).max(1) * len);
+            if pair == 0 {
+                let next = rest.iter().copied().chain(std::iter::repeat(0.0));
+                to.iter_mut().zip(next).for_each(|(to, next)| *to = f32::from_bits(bits(*to) | bits(next) << 16));
+                continue;
+            }
+            let to = &mut to[pair * len..][..len];
+            let (first, next) = rest.split_at(len);
+            if next.is_empty() {
+                to.iter_mut().zip(first).for_each(|(to, first)| *to = f32::from_bits(bits(*first)));
+                continue;
+            }
+            for ((to, first), next) in to.iter_mut().zip(first).zip(next) {
+                *to = f32::from_bits(bits(*first) | bits(*next) << 16);
+            }
+        }
     }
 }

@@ -27,7 +27,7 @@ impl<N: Number> ImplicitGemm<'_, N> {
         let Some(frame) = Frame::new(im2col).filter(|_| batch > 0 && (1..=ROWS).contains(&matrix.rows)) else {
             return false;
         };
-        let packed = PackedMatrix::new::<f32>(matrix, (tile_rows(isa) / 2).max(1), matrix.channels);
+        let packed = PackedMatrix::new::<f32>(isa, matrix, (tile_rows(isa) / 2).max(1), matrix.channels);
         let offsets = frame.offsets(&im2col.taps);
         let height = target.grid[0];
         // Rows that share a task: as many as a cache has room for, and few enough that all threads have some.

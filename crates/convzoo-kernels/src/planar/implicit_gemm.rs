@@ -64,7 +64,7 @@ impl<N: Number> ImplicitGemm<'_, N> {
             return;
         }
         let depth = (DEPTH / matrix.taps.len()).max(1) * N::PER_CELL;
-        let packed = PackedMatrix::new::<N>(matrix, tile_rows(isa), depth.min(matrix.channels));
+        let packed = PackedMatrix::new::<N>(isa, matrix, tile_rows(isa), depth.min(matrix.channels));
         let panel = 2 * isa.lanes();
         let panels = pixels.div_ceil(panel);
         let tasks = panels.div_ceil(PANELS).max(panels.min(6 * parallel::threads()));
