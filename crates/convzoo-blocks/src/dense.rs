@@ -1,7 +1,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use convzoo_kernels::extension::batch_norm_train;
 
 use crate::features::{Composite, FeatureMap, Features, Segment};
@@ -202,8 +202,9 @@ impl Standardized {
 
     fn new(features: Tensor<4>) -> Self {
         let ([_, channels, ..], device) = (features.dims(), features.device());
-        let alike = (&device, features.dtype());
-        let (scale, shift) = (Tensor::ones([channels], alike), Tensor::zeros([channels], alike));
+        // Of 16 bits, statistics are computed in 32.
+        let wide = if features.dtype() == DType::F64 { DType::F64 } else { DType::F32 };
+        let (scale, shift) = (Tensor::ones([channels], (&device, wide)), Tensor::zeros([channels], (&device, wide)));
         let result = batch_norm_train(features, scale, shift, Self::EPSILON, Activation::Identity);
         Self { map: result.output, mean: result.mean, variance: result.variance }
     }
@@ -221,12 +222,17 @@ fn unit_of_parts(unit: &PreActUnit, parts: &[Standardized]) -> Tensor<4> {
 
     let mut first = 0;
     let activated = parts.iter().map(|part| {
-        let channels = part.map.dims()[1];
-        let own =
-            |values: &Tensor<1>| recomputing(values.clone().narrow(0, first, channels).reshape([1, channels, 1, 1]));
+        let (channels, numbers) = (part.map.dims()[1], part.map.dtype());
+        let own = |values: &Tensor<1>| {
+            recomputing(values.clone().narrow(0, first, channels).reshape([1, channels, 1, 1])).cast(numbers)
+        };
         let normalized = recomputing(part.map.clone()) * own(&scale) + own(&shift);
         first += channels;
-        keeping(normalized.activation(unit.activation))
+        keeping(match unit.activation {
+            // Burn's own, which computes it once more in the backward pass; the kernel's keeps its output.
+            Activation::Relu => burn::tensor::activation::relu(normalized),
+            other => normalized.activation(other),
+        })
     });
     unit.convolve_parts(activated.collect())
 }

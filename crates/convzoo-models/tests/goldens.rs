@@ -377,6 +377,7 @@ fn densenet121_trains_the_same_in_the_memory_saving_form() {
     let options = Options { memory_efficient: Some(true), ..Options::default() };
     trains("densenet121", Bits::Double, &options);
     trains("densenet121", Bits::Single, &options);
+    trains("densenet121", Bits::Mixed, &options);
 }
 
 #[test]

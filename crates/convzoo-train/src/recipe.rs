@@ -319,7 +319,7 @@ mod tests {
             ("schedule = { kind = \"cosine\", endd = 0.1 }", "unknown field `endd`"),
             ("schedule = { kind = \"constant\", end = 0.1 }", "unknown field `end`"),
             ("schedule = { kind = \"multi-stp\" }", "did you mean `multi-step`?"),
-            ("precision = \"f16\"", "no loss scaling"),
+            ("precision = \"f15\"", "did you mean `f16`?"),
             ("epochs = \"many\"", "epochs"),
         ];
         for (text, part) in cases {
