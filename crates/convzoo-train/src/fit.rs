@@ -163,7 +163,7 @@ impl<N: Classifier + ModuleDisplay + 'static> Fit<N> {
     fn outputs(&mut self, batches: &mut [Batches]) -> Result<Vec<TrainOutput<ClassificationOutput>>, TrainError> {
         let State { model, position, .. } = &mut self.state;
         let seed = seeds::of_step(self.seed, position.epoch, position.batches);
-        let model = &mut model.clone().scaled(position.loss_scale.map_or(1.0, |scale| scale.factor));
+        model.scale_loss(position.loss_scale);
         let next = batches.iter_mut().map(|batches| batches.next().transpose().map_err(unread));
         let mut next = next.collect::<Result<Vec<_>, _>>()?;
         if next.len() > 1 {

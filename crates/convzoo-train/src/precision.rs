@@ -36,7 +36,12 @@ impl Precision {
 
     /// Activations in such numbers.
     pub(crate) fn of<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
-        if tensor.dtype() == self.dtype().into() { tensor } else { tensor.cast(self.dtype()) }
+        if self == Self::F32 { tensor } else { tensor.cast(self.dtype()) }
+    }
+
+    /// What is computed of activations in 32 bits, the loss of logits.
+    pub(crate) fn widened<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
+        if self == Self::F32 { tensor } else { tensor.cast(FloatDType::F32) }
     }
 
     /// Refuses a device that does not compute in such numbers.

@@ -104,8 +104,8 @@ impl Job {
             for (number, batch) in loader.iter().enumerate() {
                 let batch = batch.map_err(|error| TrainError::Unread(error.to_string()))?;
                 self.device.seed(seeds::of_step(self.seed, epoch, number));
-                let factor = position.loss_scale.map_or(1.0, |scale| scale.factor);
-                let output = TrainStep::step(&model.clone().scaled(factor), batch);
+                model.scale_loss(position.loss_scale);
+                let output = TrainStep::step(&model, batch);
                 let figures = Pending::of(&output.item).read()?;
                 gradients.add(&model, output.grads, figures.images);
                 loss += figures.loss * figures.images as f64;

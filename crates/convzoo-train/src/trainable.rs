@@ -9,6 +9,7 @@ use convzoo_models::quantize::Simulation;
 use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
 
+use crate::precision::LossScale;
 use crate::{Batch, Measures, Partners, Precision, Recipe, TrainError};
 
 /// What training minimizes. Any function of logits and targets is one, and [`CrossEntropy`] the usual one.
@@ -143,9 +144,9 @@ impl<N: Module + ModuleDisplay> TrainableClassifier<N> {
         Self { simulation: Some(Arc::clone(simulation)), ..self }
     }
 
-    /// The same with its gradients multiplied by a factor.
-    pub(crate) fn scaled(self, loss_scale: f64) -> Self {
-        Self { loss_scale, ..self }
+    /// Has the next steps' gradients multiplied by a factor, or by none.
+    pub(crate) fn scale_loss(&mut self, scale: Option<LossScale>) {
+        self.loss_scale = scale.map_or(1.0, |scale| scale.factor);
     }
 
     /// How its passes are rounded to bytes, if they are.
@@ -173,8 +174,8 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
             None if self.checkpointing => self.network.forward_train(Checkpointed::new(images)),
             None => self.network.forward_train(images),
         };
-        // The loss is computed in 32 bits.
-        let (logits, auxiliary) = (Precision::F32.of(logits), auxiliary.into_iter().map(|own| Precision::F32.of(own)));
+        let (logits, auxiliary) =
+            (self.precision.widened(logits), auxiliary.into_iter().map(|own| self.precision.widened(own)));
         let Objective(loss) = &self.loss;
         let mixed = |logits: Tensor<2>| match &batch.mixed {
             None => loss.forward(logits, batch.targets.clone()),
