@@ -76,12 +76,8 @@ pub trait Number: Load {
     /// The nearest to a value.
     fn of(value: f32) -> Self;
 
-    /// Writes cells: of `f32` a row's, up to a vector too many; of bfloat16 numbers those of two rows side by side, zeros in
-    /// place of a second row that is null.
-    ///
-    /// # Safety
-    /// The processor has `S`'s instructions, the rows have as many numbers, a row of `f32` a vector more, and there is room.
-    unsafe fn join<S: Simd>(to: *mut f32, rows: [*const Self; 2], length: usize);
+    /// A cell: of `f32` the first number alone.
+    fn cell(first: Self, next: Self) -> f32;
 
     /// The values, which are the numbers themselves where these are `f32`.
     fn widened(isa: Isa, numbers: &[Self]) -> Cow<'_, [f32]>;
@@ -155,11 +151,8 @@ impl Number for f32 {
     }
 
     #[inline(always)]
-    unsafe fn join<S: Simd>(to: *mut f32, [row, _]: [*const Self; 2], length: usize) {
-        for i in (0..length).step_by(S::LANES) {
-            // SAFETY: the caller's promise.
-            unsafe { S::store(to.add(i), S::load(row.add(i))) }
-        }
+    fn cell(first: Self, _: Self) -> f32 {
+        first
     }
 
     fn widened(_: Isa, numbers: &[Self]) -> Cow<'_, [f32]> {
@@ -199,33 +192,37 @@ impl Number for bf16 {
     }
 
     #[inline(always)]
-    unsafe fn join<S: Simd>(to: *mut f32, [row, next]: [*const Self; 2], length: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let to = std::slice::from_raw_parts_mut(to.cast::<u32>(), length);
-            let row = std::slice::from_raw_parts(row, length);
-            if next.is_null() {
-                to.iter_mut().zip(row).for_each(|(to, a)| *to = u32::from(a.to_bits()));
-                return;
-            }
-            let next = std::slice::from_raw_parts(next, length);
-            for ((to, a), b) in to.iter_mut().zip(row).zip(next) {
-                *to = u32::from(a.to_bits()) | u32::from(b.to_bits()) << 16;
-            }
-        }
+    fn cell(first: Self, next: Self) -> f32 {
+        f32::from_bits(u32::from(first.to_bits()) | u32::from(next.to_bits()) << 16)
     }
 
     fn widened(isa: Isa, numbers: &[Self]) -> Cow<'_, [f32]> {
-        convert(isa, numbers).into()
+        converted(isa, numbers).into()
     }
 
     fn rounded(isa: Isa, values: Vec<f32>) -> Vec<Self> {
-        convert(isa, &values)
+        converted(isa, &values)
+    }
+}
+
+/// Writes numbers as others, rounded to the nearest.
+///
+/// # Safety
+/// The processor has `S`'s instructions, and there are as many numbers and as much room.
+#[inline(always)]
+pub(crate) unsafe fn convert<S: Simd, I: Number, O: Number>(to: *mut O, from: *const I, length: usize) {
+    let whole = length - length % S::LANES;
+    // SAFETY: the caller's promise.
+    unsafe {
+        for i in (0..whole).step_by(S::LANES) {
+            O::store::<S>(to.add(i), I::load::<S>(from.add(i)));
+        }
+        (whole..length).for_each(|i| to.add(i).write(O::of((*from.add(i)).value())));
     }
 }
 
 /// Numbers as others, on all threads.
-fn convert<I: Number, O: Number>(isa: Isa, from: &[I]) -> Vec<O> {
+fn converted<I: Number, O: Number>(isa: Isa, from: &[I]) -> Vec<O> {
     /// Numbers of a task: a few pages.
     const CHUNK: usize = 1 << 14;
 
@@ -237,12 +234,9 @@ fn convert<I: Number, O: Number>(isa: Isa, from: &[I]) -> Vec<O> {
         #[inline(always)]
         unsafe fn run<S: Simd>(self) {
             let Self(from, to) = self;
-            let whole = from.len() - from.len() % S::LANES;
-            for at in (0..whole).step_by(S::LANES) {
-                // SAFETY: both have a whole vector there.
-                unsafe { O::store::<S>(to.as_mut_ptr().add(at), I::load::<S>(from.as_ptr().add(at))) }
-            }
-            to[whole..].iter_mut().zip(&from[whole..]).for_each(|(to, from)| *to = O::of(from.value()));
+            assert_eq!(from.len(), to.len(), "room for converted numbers");
+            // SAFETY: both have as many.
+            unsafe { convert::<S, I, O>(to.as_mut_ptr(), from.as_ptr(), from.len()) }
         }
     }
 

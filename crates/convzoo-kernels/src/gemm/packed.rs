@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::ops::Range;
 
 use half::bf16;
@@ -172,24 +173,17 @@ impl Kernel for Join<'_> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let Self { values, len } = self;
-        let bits = |value: f32| u32::from(bf16::of(value).to_bits());
+        let cell = |first, next| bf16::cell(bf16::of(first), bf16::of(next));
         let channels = values.len() / len;
+        let values = Cell::from_mut(values).as_slice_of_cells();
         for pair in 0..channels.div_ceil(2) {
             // A pair goes where nothing is any more that is still to be read.
-            let (to, rest) = values.split_at_mut((2 * pair).max(1) * len);
-            if pair == 0 {
-                let next = rest.iter().copied().chain(std::iter::repeat(0.0));
-                to.iter_mut().zip(next).for_each(|(to, next)| *to = f32::from_bits(bits(*to) | bits(next) << 16));
-                continue;
-            }
-            let to = &mut to[pair * len..][..len];
-            let (first, next) = rest.split_at(len);
+            let to = &values[pair * len..][..len];
+            let (first, next) = values[2 * pair * len..].split_at(len);
             if next.is_empty() {
-                to.iter_mut().zip(first).for_each(|(to, first)| *to = f32::from_bits(bits(*first)));
-                continue;
-            }
-            for ((to, first), next) in to.iter_mut().zip(first).zip(next) {
-                *to = f32::from_bits(bits(*first) | bits(*next) << 16);
+                to.iter().zip(first).for_each(|(to, first)| to.set(cell(first.get(), 0.0)));
+            } else {
+                to.iter().zip(first).zip(next).for_each(|((to, first), next)| to.set(cell(first.get(), next.get())));
             }
         }
     }

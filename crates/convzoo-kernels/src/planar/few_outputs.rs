@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
+use super::copy;
 use super::frame::Frame;
 use super::implicit_gemm::{ImplicitGemm, Target};
-use super::{copy, round};
 use crate::gemm::pixel_tile::{PixelTileArgs, pixel_tile, tile_rows};
 use crate::gemm::{ChannelAffine, PackedMatrix};
 use crate::memory::{leave_packed, with_scratch};
-use crate::number::Number;
+use crate::number::{Number, convert};
 use crate::parallel;
 use crate::simd::{Kernel, Simd};
 
@@ -134,7 +134,7 @@ unsafe fn write<S: Simd, N: Number>(
                 {
                     copy::<S, f32>(to.cast(), sums.as_ptr(), width);
                 }
-                [_, 1] => round::<S, N>(to, &sums[..width]),
+                [_, 1] => convert::<S, f32, N>(to, sums.as_ptr(), width),
                 [_, step] => sums[..width].iter().enumerate().for_each(|(x, &sum)| to.add(x * step).write(N::of(sum))),
             }
         }

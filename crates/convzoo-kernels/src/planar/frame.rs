@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::im2col::Im2col;
-use super::{clear, copy, widen};
-use crate::number::Number;
+use super::{clear, copy};
+use crate::number::{Number, convert};
 use crate::simd::Simd;
 
 /// The zero-padded planes of a source that a window of stride 1 reads.
@@ -93,7 +93,7 @@ impl<'a, N: Number> Frame<'a, N> {
                     if N::PER_CELL == 1 && from + values + S::LANES <= self.source.len() {
                         copy::<S, f32>(to.add(front), self.source.as_ptr().add(from).cast(), values);
                     } else if values > 0 {
-                        widen::<S, N>(to.add(front), self.source.as_ptr().add(from), values);
+                        convert::<S, N, f32>(to.add(front), self.source.as_ptr().add(from), values);
                     }
                     clear::<S, f32>(to.add(front + values), self.pitch - front - values);
                 }

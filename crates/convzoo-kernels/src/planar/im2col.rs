@@ -233,8 +233,14 @@ impl<N: Number> Kernel for PackCells<'_, N> {
                     clear::<S, f32>(to, run.front);
                     let values = to.add(run.front);
                     if run.values > 0 {
-                        let next = if next.is_null() { next } else { next.add(run.from) };
-                        N::join::<S>(values, [first.add(run.from), next], run.values);
+                        let cells = std::slice::from_raw_parts_mut(values, run.values).iter_mut();
+                        let cells = cells.zip(std::slice::from_raw_parts(first.add(run.from), run.values));
+                        if next.is_null() {
+                            cells.for_each(|(cell, first)| *cell = N::cell(*first, N::of(0.0)));
+                        } else {
+                            let next = std::slice::from_raw_parts(next.add(run.from), run.values);
+                            cells.zip(next).for_each(|((cell, first), next)| *cell = N::cell(*first, *next));
+                        }
                     }
                     clear::<S, f32>(values.add(run.values), run.back);
                 }

@@ -4,11 +4,10 @@
 use std::ops::Range;
 
 use super::im2col::Im2col;
-use super::round;
 use crate::gemm::pixel_tile::{PixelTileArgs, pixel_tile, tile_rows};
 use crate::gemm::{ChannelAffine, PackedMatrix, WeightMatrix};
 use crate::memory::{Shared, leave_packed, with_scratch};
-use crate::number::Number;
+use crate::number::{Number, convert};
 use crate::parallel;
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -171,7 +170,7 @@ unsafe fn scatter<S: Simd, N: Number>(target: &Target<N>, pixels: Range<usize>, 
             unsafe {
                 let to = target.output.get().add(first + row * target.plane());
                 match target.step[1] {
-                    1 => round::<S, N>(to, from),
+                    1 => convert::<S, f32, N>(to, from.as_ptr(), from.len()),
                     step => from.iter().enumerate().for_each(|(i, &value)| to.add(i * step).write(N::of(value))),
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::copy_exactly;
 use crate::memory::{Shared, filled, part_mut, with_scratch};
+use crate::number::convert;
 use crate::parallel::{self, piece};
 use crate::simd::{Isa, Kernel, Simd};
 
@@ -124,7 +124,7 @@ impl Pixels {
             unsafe {
                 let to = values.add(channel * width);
                 to.add(pixels).write_bytes(0, width - pixels);
-                copy_exactly::<S>(to, from.as_ptr().add(start + channel * pass.plane), pixels);
+                convert::<S, f32, f32>(to, from.as_ptr().add(start + channel * pass.plane), pixels);
             }
         }
         Self { channels: pass.channels, values }
@@ -138,7 +138,7 @@ impl Pixels {
     unsafe fn put<S: Simd>(&self, pass: &LayerNormPass, to: *mut f32, start: usize, pixels: usize) {
         for channel in 0..self.channels {
             // SAFETY: the caller's promise.
-            unsafe { copy_exactly::<S>(to.add(start + channel * pass.plane), self.at::<S>(channel, 0), pixels) }
+            unsafe { convert::<S, f32, f32>(to.add(start + channel * pass.plane), self.at::<S>(channel, 0), pixels) }
         }
     }
 

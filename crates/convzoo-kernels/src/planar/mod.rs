@@ -74,45 +74,6 @@ unsafe fn copy<S: Simd, N: Number>(to: *mut N, from: *const N, length: usize) {
     }
 }
 
-/// Rounds values to numbers.
-#[inline(always)]
-unsafe fn round<S: Simd, N: Number>(to: *mut N, from: &[f32]) {
-    let whole = from.len() - from.len() % S::LANES;
-    // SAFETY: the caller has room for as many.
-    unsafe {
-        for i in (0..whole).step_by(S::LANES) {
-            N::store::<S>(to.add(i), S::load(from.as_ptr().add(i)));
-        }
-        from[whole..].iter().enumerate().for_each(|(i, value)| to.add(whole + i).write(N::of(*value)));
-    }
-}
-
-/// Widens numbers to values.
-#[inline(always)]
-unsafe fn widen<S: Simd, N: Number>(to: *mut f32, from: *const N, length: usize) {
-    let whole = length - length % S::LANES;
-    // SAFETY: the caller can read and has room for as many.
-    unsafe {
-        for i in (0..whole).step_by(S::LANES) {
-            S::store(to.add(i), N::load::<S>(from.add(i)));
-        }
-        (whole..length).for_each(|i| to.add(i).write((*from.add(i)).value()));
-    }
-}
-
-/// Copies, and not a value more.
-#[inline(always)]
-unsafe fn copy_exactly<S: Simd>(to: *mut f32, from: *const f32, length: usize) {
-    let whole = length - length % S::LANES;
-    // SAFETY: the caller can read and has room for so many.
-    unsafe {
-        copy::<S, f32>(to, from, whole);
-        for i in whole..length {
-            to.add(i).write(from.add(i).read());
-        }
-    }
-}
-
 /// The sum of each channel of a tensor `[batch, channels, plane]`.
 pub(crate) fn channel_sums(isa: Isa, values: &[f32], channels: usize, plane: usize) -> Vec<f32> {
     struct Sum<'a>(&'a [f32]);

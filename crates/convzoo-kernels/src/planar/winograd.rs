@@ -4,11 +4,10 @@
 //! between is [`winograd::pipeline`](crate::winograd).
 #![allow(unsafe_code)]
 
-use super::round;
 use super::tiles::PlanarTiles;
 use crate::gemm::{ChannelAffine, WeightMatrix};
 use crate::memory::{Shared, leave_packed, pad_channels, take_packed};
-use crate::number::Number;
+use crate::number::{Number, convert};
 use crate::parallel::{self, piece};
 use crate::simd::{Isa, Simd};
 use crate::winograd::WinogradTile;
@@ -186,8 +185,8 @@ impl<N: Number> PlanarSink<'_, N> {
                     S::transpose(from.add(column * S::LANES), S::LANES, square, S::LANES);
                     let count = S::LANES.min(columns - column);
                     for channel in 0..channels {
-                        let from = std::slice::from_raw_parts(square.add(channel * S::LANES), count);
-                        round::<S, N>(to.add(channel * plane + column), from);
+                        let to = to.add(channel * plane + column);
+                        convert::<S, f32, N>(to, square.add(channel * S::LANES), count);
                     }
                 }
             }

@@ -49,7 +49,6 @@ pub(crate) fn pair_weights(
 ) {
     let lanes = isa.lanes();
     let (elements, blocks, pairs) = (tile.inputs().pow(2), outputs.div_ceil(lanes), inputs.div_ceil(2));
-    let bits = |value: f32| u32::from(bf16::of(value).to_bits());
     let (len, paired) = (inputs * blocks * lanes, pairs * blocks * lanes);
     assert!(to.len() >= elements * paired, "room for pairs of weights");
     let to = Shared(to.as_mut_ptr());
@@ -65,7 +64,7 @@ pub(crate) fn pair_weights(
                 let (low, high) = from.split_at(width);
                 let high = high.iter().copied().chain(std::iter::repeat(0.0));
                 for ((to, low), high) in to.iter_mut().zip(low).zip(high) {
-                    *to = f32::from_bits(bits(*low) | bits(high) << 16);
+                    *to = bf16::cell(bf16::of(*low), bf16::of(high));
                 }
             }
         }

@@ -7,11 +7,12 @@ use burn::tensor::ops::{ConvOptions, MaxPoolOptions};
 use burn_flex::FlexTensor;
 use half::bf16;
 
-use super::{Activations, Values, cast, has_numbers, isa, tensor, tensor_like, whole, with_numbers};
+use super::{Activations, Values, cast, isa, tensor, tensor_like, whole, with_numbers};
 use super::{average_pool_pass, conv_pass, layer_norm_pass, norm_pass, scale_pass};
 use crate::elementwise::Activation;
 use crate::extension::burn_ops::{BatchNorm, BurnOps};
 use crate::extension::fused_ops::FusedOps;
+use crate::extension::has_kernels;
 use crate::extension::kernel_ops::{KernelGradients, KernelOps};
 use crate::extension::trace::{Part, timer};
 use crate::planar::{BatchNormParams, ChannelAffine, LinearPass, SgdStep, activation, add, add_relu};
@@ -130,7 +131,7 @@ impl KernelOps for Flex {
 
     fn kernel_average_pool2d(input: FlexTensor, shape: PoolShape) -> FlexTensor {
         let _timer = timer(Part::Forward, "AvgPool2d", None);
-        match average_pool_pass(&input.shape(), &shape).filter(|_| has_numbers(&input)) {
+        match average_pool_pass(&input.shape(), &shape).filter(|_| has_kernels(input.dtype())) {
             Some(pass) => {
                 let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
                 let output = pass.forward(Values::single(&input).get());
@@ -166,7 +167,7 @@ impl KernelOps for Flex {
     fn kernel_linear(input: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::Forward, "Linear", Some(&weight));
         match [&weight, &bias].map(Values::new) {
-            [Some(w), Some(b)] if has_numbers(&input) => {
+            [Some(w), Some(b)] if has_kernels(input.dtype()) => {
                 let ([batch, inputs], [outputs, _]) = (input.shape().dims(), weight.shape().dims());
                 let pass = LinearPass { isa: isa(), batch, inputs, outputs };
                 let output = pass.forward(Values::single(&input).get(), w.get(), b.get());

@@ -7,11 +7,12 @@ use burn::tensor::{Bytes, DType, Shape, Slice};
 use burn_flex::{FlexTensor, Layout};
 use half::bf16;
 
-use super::{Activations, Values, cast, has_numbers, isa, tensor, tensor_like, whole, with_numbers};
+use super::{Activations, Values, cast, isa, tensor, tensor_like, whole, with_numbers};
 use super::{average_pool_pass, conv_pass, layer_norm_pass, max_pool_pass, norm_pass, scale_pass};
 use crate::elementwise::Activation;
 use crate::extension::burn_ops::{BatchNorm, BurnOps};
 use crate::extension::fused_ops::FusedGradients;
+use crate::extension::has_kernels;
 use crate::extension::kernel_ops::{KernelGradients, KernelOps};
 use crate::extension::trace::{Part, timer};
 use crate::planar::{
@@ -111,7 +112,7 @@ impl KernelGradients for Flex {
     fn kernel_conv2d_bias_backward(input: FlexTensor, bias: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Conv2d", Some(&bias));
         let [_, channels, height, width] = gradient.shape().dims();
-        if has_numbers(&gradient) && bias.dtype() == DType::F32 {
+        if has_kernels(gradient.dtype()) && bias.dtype() == DType::F32 {
             let g = Values::single(&gradient);
             return tensor(channel_sums(isa(), g.get(), channels, height * width), bias.shape());
         }
@@ -121,7 +122,7 @@ impl KernelGradients for Flex {
 
     fn kernel_linear_x_backward(weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "Linear", Some(&weight));
-        match Values::new(&weight).filter(|_| has_numbers(&gradient)) {
+        match Values::new(&weight).filter(|_| has_kernels(gradient.dtype())) {
             Some(w) => {
                 let ([batch, outputs], [_, inputs]) = (gradient.shape().dims(), weight.shape().dims());
                 let pass = LinearPass { isa: isa(), batch, inputs, outputs };
@@ -134,7 +135,7 @@ impl KernelGradients for Flex {
 
     fn kernel_linear_weight_backward(input: FlexTensor, weight: FlexTensor, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::WeightGradient, "Linear", Some(&weight));
-        if has_numbers(&input) && has_numbers(&gradient) {
+        if has_kernels(input.dtype()) && has_kernels(gradient.dtype()) {
             let (x, g) = (Values::single(&input), Values::single(&gradient));
             let ([batch, inputs], [_, outputs]) = (input.shape().dims(), gradient.shape().dims());
             let pass = LinearPass { isa: isa(), batch, inputs, outputs };
@@ -173,7 +174,7 @@ impl KernelGradients for Flex {
 
     fn kernel_max_pool2d_with_indices(input: FlexTensor, options: MaxPoolOptions<2>) -> (FlexTensor, FlexTensor) {
         let _timer = timer(Part::Forward, "MaxPool2d", None);
-        let Some(pass) = max_pool_pass(&input, &options).filter(|_| has_numbers(&input)) else {
+        let Some(pass) = max_pool_pass(&input, &options).filter(|_| has_kernels(input.dtype())) else {
             return Self::burn_max_pool2d_with_indices(input, options);
         };
         let x = Values::single(&input);
@@ -192,7 +193,7 @@ impl KernelGradients for Flex {
     ) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "MaxPool2d", None);
         match (indices.as_slice::<i32>(), max_pool_pass(&input, &options)) {
-            (Some(places), Some(pass)) if has_numbers(&gradient) => {
+            (Some(places), Some(pass)) if has_kernels(gradient.dtype()) => {
                 let of_input = pass.backward(places, Values::single(&gradient).get());
                 tensor_like(of_input, input.shape(), &gradient)
             }
@@ -202,7 +203,7 @@ impl KernelGradients for Flex {
 
     fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "AvgPool2d", None);
-        match average_pool_pass(&input, &shape).filter(|_| has_numbers(&gradient)) {
+        match average_pool_pass(&input, &shape).filter(|_| has_kernels(gradient.dtype())) {
             Some(pass) => tensor_like(pass.backward(Values::single(&gradient).get()), input, &gradient),
             None => Self::burn_average_pool2d_backward(input, shape, gradient),
         }

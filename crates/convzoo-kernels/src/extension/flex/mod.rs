@@ -120,11 +120,6 @@ fn tensor_like(values: Vec<f32>, shape: impl Into<Shape>, other: &FlexTensor) ->
     }
 }
 
-/// Whether the kernels have such numbers.
-fn has_numbers(tensor: &FlexTensor) -> bool {
-    matches!(tensor.dtype(), DType::F32 | DType::BF16)
-}
-
 /// What `CONVZOO_ISA` asks for, or else the fastest. A program that wants to complain of a wrong name asks
 /// [`Isa::detect`] before.
 fn isa() -> Isa {
