@@ -172,7 +172,7 @@ memory() {
     done
 }
 
-# The time to the first answer, of a program that has never run here and of one that has.
+# The time to the first result, of a program that has never run here and of one that has.
 first() {
     local state device name=${networks[0]}
     for device in ${devices//,/ }; do

@@ -2,7 +2,8 @@
 //! recipe of a paper.
 //!
 //! A whole measurement takes many hours. Each run has a folder: one that is finished is not repeated, and one that was
-//! stopped goes on from its last checkpoint. The page is written from whatever runs there are.
+//! stopped goes on from its last checkpoint. The page is written from whatever runs there are, and those that are finished
+//! are kept beside it, so that others go on elsewhere.
 
 mod page;
 
@@ -15,6 +16,7 @@ use clap::ValueEnum;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 
+use self::page::Measured;
 use crate::{bench, goldens, root, succeed};
 
 /// What the chore is asked.
@@ -118,6 +120,12 @@ impl Run {
         serde_json::from_str(&text).map(Some).with_context(|| format!("reading {}", path.display()))
     }
 
+    /// The name of its folder.
+    fn name(&self) -> String {
+        let Self { part, engine, seed, epochs, .. } = self;
+        format!("{}-{epochs}-{}-{seed}", part.name, engine.name().to_lowercase())
+    }
+
     fn title(&self) -> String {
         format!("{}, {}, seed {}", self.part.name, self.engine.name(), self.seed)
     }
@@ -131,8 +139,9 @@ fn runs(args: &Args) -> Vec<Run> {
         for part in PARTS.iter().filter(|part| !part.once || seed == SEEDS[0]) {
             for &engine in part.engines {
                 let epochs = args.epochs.unwrap_or(part.epochs);
-                let folder = format!("{}-{epochs}-{}-{seed}", part.name, engine.name().to_lowercase());
-                runs.push(Run { part, engine, seed, epochs, folder: args.runs.join(folder) });
+                let mut run = Run { part, engine, seed, epochs, folder: PathBuf::new() };
+                run.folder = args.runs.join(run.name());
+                runs.push(run);
             }
         }
     }
@@ -147,7 +156,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
     let runs = runs(args);
     let page = || match args.epochs {
-        Some(_) => page::text(&runs).map(|text| print!("{text}")),
+        Some(_) => page::trial(&runs).map(|text| print!("{text}")),
         None => page::write(&runs),
     };
     if args.page {
@@ -158,12 +167,8 @@ pub fn run(args: &Args) -> Result<()> {
             && (args.engines.is_empty() || args.engines.contains(&run.engine))
             && args.seeds.contains(&run.seed)
     };
-    let mut left = Vec::new();
-    for run in runs.iter().filter(asked) {
-        if run.record()?.is_none_or(|record| record["status"] != "finished") {
-            left.push(run);
-        }
-    }
+    let measured = Measured::read(&runs)?;
+    let left: Vec<_> = runs.iter().filter(asked).filter(|run| !measured.has(run)).collect();
     if !left.is_empty() {
         let tools = Tools::find(args, &left)?;
         for (done, run) in left.iter().enumerate() {

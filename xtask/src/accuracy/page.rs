@@ -1,10 +1,13 @@
 //! The page and its picture, from the runs that there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use convzoo_report::{Chart, Lines};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Engine, Run};
@@ -19,8 +22,53 @@ const FIGURE: &str = "figures/time-to-accuracy.svg";
 /// What a fast recipe is to take of the reference's time.
 const SHARE: f64 = 0.2;
 
+/// Finished runs by name, of whatever machine: what the page is written from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured(BTreeMap<String, Curve>);
+
+impl Measured {
+    /// Those that stand beside the page, and those whose folders are here.
+    pub fn read(runs: &[Run]) -> Result<Self> {
+        let path = Self::path();
+        let mut measured: Self = match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?,
+            Err(_) if !path.exists() => Self::default(),
+            Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+        };
+        measured.add(runs)?;
+        Ok(measured)
+    }
+
+    /// Adds the runs whose folders are here and finished.
+    fn add(&mut self, runs: &[Run]) -> Result<()> {
+        for run in runs {
+            let record = run.record()?.filter(|record| record["status"] == "finished");
+            if let Some(curve) = record.as_ref().and_then(Curve::read)
+                && self.0.get(&run.name()).is_none_or(|known| !known.is_of(&curve))
+            {
+                self.0.insert(run.name(), curve);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a run is among them.
+    pub fn has(&self, run: &Run) -> bool {
+        self.0.contains_key(&run.name())
+    }
+
+    fn path() -> PathBuf {
+        root().join("docs/src/time-to-accuracy.json")
+    }
+
+    fn write(&self) -> Result<()> {
+        let text = serde_json::to_string_pretty(self).context("writing the runs as JSON")?;
+        write_whole(&Self::path(), &(text + "\n"))
+    }
+}
+
 /// What a finished run was like, epoch by epoch.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Curve {
     /// Minutes of training until the end of each epoch, tests not counted.
     minutes: Vec<f64>,
@@ -28,6 +76,8 @@ struct Curve {
     accuracies: Vec<f64>,
     /// Version of the engine.
     version: String,
+    /// Processor and threads.
+    machine: String,
 }
 
 impl Curve {
@@ -41,7 +91,12 @@ impl Curve {
         let (minutes, accuracies) = epochs.collect::<Option<Vec<_>>>()?.into_iter().unzip();
         let versions = &record["versions"];
         let version = versions["torch"].as_str().or(versions["convzoo"].as_str()).unwrap_or("?").to_owned();
-        Some(Self { minutes, accuracies, version })
+        Some(Self { minutes, accuracies, version, machine: machine() })
+    }
+
+    /// Whether the other is of the same run, perhaps read on another machine.
+    fn is_of(&self, other: &Self) -> bool {
+        (&self.minutes, &self.accuracies) == (&other.minutes, &other.accuracies)
     }
 
     fn last(&self) -> [f64; 2] {
@@ -103,7 +158,7 @@ impl Row {
 }
 
 /// Rows in the order of the parts, with the runs that are finished.
-fn rows(runs: &[Run]) -> Result<Vec<Row>> {
+fn rows(runs: &[Run], measured: &Measured) -> Vec<Row> {
     let mut rows: Vec<Row> = Vec::new();
     for run in runs {
         let at = rows.iter().position(|row| row.name == run.part.name && row.engine == run.engine);
@@ -114,21 +169,22 @@ fn rows(runs: &[Run]) -> Result<Vec<Row>> {
             rows.push(Row { name, network, recipe, engine, epochs, once, curves, missing });
             rows.len() - 1
         });
-        let finished = run.record()?.filter(|record| record["status"] == "finished");
-        match finished.as_ref().and_then(Curve::read) {
-            Some(curve) => rows[at].curves.push(curve),
+        match measured.0.get(&run.name()) {
+            Some(curve) => rows[at].curves.push(curve.clone()),
             None => rows[at].missing.push(run.seed),
         }
     }
-    Ok(rows)
+    rows
 }
 
-/// Replaces the page's tables and its picture.
+/// Replaces the page's tables, its picture, and what both are made from.
 pub fn write(runs: &[Run]) -> Result<()> {
+    let measured = Measured::read(runs)?;
+    measured.write()?;
     let docs = root().join("docs/src");
-    let rows = rows(runs)?;
+    let rows = rows(runs, &measured);
     let picture = docs.join(FIGURE);
-    let mut text = text(runs)?;
+    let mut text = text(&rows);
     if rows.iter().any(|row| !row.curves.is_empty()) {
         let lines = Lines::new("Right on CIFAR-10's test images", "minutes of training", "share").logarithmic_x();
         let drawn = rows.iter().filter(|row| !row.curves.is_empty());
@@ -141,13 +197,19 @@ pub fn write(runs: &[Run]) -> Result<()> {
     write_between(&docs.join("time-to-accuracy.md"), BETWEEN, &text)
 }
 
+/// What the page would say of runs of the folders alone.
+pub fn trial(runs: &[Run]) -> Result<String> {
+    let mut measured = Measured::default();
+    measured.add(runs)?;
+    Ok(text(&rows(runs, &measured)))
+}
+
 /// What the page says of the runs.
-pub fn text(runs: &[Run]) -> Result<String> {
-    let rows = rows(runs)?;
+fn text(rows: &[Row]) -> String {
     let mut text = String::from("\n");
     if rows.iter().any(|row| !row.curves.is_empty()) {
-        text += &conditions(&rows);
-        text += &tables(&rows);
+        text += &conditions(rows);
+        text += &tables(rows);
     }
     let missing = rows.iter().filter(|row| !row.missing.is_empty()).map(|row| {
         let seeds: Vec<_> = row.missing.iter().map(u64::to_string).collect();
@@ -157,25 +219,27 @@ pub fn text(runs: &[Run]) -> Result<String> {
     if !missing.is_empty() {
         let _ = write!(text, "Not measured yet:\n\n{missing}\n");
     }
-    Ok(text)
+    text
 }
 
-/// The machine and the versions.
-fn conditions(rows: &[Row]) -> String {
+/// This machine's processor and how many threads it runs at once.
+fn machine() -> String {
     let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = info.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
     let model = model.trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut versions: Vec<String> = Vec::new();
-    for row in rows {
-        for curve in &row.curves {
-            let version = format!("{} {}", row.engine.name(), curve.version);
-            if !versions.contains(&version) {
-                versions.push(version);
-            }
-        }
-    }
-    format!("- Machine: {model}, {cores} threads for all\n- {}\n\n", versions.join(", "))
+    format!("{model}, {cores} threads")
+}
+
+/// The machines and the versions.
+fn conditions(rows: &[Row]) -> String {
+    let curves = || rows.iter().flat_map(|row| row.curves.iter().map(move |curve| (row, curve)));
+    let machines: BTreeSet<_> = curves().map(|(_, curve)| curve.machine.as_str()).collect();
+    let versions: BTreeSet<_> =
+        curves().map(|(row, curve)| format!("{} {}", row.engine.name(), curve.version)).collect();
+    let machines = machines.into_iter().collect::<Vec<_>>().join("; ");
+    let versions = versions.into_iter().collect::<Vec<_>>().join(", ");
+    format!("- Machine: {machines}\n- {versions}\n\n")
 }
 
 /// A row for each network and engine.
@@ -286,7 +350,7 @@ mod tests {
             ran(2, 1, &[0.4], "none"),
             ran(3, 0, &[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.7, 0.8], "finished"),
         ];
-        let text = text(&runs).unwrap();
+        let text = trial(&runs).unwrap();
         for line in [
             // In the second epoch and in the third.
             "| resnet20_cifar, convzoo | 2 | 3 | 91.00 ± 1.41% | 60.0 | 3.0 | 2.5 | 0.25 |",
