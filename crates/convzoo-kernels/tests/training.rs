@@ -235,6 +235,13 @@ proptest! {
                 }
                 prop_assert_eq!((*value, place), best, "cell {} of {:?}", cell, pass);
             }
+            let narrow = |values: &[f32]| values.iter().copied().map(bf16::from_f32).collect::<Vec<_>>();
+            let (values, places) = pass.forward(&plane);
+            prop_assert_eq!(pass.forward(&narrow(&plane)), (narrow(&values), places.clone()), "bfloat16, {:?}", pass);
+            let gradient = narrow(&noise(places.len(), seed ^ 1));
+            let wide: Vec<f32> = gradient.iter().map(|g| g.to_f32()).collect();
+            let sums = narrow(&pass.backward(&places, &wide));
+            prop_assert_eq!(pass.backward(&places, &gradient), sums, "bfloat16, {:?}", pass);
         }
     }
 

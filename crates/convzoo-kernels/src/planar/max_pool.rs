@@ -1,6 +1,7 @@
 #![allow(unsafe_code)]
 
-use crate::memory::{Shared, filled, part_mut};
+use crate::memory::{Shared, filled, part_mut, with_scratch};
+use crate::number::{Number, convert};
 use crate::pool::{PoolKind, PoolShape};
 use crate::simd::{Isa, Kernel, Simd};
 use crate::{KernelError, parallel};
@@ -40,7 +41,7 @@ impl MaxPoolPass {
     ///
     /// # Panics
     /// A slice's length is not that of its shape; so below.
-    pub fn forward(&self, input: &[f32]) -> (Vec<f32>, Vec<i32>) {
+    pub fn forward<N: Number>(&self, input: &[N]) -> (Vec<N>, Vec<i32>) {
         let (from_plane, to_plane) = (self.input.iter().product(), self.output.iter().product::<usize>());
         assert_eq!(input.len(), self.planes * from_plane, "input of {self:?}");
         let mut indices: Vec<i32> = Vec::with_capacity(self.planes * to_plane);
@@ -63,7 +64,7 @@ impl MaxPoolPass {
     }
 
     /// The gradient of the input from that of the output and the indices that [`forward`](Self::forward) returned.
-    pub fn backward(&self, indices: &[i32], gradient: &[f32]) -> Vec<f32> {
+    pub fn backward<N: Number>(&self, indices: &[i32], gradient: &[N]) -> Vec<N> {
         let (to_plane, from_plane) = (self.input.iter().product(), self.output.iter().product::<usize>());
         assert_eq!(gradient.len(), self.planes * from_plane, "gradient of {self:?}");
         assert_eq!(indices.len(), gradient.len(), "indices of {self:?}");
@@ -73,11 +74,8 @@ impl MaxPoolPass {
                 let output = Shared(output);
                 parallel::for_each(self.planes, |plane| {
                     let to = part_mut(&output, plane * to_plane, to_plane);
-                    to.fill(0.0);
                     let range = plane * from_plane..(plane + 1) * from_plane;
-                    for (&index, g) in indices[range.clone()].iter().zip(&gradient[range]) {
-                        to[index as usize] += g;
-                    }
+                    self.isa.call(Spread { indices: &indices[range.clone()], gradient: &gradient[range], to });
                 });
             })
         }
@@ -85,14 +83,14 @@ impl MaxPoolPass {
 }
 
 /// The windows of a plane: first the largest pixel of each column of a row of windows, then of each window's columns.
-struct PoolPlane<'a> {
+struct PoolPlane<'a, N> {
     pass: &'a MaxPoolPass,
-    plane: &'a [f32],
-    values: &'a mut [f32],
+    plane: &'a [N],
+    values: &'a mut [N],
     indices: &'a mut [i32],
 }
 
-impl Kernel for PoolPlane<'_> {
+impl<N: Number> Kernel for PoolPlane<'_, N> {
     type Output = ();
 
     #[inline(always)]
@@ -111,12 +109,14 @@ impl Kernel for PoolPlane<'_> {
             let window = top.saturating_sub(padding[0])..(top + kernel[0]).saturating_sub(padding[0]).min(height);
             let inner = padding[1]..padding[1] + width;
             let (inner, inner_places) = (&mut largest[inner.clone()], &mut places[inner]);
-            inner.copy_from_slice(&self.plane[window.start * width..][..width]);
+            let line = &self.plane[window.start * width..][..width];
+            inner.iter_mut().zip(line).for_each(|(inner, pixel)| *inner = pixel.value());
             let first = (window.start * width) as i32;
             inner_places.iter_mut().zip(first..).for_each(|(place, at)| *place = at);
             for y in window.skip(1) {
                 let line = self.plane[y * width..][..width].iter().zip((y * width) as i32..);
                 for ((largest, place), (&pixel, at)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
+                    let pixel = pixel.value();
                     // NaN stays NaN.
                     let larger = (pixel > *largest) | pixel.is_nan();
                     *largest = if larger { pixel } else { *largest };
@@ -137,8 +137,32 @@ impl Kernel for PoolPlane<'_> {
             }
             let of_output = widest.iter().zip(widest_places.iter()).step_by(stride[1]);
             for ((value, index), (&widest, &place)) in values.iter_mut().zip(indices).zip(of_output) {
-                (*value, *index) = (widest, place);
+                (*value, *index) = (N::of(widest), place);
             }
         }
+    }
+}
+
+/// The gradient of a plane: what went to a pixel is added up before it is rounded.
+struct Spread<'a, N> {
+    indices: &'a [i32],
+    gradient: &'a [N],
+    to: &'a mut [N],
+}
+
+impl<N: Number> Kernel for Spread<'_, N> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let Self { indices, gradient, to } = self;
+        with_scratch(to.len(), |sums| {
+            sums.fill(0.0);
+            for (&index, gradient) in indices.iter().zip(gradient) {
+                sums[index as usize] += gradient.value();
+            }
+            // SAFETY: there are as many sums; the processor has the instructions.
+            unsafe { convert::<S, f32, N>(to.as_mut_ptr(), sums.as_ptr(), sums.len()) }
+        });
     }
 }

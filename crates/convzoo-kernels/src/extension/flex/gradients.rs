@@ -174,15 +174,16 @@ impl KernelGradients for Flex {
 
     fn kernel_max_pool2d_with_indices(input: FlexTensor, options: MaxPoolOptions<2>) -> (FlexTensor, FlexTensor) {
         let _timer = timer(Part::Forward, "MaxPool2d", None);
-        let Some(pass) = max_pool_pass(&input, &options).filter(|_| has_kernels(input.dtype())) else {
-            return Self::burn_max_pool2d_with_indices(input, options);
-        };
-        let x = Values::single(&input);
-        let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
-        let shape = Shape::new([batch, channels, height, width]);
-        let (output, indices) = pass.forward(x.get());
-        let indices = FlexTensor::new(Bytes::from_elems(indices), Layout::contiguous(shape.clone()), DType::I32);
-        (tensor_like(output, shape, &input), indices)
+        let pooled = max_pool_pass(&input, &options).and_then(|pass| {
+            let ([batch, channels, ..], [height, width]) = (input.shape().dims::<4>(), pass.output());
+            let shape = Shape::new([batch, channels, height, width]);
+            with_numbers!(input, |N| Values::<N>::new(&input).map(|x| {
+                let (output, indices) = pass.forward(x.get());
+                let layout = Layout::contiguous(shape.clone());
+                (tensor(output, shape), FlexTensor::new(Bytes::from_elems(indices), layout, DType::I32))
+            }))
+        });
+        pooled.unwrap_or_else(|| Self::burn_max_pool2d_with_indices(input, options))
     }
 
     fn kernel_max_pool2d_backward(
@@ -192,13 +193,13 @@ impl KernelGradients for Flex {
         gradient: FlexTensor,
     ) -> FlexTensor {
         let _timer = timer(Part::InputGradient, "MaxPool2d", None);
-        match (indices.as_slice::<i32>(), max_pool_pass(&input, &options)) {
-            (Some(places), Some(pass)) if has_kernels(gradient.dtype()) => {
-                let of_input = pass.backward(places, Values::single(&gradient).get());
-                tensor_like(of_input, input.shape(), &gradient)
-            }
-            _ => Self::burn_max_pool2d_backward(input, options, indices, gradient),
-        }
+        let of_input = indices.as_slice::<i32>().zip(max_pool_pass(&input, &options)).and_then(|(places, pass)| {
+            with_numbers!(gradient, |N| {
+                let g = Values::<N>::new(&gradient)?;
+                Some(tensor(pass.backward(places, g.get()), input.shape()))
+            })
+        });
+        of_input.unwrap_or_else(|| Self::burn_max_pool2d_backward(input, options, indices, gradient))
     }
 
     fn kernel_average_pool2d_backward(input: Shape, shape: PoolShape, gradient: FlexTensor) -> FlexTensor {
