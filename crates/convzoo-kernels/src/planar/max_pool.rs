@@ -44,6 +44,7 @@ impl MaxPoolPass {
     pub fn forward<N: Number>(&self, input: &[N]) -> (Vec<N>, Vec<i32>) {
         let (from_plane, to_plane) = (self.input.iter().product(), self.output.iter().product::<usize>());
         assert_eq!(input.len(), self.planes * from_plane, "input of {self:?}");
+        let places = self.places();
         let mut indices: Vec<i32> = Vec::with_capacity(self.planes * to_plane);
         let to_indices = Shared(indices.as_mut_ptr());
         // SAFETY: every plane is written by the task that has it.
@@ -54,13 +55,31 @@ impl MaxPoolPass {
                     let values = part_mut(&output, plane * to_plane, to_plane);
                     let indices = std::slice::from_raw_parts_mut(to_indices.get().add(plane * to_plane), to_plane);
                     let plane = &input[plane * from_plane..][..from_plane];
-                    self.isa.call(PoolPlane { pass: self, plane, values, indices });
+                    self.isa.call(PoolPlane { pass: self, places: &places, plane, values, indices });
                 });
             })
         };
         // SAFETY: as above.
         unsafe { indices.set_len(self.planes * to_plane) };
         (output, indices)
+    }
+
+    /// Windows of a row, one at each column that has one, whatever the stride.
+    fn windows(&self) -> usize {
+        (self.output[1] - 1) * self.stride[1] + 1
+    }
+
+    /// Columns of a row with its padding, and as many more as vectors of windows read.
+    fn pitch(&self) -> usize {
+        let read = self.windows().next_multiple_of(self.isa.lanes()) + self.kernel[1] - 1;
+        read.max(self.padding[1] + self.input[1])
+    }
+
+    /// Which pixel of the plane lies in each column of each row, in the padding the row's nearest.
+    fn places(&self) -> Vec<i32> {
+        let [height, width] = self.input;
+        let column = |x: usize| x.saturating_sub(self.padding[1]).min(width - 1);
+        (0..height).flat_map(|y| (0..self.pitch()).map(move |x| (y * width + column(x)) as i32)).collect()
     }
 
     /// The gradient of the input from that of the output and the indices that [`forward`](Self::forward) returned.
@@ -82,9 +101,10 @@ impl MaxPoolPass {
     }
 }
 
-/// The windows of a plane: first the largest pixel of each column of a row of windows, then of each window's columns.
+/// The windows of a plane. Of their largest pixels the first is found: it is the first of its row, in the first row.
 struct PoolPlane<'a, N> {
     pass: &'a MaxPoolPass,
+    places: &'a [i32],
     plane: &'a [N],
     values: &'a mut [N],
     indices: &'a mut [i32],
@@ -96,51 +116,54 @@ impl<N: Number> Kernel for PoolPlane<'_, N> {
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         let MaxPoolPass { input: [height, width], output: [_, columns], kernel, stride, padding, .. } = *self.pass;
-        // With the padding, which nothing is smaller than and nothing comes after.
-        let length = ((columns - 1) * stride[1] + kernel[1]).max(padding[1] + width);
-        let mut largest = vec![f32::NEG_INFINITY; length];
-        let mut places = vec![i32::MAX; length];
-        // The same of windows at all columns, of which every so many is one of the output's.
-        let (mut widest, mut widest_places) = (vec![0.0; length], vec![0; length]);
-        let windows = (columns - 1) * stride[1] + 1;
-        let rows = self.values.chunks_exact_mut(columns).zip(self.indices.chunks_exact_mut(columns));
-        for (row, (values, indices)) in rows.enumerate() {
-            let top = row * stride[0];
-            let window = top.saturating_sub(padding[0])..(top + kernel[0]).saturating_sub(padding[0]).min(height);
-            let inner = padding[1]..padding[1] + width;
-            let (inner, inner_places) = (&mut largest[inner.clone()], &mut places[inner]);
-            let line = &self.plane[window.start * width..][..width];
-            inner.iter_mut().zip(line).for_each(|(inner, pixel)| *inner = pixel.value());
-            let first = (window.start * width) as i32;
-            inner_places.iter_mut().zip(first..).for_each(|(place, at)| *place = at);
-            for y in window.skip(1) {
-                let line = self.plane[y * width..][..width].iter().zip((y * width) as i32..);
-                for ((largest, place), (&pixel, at)) in inner.iter_mut().zip(inner_places.iter_mut()).zip(line) {
-                    let pixel = pixel.value();
-                    // NaN stays NaN.
-                    let larger = (pixel > *largest) | pixel.is_nan();
-                    *largest = if larger { pixel } else { *largest };
-                    *place = if larger { at } else { *place };
+        let (windows, pitch) = (self.pass.windows(), self.pass.pitch());
+        let wide = windows.next_multiple_of(S::LANES);
+        with_scratch(height * pitch + 2 * wide, |scratch| {
+            let (lines, scratch) = scratch.split_at_mut(height * pitch);
+            let (widest, widest_places) = scratch.split_at_mut(wide);
+            for (line, from) in lines.chunks_exact_mut(pitch).zip(self.plane.chunks_exact(width)) {
+                line[..padding[1]].fill(f32::NEG_INFINITY);
+                // SAFETY: the line has room for the pixels; the processor has the instructions.
+                unsafe { convert::<S, N, f32>(line[padding[1]..].as_mut_ptr(), from.as_ptr(), width) }
+                line[padding[1] + width..].fill(f32::NEG_INFINITY);
+            }
+            let rows = self.values.chunks_exact_mut(columns).zip(self.indices.chunks_exact_mut(columns));
+            for (row, (values, indices)) in rows.enumerate() {
+                let top = row * stride[0];
+                let window = top.saturating_sub(padding[0])..(top + kernel[0]).saturating_sub(padding[0]).min(height);
+                for first in (0..windows).step_by(S::LANES) {
+                    // SAFETY: lines and places have a kernel's pixels for every window, and there is room for vectors of windows.
+                    unsafe {
+                        let mut largest = [S::splat(0.0); 2];
+                        for y in window.clone() {
+                            let at = y * pitch + first;
+                            let mut of_row = pixels::<S>(lines, self.places, at);
+                            for next in 1..kernel[1] {
+                                of_row = S::larger(pixels::<S>(lines, self.places, at + next), of_row);
+                            }
+                            largest = if y == window.start { of_row } else { S::larger(of_row, largest) };
+                        }
+                        S::store(widest.as_mut_ptr().add(first), largest[0]);
+                        S::store(widest_places.as_mut_ptr().add(first), largest[1]);
+                    }
+                }
+                let of_output = widest.iter().zip(widest_places.iter()).step_by(stride[1]);
+                for ((value, index), (widest, place)) in values.iter_mut().zip(indices).zip(of_output) {
+                    (*value, *index) = (N::of(*widest), place.to_bits() as i32);
                 }
             }
-            let (widest, widest_places) = (&mut widest[..windows], &mut widest_places[..windows]);
-            widest.copy_from_slice(&largest[..windows]);
-            widest_places.copy_from_slice(&places[..windows]);
-            for next in 1..kernel[1] {
-                let nexts = largest[next..].iter().zip(&places[next..]);
-                for ((value, index), (&pixel, &place)) in widest.iter_mut().zip(widest_places.iter_mut()).zip(nexts) {
-                    let earlier = (pixel == *value) & (place < *index);
-                    let larger = (pixel > *value) | pixel.is_nan() | earlier;
-                    *value = if larger { pixel } else { *value };
-                    *index = if larger { place } else { *index };
-                }
-            }
-            let of_output = widest.iter().zip(widest_places.iter()).step_by(stride[1]);
-            for ((value, index), (&widest, &place)) in values.iter_mut().zip(indices).zip(of_output) {
-                (*value, *index) = (N::of(widest), place);
-            }
-        }
+        });
     }
+}
+
+/// Pixels, and their places' bits.
+///
+/// # Safety
+/// The processor has `S`'s instructions, and there is a vector.
+#[inline(always)]
+unsafe fn pixels<S: Simd>(lines: &[f32], places: &[i32], at: usize) -> [S::Vector; 2] {
+    // SAFETY: the caller's promise.
+    unsafe { [S::load(lines.as_ptr().add(at)), S::load(places.as_ptr().cast::<f32>().add(at))] }
 }
 
 /// The gradient of a plane: what went to a pixel is added up before it is rounded.

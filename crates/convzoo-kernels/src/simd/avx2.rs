@@ -141,6 +141,16 @@ unsafe impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn larger(a: [__m256; 2], b: [__m256; 2]) -> [__m256; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let (greater, nan) = (_mm256_cmp_ps::<_CMP_GT_OQ>(a[0], b[0]), _mm256_cmp_ps::<_CMP_UNORD_Q>(a[0], a[0]));
+            let first = _mm256_or_ps(greater, nan);
+            [_mm256_blendv_ps(b[0], a[0], first), _mm256_blendv_ps(b[1], a[1], first)]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: __m256) -> __m256 {
         // SAFETY: as above.
         unsafe { _mm256_sqrt_ps(a) }

@@ -158,6 +158,16 @@ unsafe impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    unsafe fn larger(a: [__m512; 2], b: [__m512; 2]) -> [__m512; 2] {
+        // SAFETY: as above.
+        unsafe {
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(a[0], a[0]);
+            let first = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(a[0], b[0]) | nan;
+            [_mm512_mask_mov_ps(b[0], first, a[0]), _mm512_mask_mov_ps(b[1], first, a[1])]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: __m512) -> __m512 {
         // SAFETY: as above.
         unsafe { _mm512_sqrt_ps(a) }

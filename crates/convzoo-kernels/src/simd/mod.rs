@@ -67,6 +67,8 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::Vector, b: Self::Vector) -> Self::Vector;
     /// The larger of each two, NaN where either is; [`max`](Self::max) returns one or the other there.
     unsafe fn max_or_nan(a: Self::Vector, b: Self::Vector) -> Self::Vector;
+    /// Of each two values, with any 32 bits that belong to each: the first where it is larger, or NaN, else the second.
+    unsafe fn larger(a: [Self::Vector; 2], b: [Self::Vector; 2]) -> [Self::Vector; 2];
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector;
     /// `a * b + c`.
     unsafe fn mul_add(a: Self::Vector, b: Self::Vector, c: Self::Vector) -> Self::Vector;

@@ -158,6 +158,14 @@ unsafe impl Simd for Neon {
     }
 
     #[inline(always)]
+    unsafe fn larger(a: [Self::Vector; 2], b: [Self::Vector; 2]) -> [Self::Vector; 2] {
+        let greater: [uint32x4_t; 2] = both!(vcgtq_f32, a[0], b[0]);
+        let number: [uint32x4_t; 2] = both!(vceqq_f32, a[0], a[0]);
+        let first: [uint32x4_t; 2] = both!(vornq_u32, greater, number);
+        [both!(vbslq_f32, first, a[0], b[0]), both!(vbslq_f32, first, a[1], b[1])]
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector {
         both!(vsqrtq_f32, a)
     }

@@ -125,6 +125,16 @@ unsafe impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn larger(a: [Vector; 2], mut b: [Vector; 2]) -> [Vector; 2] {
+        for i in 0..8 {
+            if a[0][i] > b[0][i] || a[0][i].is_nan() {
+                (b[0][i], b[1][i]) = (a[0][i], a[1][i]);
+            }
+        }
+        b
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: Vector) -> Vector {
         a.map(f32::sqrt)
     }

@@ -144,6 +144,13 @@ unsafe impl Simd for Simd128 {
     }
 
     #[inline(always)]
+    unsafe fn larger(a: [Self::Vector; 2], b: [Self::Vector; 2]) -> [Self::Vector; 2] {
+        let (greater, nan): ([v128; 2], [v128; 2]) = (both!(f32x4_gt, a[0], b[0]), both!(f32x4_ne, a[0], a[0]));
+        let first: [v128; 2] = both!(v128_or, greater, nan);
+        [both!(v128_bitselect, a[0], b[0], first), both!(v128_bitselect, a[1], b[1], first)]
+    }
+
+    #[inline(always)]
     unsafe fn sqrt(a: Self::Vector) -> Self::Vector {
         both!(f32x4_sqrt, a)
     }
