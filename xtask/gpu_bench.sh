@@ -6,9 +6,9 @@
 # Parts: machine equality speed memory first loader train remote [default: all]. A call ends after LIMIT seconds (540): what is
 # left is named, and a later call with that part goes on with it, since files that are there are not made again.
 #
-# CONVZOO is a build with `--features cuda,wgpu,remote`, perhaps gzipped; OUT is a folder. From the environment:
+# CONVZOO is a build with `--features cuda,wgpu,remote`, perhaps compressed (.gz, .xz); OUT is a folder. From the environment:
 #
-#     BACKENDS  the test program `backends` with the same features, perhaps gzipped, for equality
+#     BACKENDS  the test program `backends` with the same features, perhaps compressed, for equality
 #     PYTHON    a Python with torch and torchvision, measured beside [python3]
 #     DEVICES   what is measured [cuda,wgpu]
 #     PHOTOS    a folder of photographs for the loader [the two of the page in the browser]
@@ -31,14 +31,15 @@ work=$(mktemp -d)
 server=
 trap '[[ -z $server ]] || kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 
-unpacked() { # unpacked FILE: the program, without its gzip
-    if [[ $1 == *.gz ]]; then
-        local program=$work/$(basename "$1" .gz)
-        gunzip -c "$1" >"$program" && chmod +x "$program"
-        echo "$program"
-    else
-        realpath "$1"
-    fi
+unpacked() { # unpacked FILE: the program itself
+    local program
+    program=$work/$(basename "${1%.*}")
+    case $1 in
+    *.gz) gunzip -c "$1" >"$program" ;;
+    *.xz) xz -dc "$1" >"$program" ;;
+    *) realpath "$1" && return ;;
+    esac
+    chmod +x "$program" && echo "$program"
 }
 convzoo=$(unpacked "$convzoo")
 backends=${BACKENDS:+$(unpacked "$BACKENDS")}
