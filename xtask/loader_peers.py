@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How fast photographs become inputs of 224 × 224, one core: `convzoo bench --data`, and torchvision on Pillow and its
-transforms v2 on tensors, by turns. Files are in memory; what is timed is decoding, cropping, resizing, mirroring and
-normalizing, as an ImageNet recipe has it.
+transforms v2 on tensors, by turns. Files are in memory; what is timed is decoding alone, and decoding, cropping, resizing,
+mirroring and normalizing, as an ImageNet recipe has it. Beside it, images of 32 × 32 in batches, augmented, on two threads.
 
     python xtask/loader_peers.py FOLDER --convzoo target/release/convzoo
 """
@@ -47,6 +47,8 @@ def works():
     train_v2 = [v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()]
     measure, measure_v2 = [v1.Resize(256), v1.CenterCrop(224)], [v2.Resize(256, antialias=True), v2.CenterCrop(224)]
     return {
+        ("Pillow", "decode"): pillow(lambda image: image),
+        ("torchvision v2", "decode"): tensors(lambda image: image),
         ("Pillow", "train"): pillow(v1.Compose(train + tail)),
         ("torchvision v2", "train"): tensors(v2.Compose(train_v2 + tail_v2)),
         ("Pillow", "measure"): pillow(v1.Compose(measure + tail)),
@@ -54,12 +56,13 @@ def works():
     }
 
 
-def convzoo(program, folder, seconds):
-    command = [program, "bench", "--data", folder, "--threads", "1", "--seconds", str(seconds), "--json"]
-    rows = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    rate = {row["work"]: row["per_core"] for row in rows if row["images"] == "photographs"}
-    small = {row["work"]: row["images_per_second"] for row in rows if row["images"] != "photographs"}
-    return rate["all, to train"], rate["all, to measure"], small["batches of 128, to train"]
+def convzoo(program, folder, threads, seconds):
+    command = [program, "bench", "--data", folder, "--threads", str(threads), "--seconds", str(seconds), "--json"]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+# What `bench --data` calls them.
+KINDS = {"decode": "decode, to train", "train": "all, to train", "measure": "all, to measure"}
 
 
 def main():
@@ -70,11 +73,14 @@ def main():
     parser.add_argument("--seconds", type=float, default=1.0)
     arguments = parser.parse_args()
     files = [path.read_bytes() for path in sorted(pathlib.Path(arguments.folder).rglob("*.jp*g"))]
-    rates = {}
+    rates, small = {}, []
     for _ in range(arguments.turns):
-        train, measure, _ = convzoo(arguments.convzoo, arguments.folder, arguments.seconds)
-        rates.setdefault(("convzoo", "train"), []).append(train)
-        rates.setdefault(("convzoo", "measure"), []).append(measure)
+        rows = convzoo(arguments.convzoo, arguments.folder, 1, arguments.seconds)
+        rate = {row["work"]: row["per_core"] for row in rows if row["images"] == "photographs"}
+        for kind, work in KINDS.items():
+            rates.setdefault(("convzoo", kind), []).append(rate[work])
+        rows = convzoo(arguments.convzoo, arguments.folder, 2, arguments.seconds)
+        small += [row["images_per_second"] for row in rows if row["work"] == "batches of 128, to train"]
         for name, work in works().items():
             # As `bench --data`: the fastest reading of each image.
             fastest, begun = [float("inf")] * len(files), time.perf_counter()
@@ -86,11 +92,11 @@ def main():
             rates.setdefault(name, []).append(len(files) / sum(fastest))
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, Pillow {Image.__version__}, "
           f"{len(files)} photographs, {arguments.turns} turns")
-    for kind in ["train", "measure"]:
-        own = statistics.median(rates["convzoo", kind])
-        for name in ["convzoo", "Pillow", "torchvision v2"]:
-            rate = statistics.median(rates[name, kind])
-            print(f"to {kind:<8} {name:<15} {rate:7.0f} images/s a core   convzoo {own / rate:.2f} times")
+    print("| photographs, images a second of a core | convzoo | Pillow | torchvision v2 |\n| --- | --: | --: | --: |")
+    for kind, work in KINDS.items():
+        row = [statistics.median(rates[name, kind]) for name in ["convzoo", "Pillow", "torchvision v2"]]
+        print(f"| {work} |", " ".join(f"{rate:.0f} |" for rate in row))
+    print(f"32 × 32, in memory, batches of 128, to train: {statistics.median(small):,.0f} images a second on two threads")
 
 
 if __name__ == "__main__":
