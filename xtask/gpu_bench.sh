@@ -35,14 +35,15 @@ unpacked() { # unpacked FILE: the program itself
     local program
     program=$work/$(basename "${1%.*}")
     case $1 in
-    *.gz) gunzip -c "$1" >"$program" ;;
-    *.xz) xz -dc "$1" >"$program" ;;
+    *.gz) gunzip -c "$1" >"$program" || return ;;
+    *.xz) xz -dc "$1" >"$program" || return ;;
     *) realpath "$1" && return ;;
     esac
     chmod +x "$program" && echo "$program"
 }
-convzoo=$(unpacked "$convzoo")
-backends=${BACKENDS:+$(unpacked "$BACKENDS")}
+convzoo=$(unpacked "$convzoo") || exit
+backends=${BACKENDS:-}
+[[ -z $backends ]] || backends=$(unpacked "$backends") || exit
 
 if [[ ${TINY:-} ]]; then
     devices=${DEVICES:-wgpu} peer=cpu seconds=0.1 copies=2 timeout=200

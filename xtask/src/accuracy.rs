@@ -167,7 +167,7 @@ pub fn run(args: &Args) -> Result<()> {
             && (args.engines.is_empty() || args.engines.contains(&run.engine))
             && args.seeds.contains(&run.seed)
     };
-    let measured = Measured::read(&runs)?;
+    let measured = if args.epochs.is_some() { Measured::of(&runs) } else { Measured::read(&runs) }?;
     let left: Vec<_> = runs.iter().filter(asked).filter(|run| !measured.has(run)).collect();
     if !left.is_empty() {
         let tools = Tools::find(args, &left)?;

@@ -1,4 +1,4 @@
-// Measures the page in Chromium: from opening to the first answer, tasks of the page's own thread, and networks beside
+// Measures the page in Chromium: from opening to the first result, tasks of the page's own thread, and networks beside
 // onnxruntime-web (SIMD, one thread), runs in turns. Prints a table in Markdown.
 import { execFileSync } from 'node:child_process';
 import { createReadStream, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -63,7 +63,7 @@ async function first() {
     for (const [at, duration] of tasks) (at < stands ? opening : computing).push(duration);
     await page.close();
   }
-  console.log(`from opening the page to the first answer: ${median(times).toFixed(0)} ms, the median of ${times.length}`);
+  console.log(`from opening the page to the first result: ${median(times).toFixed(0)} ms, the median of ${times.length}`);
   const told = tasks => `${tasks.length}${tasks.length ? `, the longest ${Math.max(...tasks).toFixed(0)} ms` : ''}`;
   console.log(`tasks of the page's thread over 50 ms: until it was drawn for the first time ${told(opening)}; afterwards ${told(computing)}`);
 }

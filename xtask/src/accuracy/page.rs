@@ -35,21 +35,23 @@ impl Measured {
             Err(_) if !path.exists() => Self::default(),
             Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
         };
-        measured.add(runs)?;
+        // Those that are known may have been made on another machine.
+        for (name, curve) in Self::of(runs)?.0 {
+            measured.0.entry(name).or_insert(curve);
+        }
         Ok(measured)
     }
 
-    /// Adds the runs whose folders are here and finished.
-    fn add(&mut self, runs: &[Run]) -> Result<()> {
+    /// Those whose folders are here.
+    pub fn of(runs: &[Run]) -> Result<Self> {
+        let mut measured = Self::default();
         for run in runs {
             let record = run.record()?.filter(|record| record["status"] == "finished");
-            if let Some(curve) = record.as_ref().and_then(Curve::read)
-                && self.0.get(&run.name()).is_none_or(|known| !known.is_of(&curve))
-            {
-                self.0.insert(run.name(), curve);
+            if let Some(curve) = record.as_ref().and_then(Curve::read) {
+                measured.0.insert(run.name(), curve);
             }
         }
-        Ok(())
+        Ok(measured)
     }
 
     /// Whether a run is among them.
@@ -86,17 +88,13 @@ impl Curve {
         let mut minutes = 0.0;
         let epochs = record["epochs"].as_array()?.iter().map(|epoch| {
             minutes += images / epoch["images_per_second"].as_f64()? / 60.0;
-            Some((minutes, epoch["test"]["accuracy"].as_f64()?))
+            // So few digits that they are read back as they were written.
+            Some(((1e4 * minutes).round() / 1e4, epoch["test"]["accuracy"].as_f64()?))
         });
         let (minutes, accuracies) = epochs.collect::<Option<Vec<_>>>()?.into_iter().unzip();
         let versions = &record["versions"];
         let version = versions["torch"].as_str().or(versions["convzoo"].as_str()).unwrap_or("?").to_owned();
         Some(Self { minutes, accuracies, version, machine: machine() })
-    }
-
-    /// Whether the other is of the same run, perhaps read on another machine.
-    fn is_of(&self, other: &Self) -> bool {
-        (&self.minutes, &self.accuracies) == (&other.minutes, &other.accuracies)
     }
 
     fn last(&self) -> [f64; 2] {
@@ -130,6 +128,11 @@ impl Row {
         } else {
             format!("{}, {}", self.name, self.engine.name())
         }
+    }
+
+    /// What its runs were made on.
+    fn machines(&self) -> BTreeSet<&str> {
+        self.curves.iter().map(|curve| curve.machine.as_str()).collect()
     }
 
     /// Seconds of an epoch, half of them faster and half slower.
@@ -199,9 +202,7 @@ pub fn write(runs: &[Run]) -> Result<()> {
 
 /// What the page would say of runs of the folders alone.
 pub fn trial(runs: &[Run]) -> Result<String> {
-    let mut measured = Measured::default();
-    measured.add(runs)?;
-    Ok(text(&rows(runs, &measured)))
+    Ok(text(&rows(runs, &Measured::of(runs)?)))
 }
 
 /// What the page says of the runs.
@@ -233,10 +234,11 @@ fn machine() -> String {
 
 /// The machines and the versions.
 fn conditions(rows: &[Row]) -> String {
-    let curves = || rows.iter().flat_map(|row| row.curves.iter().map(move |curve| (row, curve)));
-    let machines: BTreeSet<_> = curves().map(|(_, curve)| curve.machine.as_str()).collect();
-    let versions: BTreeSet<_> =
-        curves().map(|(row, curve)| format!("{} {}", row.engine.name(), curve.version)).collect();
+    let machines: BTreeSet<_> = rows.iter().flat_map(Row::machines).collect();
+    let versions: BTreeSet<_> = rows
+        .iter()
+        .flat_map(|row| row.curves.iter().map(|curve| format!("{} {}", row.engine.name(), curve.version)))
+        .collect();
     let machines = machines.into_iter().collect::<Vec<_>>().join("; ");
     let versions = versions.into_iter().collect::<Vec<_>>().join(", ");
     format!("- Machine: {machines}\n- {versions}\n\n")
@@ -251,7 +253,9 @@ fn tables(rows: &[Row]) -> String {
         let same = |row: &&Row| !row.once && row.network == reference.network && row.engine == reference.engine;
         rows.iter().filter(same).find(|row| !row.curves.is_empty())
     });
-    let budget = reference.map(|reference| twin.unwrap_or(reference).seconds() * reference.epochs as f64 / 60.0);
+    let pace = twin.or(reference);
+    let budget = reference.zip(pace).map(|(reference, pace)| pace.seconds() * reference.epochs as f64 / 60.0);
+    let several = rows.iter().flat_map(Row::machines).collect::<BTreeSet<_>>().len() > 1;
     let mut text = String::from(
         "| network, engine | seeds | epochs | accuracy at the end | seconds an epoch | minutes | minutes to the \
              reference's accuracy | share of the reference's time |\n| --- | --: | --: | --: | --: | --: | --: | --: |\n",
@@ -263,14 +267,19 @@ fn tables(rows: &[Row]) -> String {
             (times.len() == row.curves.len()).then(|| mean(&times))
         });
         let [minutes, share] = match (times, budget) {
+            // Times of different machines are not compared.
+            (Some(Some(time)), _) if pace.is_none_or(|pace| pace.machines() != row.machines()) => {
+                [format!("{time:.1}"), "–".to_owned()]
+            }
             (Some(Some(time)), Some(budget)) => [format!("{time:.1}"), format!("{:.2}", time / budget)],
             (Some(None), _) => ["not by all seeds".to_owned(), "–".to_owned()],
             _ => ["–".to_owned(), "–".to_owned()],
         };
+        let machines = row.machines().into_iter().collect::<Vec<_>>().join("; ");
         let _ = writeln!(
             text,
             "| {} | {} | {} | {} | {:.1} | {:.1} | {minutes} | {share} |",
-            row.title(),
+            if several { format!("{}, {machines}", row.title()) } else { row.title() },
             row.curves.len(),
             row.epochs,
             spread(&accuracies),
