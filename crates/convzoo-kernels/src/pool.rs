@@ -102,6 +102,7 @@ impl PoolShape {
             Self::Sliding { kind, kernel, stride, padding, ceil } => {
                 let (kernel, stride, padding) = (kernel[direction], stride[direction], padding[direction]);
                 match () {
+                    _ if cells == 0 => return wrong("no cells"),
                     _ if kernel == 0 => return wrong("a window of no cells"),
                     _ if stride == 0 => return wrong("a stride of zero"),
                     _ if padding > kernel / 2 => return wrong("padding wider than half of its window"),

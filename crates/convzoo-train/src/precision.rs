@@ -6,7 +6,7 @@
 
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, FloatDType, Tensor, TensorReadError};
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorReadError};
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
@@ -34,14 +34,9 @@ impl Precision {
         }
     }
 
-    /// Activations in such numbers.
+    /// Activations in such numbers; 32 bits are the least that [`F32`](Self::F32) computes in.
     pub(crate) fn of<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
-        if self == Self::F32 { tensor } else { tensor.cast(self.dtype()) }
-    }
-
-    /// What is computed of activations in 32 bits, the loss of logits.
-    pub(crate) fn widened<const D: usize>(self, tensor: Tensor<D>) -> Tensor<D> {
-        if self == Self::F32 { tensor } else { tensor.cast(FloatDType::F32) }
+        if self == Self::F32 { widened(tensor) } else { tensor.cast(self.dtype()) }
     }
 
     /// Refuses a device that does not compute in such numbers.
@@ -50,6 +45,14 @@ impl Precision {
             return Ok(());
         }
         Err(TrainError::Precision { precision: format!("{self:?}").to_lowercase(), device: format!("{device:?}") })
+    }
+}
+
+/// In 32 bits, or in as many as there are where those are more: what the loss is computed of.
+pub(crate) fn widened<const D: usize>(tensor: Tensor<D>) -> Tensor<D> {
+    match tensor.dtype() {
+        DType::F32 | DType::F64 => tensor,
+        _ => tensor.cast(FloatDType::F32),
     }
 }
 

@@ -67,7 +67,7 @@ impl ModuleMapper for Follow {
         let new = if old.is_require_grad() {
             old
         } else {
-            // Differences are added, so that what has not changed, such as a frozen weight, stays as it is to the bit.
+            // Differences are added, so that what has not changed, such as a frozen weight, keeps its value.
             let changes = values.map(|value| Tensor::from_inner(value).to_device(&old.device()) - old.clone());
             match changes.reduce(|sum, change| sum + change) {
                 Some(sum) => old + sum.mul_scalar(share),
@@ -75,5 +75,54 @@ impl ModuleMapper for Follow {
             }
         };
         Param::from_mapped_value(id, new, mapper)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // a panic is how a test fails
+mod tests {
+    use burn::tensor::{Distribution, Int};
+    use convzoo_models::{Network, Options, create, tensor_names};
+
+    use super::*;
+
+    /// The values of a network's running statistics, in its order.
+    fn running(model: &TrainableClassifier<Network>) -> Vec<f32> {
+        let mut values = Values(TensorContainer::new());
+        model.valid().visit(&mut values);
+        let mut names: Vec<_> =
+            tensor_names(&model.network).into_iter().filter(|(_, name)| name.contains("running_")).collect();
+        names.sort_by(|a, b| a.1.cmp(&b.1));
+        let value = |(id, _)| values.0.remove::<Tensor<1>>(&id).unwrap().try_into_vec_as::<f32>().unwrap();
+        names.into_iter().flat_map(value).collect()
+    }
+
+    #[test]
+    fn several_devices_leave_the_mean_of_their_running_statistics() {
+        let device = Device::flex().autodiff();
+        device.seed(1);
+        let network = create("resnet20_cifar", &Options::default().with_classes(3), &device).unwrap();
+        // They are drawn when they are first used.
+        drop(network.clone().into_record());
+        let batch = || Batch {
+            images: Tensor::random([2, 3, 8, 8], Distribution::Normal(1.0, 2.0), &device),
+            targets: Tensor::<1, Int>::from_ints([0, 2], &device),
+            mixed: None,
+        };
+        let batches = [batch(), batch()];
+        let after = |batches: Vec<Option<Batch>>| {
+            let devices = vec![device.clone(); batches.len()];
+            running(&step(TrainableClassifier::new(network.clone().valid().train()), &devices, batches, 0).0)
+        };
+        let [first, second] = batches.each_ref().map(|batch| after(vec![Some(batch.clone())]));
+        let both = after(batches.map(Some).into());
+        assert!(first.len() == second.len() && first != second, "the batches leave the same statistics");
+        for ((first, second), both) in first.iter().zip(&second).zip(&both) {
+            let mean = (first + second) / 2.0;
+            assert!(
+                (both - mean).abs() <= 1e-5 * mean.abs().max(1.0),
+                "{both}, the mean of {first} and {second} is {mean}"
+            );
+        }
     }
 }

@@ -9,7 +9,7 @@ use convzoo_models::quantize::Simulation;
 use convzoo_models::{Classifier, Outputs};
 use serde::{Deserialize, Serialize};
 
-use crate::precision::LossScale;
+use crate::precision::{LossScale, widened};
 use crate::{Batch, Measures, Partners, Precision, Recipe, TrainError};
 
 /// What training minimizes. Any function of logits and targets is one, and [`CrossEntropy`] the usual one.
@@ -174,8 +174,7 @@ impl<N: Classifier + ModuleDisplay> TrainStep for TrainableClassifier<N> {
             None if self.checkpointing => self.network.forward_train(Checkpointed::new(images)),
             None => self.network.forward_train(images),
         };
-        let (logits, auxiliary) =
-            (self.precision.widened(logits), auxiliary.into_iter().map(|own| self.precision.widened(own)));
+        let (logits, auxiliary) = (widened(logits), auxiliary.into_iter().map(widened));
         let Objective(loss) = &self.loss;
         let mixed = |logits: Tensor<2>| match &batch.mixed {
             None => loss.forward(logits, batch.targets.clone()),

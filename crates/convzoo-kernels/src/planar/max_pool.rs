@@ -6,7 +6,8 @@ use crate::pool::{PoolKind, PoolShape};
 use crate::simd::{Isa, Kernel, Simd};
 use crate::{KernelError, parallel};
 
-/// Max pooling of planes of one size, which remembers each window's largest pixel.
+/// Max pooling of planes of one size, which remembers each window's largest pixel. All pixels of a window are compared, so that it
+/// is for windows of a few.
 #[derive(Clone, Copy, Debug)]
 pub struct MaxPoolPass {
     isa: Isa,
