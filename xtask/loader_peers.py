@@ -57,7 +57,7 @@ def works():
 
 
 def convzoo(program, folder, threads, seconds):
-    command = [program, "bench", "--data", folder, "--threads", str(threads), "--seconds", str(seconds), "--json"]
+    command = [program, "bench", "--threads", str(threads), "--seconds", str(seconds), "--json", "--data", *folder]
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
@@ -75,11 +75,11 @@ def main():
     files = [path.read_bytes() for path in sorted(pathlib.Path(arguments.folder).rglob("*.jp*g"))]
     rates, small = {}, []
     for _ in range(arguments.turns):
-        rows = convzoo(arguments.convzoo, arguments.folder, 1, arguments.seconds)
+        rows = convzoo(arguments.convzoo, [arguments.folder], 1, arguments.seconds)
         rate = {row["work"]: row["per_core"] for row in rows if row["images"] == "photographs"}
         for kind, work in KINDS.items():
             rates.setdefault(("convzoo", kind), []).append(rate[work])
-        rows = convzoo(arguments.convzoo, arguments.folder, 2, arguments.seconds)
+        rows = convzoo(arguments.convzoo, [], 2, arguments.seconds)
         small += [row["images_per_second"] for row in rows if row["work"] == "batches of 128, to train"]
         for name, work in works().items():
             # As `bench --data`: the fastest reading of each image.

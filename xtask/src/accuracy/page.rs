@@ -373,4 +373,17 @@ mod tests {
             assert!(text.contains(line), "{line}\nis not in\n{text}");
         }
     }
+
+    #[test]
+    fn times_of_different_machines_are_told_apart_and_not_compared() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = [(1, &[0.7, 0.9][..]), (3, &[0.1, 0.8])]
+            .map(|(part, accuracies)| ran(folder.path(), part, 0, accuracies, "finished"));
+        let mut measured = Measured::of(&runs).unwrap();
+        let told = |measured: &Measured| text(&rows(&runs, measured));
+        assert!(told(&measured).contains("| airbench94, convzoo | 1 | 2 | 90.00% | 60.0 | 2.0 | 2.0 | 1.00 |"));
+        measured.0.get_mut(&runs[0].name()).unwrap().machine = "another".to_owned();
+        let text = told(&measured);
+        assert!(text.contains("| airbench94, convzoo, another | 1 | 2 | 90.00% | 60.0 | 2.0 | 2.0 | – |"), "{text}");
+    }
 }
