@@ -442,6 +442,10 @@ fn layers_that_do_not_fit_are_an_error() {
     let layout = |c, side| Layout::new([1, c, side, side], 8, 0);
     let max = PoolShape::Sliding { kind: PoolKind::Max, kernel: [3; 2], stride: [2; 2], padding: [0; 2], ceil: false };
     assert_eq!(max.output([2, 9]), Err(KernelError::TooSmall { operation: "pooling", size: [2, 9] }));
+    let padded =
+        PoolShape::Sliding { kind: PoolKind::Max, kernel: [2; 2], stride: [1; 2], padding: [1; 2], ceil: false };
+    let error = padded.output([0, 9]);
+    assert!(matches!(error, Err(KernelError::Window { .. })), "a map of padding alone gives {error:?}");
     assert!(pool2d(Isa::Portable, &max, layout(4, 7), layout(5, 3), 1).is_err(), "another number of channels is taken");
     let half = |c, side| layout(c, side).of(Numbers::Bf16);
     assert!(pool2d(Isa::Portable, &max, layout(4, 7), half(4, 3), 1).is_err(), "numbers of 32 bits become others");

@@ -97,3 +97,20 @@ impl LossScale {
         Ok(Some(gradients.take(model, norm)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn losses_are_computed_of_logits_of_32_bits_or_more() {
+        let device = Device::flex();
+        for (of, expected) in
+            [(DType::F16, DType::F32), (DType::BF16, DType::F32), (DType::F32, DType::F32), (DType::F64, DType::F64)]
+        {
+            let logits = Tensor::<2>::zeros([2, 3], (&device, of));
+            assert_eq!(widened(logits.clone()).dtype(), expected, "logits in {of:?}");
+            assert_eq!(Precision::F32.of(logits).dtype(), expected, "images in {of:?}");
+        }
+    }
+}

@@ -3,18 +3,17 @@
 
 #![allow(clippy::unwrap_used)] // a panic is how a test fails
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use burn::train::Interrupter;
 use convzoo_data::{Fit, InMemory, Preprocess, Splits};
 use convzoo_models::blocks::{FeatureMap, Features, Opaque};
-use convzoo_models::{Classifier, Network, Options, create, tensor_names, weights};
+use convzoo_models::{Classifier, Network, Options, create};
 use convzoo_train::{
     Event, HeldOut, Outcome, RangeTest, Recipe, Resources, RunStatus, Saving, TrainError, Trainer, recipe_names,
 };
@@ -404,29 +403,4 @@ fn runs_on_several_devices_resume_as_if_undisturbed() {
         let recipe = short(&Recipe::default().with(changes.iter().copied()).unwrap());
         resumes_as_if_undisturbed("three devices", &Recipe { batch_size: 3, ..recipe }, &resources);
     }
-}
-
-/// Batch norms normalize on each device by its own batch; what they remember is the mean, on the first.
-#[test]
-fn several_devices_leave_their_mean_running_statistics() {
-    /// The values of the running means.
-    struct Means(HashMap<ParamId, String>, Vec<f32>);
-    impl ModuleVisitor for Means {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if self.0.get(&param.id).is_some_and(|name| name.ends_with("running_mean")) {
-                self.1.extend(param.val().into_data().iter::<f32>());
-            }
-        }
-    }
-    let _alone = alone();
-    let dir = tempfile::tempdir().unwrap();
-    let resources = Resources { more_devices: vec![Device::flex()], ..with_cache(1 << 20) };
-    let recipe = Recipe { epochs: 1, batch_size: 4, ..short(&Recipe::default()) };
-    let network = residual(1);
-    let trained = dir.path().join("run");
-    residual_trainer(network.clone(), recipe, resources, &trained).start(|_| {}).unwrap();
-    let network = weights::load(network, &trained.join("last.safetensors")).unwrap();
-    let mut means = Means(tensor_names(&network), Vec::new());
-    network.visit(&mut means);
-    assert!(!means.1.is_empty() && means.1.iter().any(|mean| *mean != 0.0), "running means stay {:?}", means.1);
 }
