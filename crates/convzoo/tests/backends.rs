@@ -308,17 +308,17 @@ macro_rules! networks {
 }
 
 networks! {
-    lenet5(32, 4) nin_cifar(32, 2) resnet20_cifar(32, 4) squeezenet1_1(64, 4) densenet40_k12(16, 4)
-    mobilenet_v3_small(64, 4) shufflenet_v2_x0_5(64, 4) ;
+    lenet5(32, 4) resnet20_cifar(32, 4) squeezenet1_1(64, 4) mobilenet_v3_small(64, 4) shufflenet_v2_x0_5(64, 4) ;
 
     alexnet_2012(227, 2) zfnet(224, 2) alexnet(64, 4)
     vgg11_bn(32, 4)
+    nin_cifar(32, 2)
     googlenet(96, 4) bn_inception(96, 4) inception_v3(139, 2) inception_v4(139, 2) inception_resnet_v2(139, 2)
     resnet18(64, 4) resnet110_stochastic_depth(16, 4)
     resnext50_32x4d(64, 4) wide_resnet28_10(16, 2)
     resnetv2_50(64, 4) preact_resnet110_cifar(16, 4)
     fractalnet20(32, 2)
-    densenet121(64, 4)
+    densenet40_k12(16, 4) densenet121(64, 4)
     mobilenet_v2(64, 4) mnasnet0_5(64, 4) efficientnet_b0(64, 4) efficientnet_v2_s(64, 2)
     regnet_y_400mf(64, 4) convnext_tiny(64, 4) airbench94(32, 4)
 }
