@@ -87,10 +87,13 @@ impl PoolShape {
     pub(crate) fn windows(&self, direction: usize, size: [usize; 2]) -> Result<Vec<Window>, KernelError> {
         let wrong = |what| Err(KernelError::Window { operation: "pooling", what });
         let cells = size[direction];
+        if cells == 0 {
+            return wrong("no cells");
+        }
         match *self {
             Self::Adaptive { output, .. } => {
                 let outputs = output[direction];
-                if outputs == 0 || cells == 0 {
+                if outputs == 0 {
                     return wrong("no cells");
                 }
                 let window = |i: usize| {
@@ -102,7 +105,6 @@ impl PoolShape {
             Self::Sliding { kind, kernel, stride, padding, ceil } => {
                 let (kernel, stride, padding) = (kernel[direction], stride[direction], padding[direction]);
                 match () {
-                    _ if cells == 0 => return wrong("no cells"),
                     _ if kernel == 0 => return wrong("a window of no cells"),
                     _ if stride == 0 => return wrong("a stride of zero"),
                     _ if padding > kernel / 2 => return wrong("padding wider than half of its window"),
